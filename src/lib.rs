@@ -1,0 +1,23 @@
+//! handover holds a service's listening sockets and hands them over: to the workers that serve them, and
+//! from one generation of workers to the next. The sockets stay while everything else is replaced.
+//!
+//! The map of this tree, from the bottom up; a module uses only what stands above it
+//! (`tests/tidy.rs` keeps that):
+//!
+//! - [`id`], [`time`], [`exit`]: names, moments and exit codes that all layers share
+//! - `os`: the only unsafe code: processes, sockets, fd passing, signals; knows nothing of the rest
+//! - [`config`]: TOML text to a [`config::model::Config`] that is valid by construction
+//! - [`supervisor`]: the pure state machine that takes every decision about workers
+//! - `listeners`, `notify`, `observe`, `control`: held sockets, the service manager, logs, the control API
+//! - `daemon`: the shell, where everything meets
+//! - `cli`: the `handover` command
+
+#[cfg(feature = "supervisor")]
+pub mod config;
+pub mod exit;
+#[cfg(feature = "supervisor")]
+pub mod id;
+#[cfg(feature = "supervisor")]
+pub mod supervisor;
+#[cfg(feature = "supervisor")]
+pub mod time;

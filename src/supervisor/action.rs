@@ -1,0 +1,268 @@
+//! All that the machine can ask of the shell.
+//!
+//! Actions are orders. The shell carries them out in the order given and has no opinion on them; each
+//! one that says so is answered by an event.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{ExitStatus, Scope, StartFailure};
+use crate::config::model::Signal;
+use crate::id::{Generation, PoolName, RequestId, SlotIndex, WorkerId};
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
+pub enum Action {
+    /// Start a worker. Answered by `Spawned` or `SpawnFailed`; `Exited` may come first.
+    Spawn {
+        /// Its number from now on.
+        worker: WorkerId,
+        /// Its place.
+        at: Place,
+        /// Only the very program that the generation recorded; fail with `program_changed` if that is gone.
+        exact: bool,
+    },
+    /// Send a signal to the worker's main process.
+    Signal {
+        /// Which.
+        worker: WorkerId,
+        /// What.
+        signal: Signal,
+    },
+    /// Send `SIGKILL` to the worker's whole process group.
+    Kill {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The main process has ended: send a signal to the rest of its group and wait until that is empty.
+    /// Answered by `GroupEnded`.
+    EndGroup {
+        /// Which.
+        worker: WorkerId,
+        /// What.
+        signal: Signal,
+    },
+    /// Make the next generation. Answered by `Prepared` or `PrepareRefused`.
+    Prepare {
+        /// Its number.
+        generation: Generation,
+        /// What it is to cover.
+        scope: Scope,
+    },
+    /// A generation is now the one to build on.
+    Commit {
+        /// Which.
+        generation: Generation,
+    },
+    /// No worker and no plan needs this generation any more: its listeners and its record may go.
+    Forget {
+        /// Which.
+        generation: Generation,
+    },
+    /// Answer a request; each is answered exactly once.
+    Answer {
+        /// Which.
+        request: RequestId,
+        /// With what.
+        outcome: Outcome,
+    },
+    /// Tell the service manager how we are.
+    Tell(ManagerState),
+    /// Tell the service manager that we make progress and need so much time from now.
+    ExtendTimeout {
+        /// At most this long until the next sign of progress.
+        by: Duration,
+    },
+    /// Nothing to do: a decision that people and tests may want to know of.
+    Note(Note),
+    /// All workers are gone: end the daemon.
+    Exit {
+        /// Because of a failure (exit code 1), or as asked (0); the reason for a person.
+        failure: Option<String>,
+    },
+}
+
+/// Which slot of which pool, in which generation.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The pool.
+    pub pool: PoolName,
+    /// The slot.
+    pub slot: SlotIndex,
+    /// The generation.
+    pub generation: Generation,
+}
+
+/// What a service manager wants to know (`sd_notify(3)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ManagerState {
+    /// `READY=1`
+    Ready,
+    /// `RELOADING=1`, with a fresh `MONOTONIC_USEC=`
+    Reloading,
+    /// `STOPPING=1`
+    Stopping,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "result")]
+pub enum Outcome {
+    /// It was done.
+    Done {
+        /// The generation that it made, for a rollout.
+        generation: Option<Generation>,
+    },
+    /// The rollout failed or was cancelled; the old generation serves.
+    RolledBack {
+        /// The generation that was thrown away.
+        generation: Generation,
+        /// Why.
+        reason: RolloutFailure,
+        /// Slots that still run the thrown-away generation, because the old program is gone.
+        kept: Vec<Place>,
+    },
+    /// The request cannot be granted; nothing was changed.
+    Refused {
+        /// For a person.
+        reason: String,
+    },
+    /// It was begun and not finished.
+    Failed {
+        /// For a person.
+        reason: String,
+    },
+}
+
+/// Why a rollout is rolled back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum RolloutFailure {
+    /// A new worker failed.
+    Worker {
+        /// Which.
+        worker: WorkerId,
+        /// Where.
+        place: Place,
+        /// How.
+        failure: WorkerFailure,
+    },
+    /// It was not done in time.
+    Deadline {
+        /// The pool that was not done.
+        pool: PoolName,
+        /// What it waited for, for a person.
+        waiting_for: String,
+    },
+    /// Somebody cancelled it.
+    Cancelled,
+}
+
+/// How a worker failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "failure")]
+pub enum WorkerFailure {
+    /// It could not be started.
+    Start(StartFailure),
+    /// It ended before it was ready.
+    EndedBeforeReady {
+        /// How.
+        status: ExitStatus,
+    },
+    /// It was not ready in time.
+    StartTimeout {
+        /// `start_timeout`
+        after: Duration,
+    },
+    /// It ended, unasked, after it was ready.
+    Died {
+        /// How.
+        status: ExitStatus,
+        /// How long it had been ready.
+        ready_for: Duration,
+    },
+    /// It did not feed its watchdog.
+    Watchdog {
+        /// `watchdog`
+        after: Duration,
+    },
+}
+
+/// A decision worth knowing of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "note")]
+pub enum Note {
+    /// A worker is asked to end.
+    Retiring {
+        /// Which.
+        worker: WorkerId,
+        /// Its place.
+        place: Place,
+        /// Why.
+        why: Retirement,
+    },
+    /// A worker failed; its slot is filled again after `restart_in`.
+    WorkerFailed {
+        /// Which.
+        worker: WorkerId,
+        /// Its place.
+        place: Place,
+        /// How.
+        failure: WorkerFailure,
+        /// The wait before the next start in that slot.
+        restart_in: Duration,
+        /// It has failed so often that the slot waits as long as it may.
+        crash_loop: bool,
+    },
+    /// A rollout begins.
+    RolloutStarted {
+        /// To which generation.
+        generation: Generation,
+    },
+    /// All canaries have stayed ready; old workers are now replaced.
+    CanaryProven {
+        /// Of which generation.
+        generation: Generation,
+    },
+    /// A rollout failed; what it moved goes back.
+    RollingBack {
+        /// From which generation.
+        generation: Generation,
+        /// Why.
+        reason: RolloutFailure,
+    },
+    /// A rollout ended well.
+    RolloutDone {
+        /// With which generation.
+        generation: Generation,
+    },
+    /// A rollback ended.
+    RolledBack {
+        /// From which generation.
+        generation: Generation,
+        /// Slots that still run it.
+        kept: Vec<Place>,
+    },
+}
+
+/// Why a worker is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retirement {
+    /// Its successor took over.
+    Replaced,
+    /// Its generation is thrown away.
+    RolledBack,
+    /// Its slot or its pool is no longer wanted.
+    Removed,
+    /// It was not ready in time.
+    StartTimeout,
+    /// It did not feed its watchdog.
+    Watchdog,
+    /// It said so itself.
+    OwnWish,
+    /// The daemon stops.
+    DaemonStops,
+}

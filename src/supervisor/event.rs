@@ -1,0 +1,190 @@
+//! All that can happen to the machine.
+//!
+//! Events are facts of the past. An event for a worker that is unknown or gone changes nothing, so the
+//! shell may report late and twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::model::Policy;
+use crate::id::{PoolName, RequestId, WorkerId};
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// Time passed. Harmless at any moment; wanted when [`next_deadline`](super::Supervisor::next_deadline) is reached.
+    DeadlinePassed,
+    /// The worker's program was executed.
+    Spawned {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker could not be started; nothing is left of it.
+    SpawnFailed {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        failure: StartFailure,
+    },
+    /// The worker said that it is ready.
+    Ready {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker fed its watchdog.
+    Heartbeat {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker asked to be treated as one whose watchdog ran out (`WATCHDOG=trigger`).
+    WatchdogTriggered {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker said that it is ending (`STOPPING=1`).
+    Stopping {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker asked for more time for what it is doing (`EXTEND_TIMEOUT_USEC=`).
+    MoreTime {
+        /// Which.
+        worker: WorkerId,
+        /// Counted from now.
+        by: Duration,
+    },
+    /// The worker's main process ended. What it said before has been reported before.
+    Exited {
+        /// Which.
+        worker: WorkerId,
+        /// How.
+        status: ExitStatus,
+    },
+    /// Nothing is left of the worker's process group; its pid is free again.
+    GroupEnded {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The next generation is made: the answer to [`Action::Prepare`](super::Action::Prepare).
+    Prepared {
+        /// The pools that move to it, and how each is to be treated there; `None` where the pool is
+        /// removed. A pool that is not named stays as it is.
+        pools: BTreeMap<PoolName, Option<Policy>>,
+    },
+    /// The next generation could not be made, and nothing was changed: the other answer.
+    PrepareRefused {
+        /// For a person.
+        reason: String,
+    },
+    /// Somebody asked for something.
+    Requested {
+        /// The number under which it is answered.
+        request: RequestId,
+        /// What.
+        what: Request,
+    },
+    /// A promise can no longer be kept while this process lives; the daemon must end with 1 so that its
+    /// owner starts it afresh.
+    Broken {
+        /// For a person.
+        reason: String,
+    },
+}
+
+/// What can be asked of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Make the next generation and move the pools to it.
+    Roll(Scope),
+    /// Roll the running rollout back. With a pool named: only if that pool takes part in it.
+    Cancel {
+        /// `None`: whichever runs.
+        pool: Option<PoolName>,
+    },
+    /// Set the number of slots of a pool, or go back to the configured one.
+    Scale {
+        /// Which pool.
+        pool: PoolName,
+        /// `None`: as configured.
+        workers: Option<u32>,
+    },
+    /// End all workers, then the daemon.
+    Stop {
+        /// At once, without waiting for what they have in hand.
+        now: bool,
+    },
+}
+
+/// What a rollout is to cover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// Read the configuration again (`reload`), or keep it (`restart`).
+    pub reread: bool,
+    /// Only these pools; `None`: all.
+    pub pools: Option<BTreeSet<PoolName>>,
+    /// Only pools whose configuration changed.
+    pub changed_only: bool,
+}
+
+impl Scope {
+    /// Everything that either of two scopes covers: what requests that are joined get.
+    #[must_use]
+    pub fn joined(self, other: Self) -> Self {
+        Self {
+            reread: self.reread || other.reread,
+            pools: match (self.pools, other.pools) {
+                (Some(a), Some(b)) => Some(a.into_iter().chain(b).collect()),
+                _ => None,
+            },
+            changed_only: self.changed_only && other.changed_only,
+        }
+    }
+}
+
+/// Why a worker could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartFailure {
+    /// The step that failed: `fork`, `user`, `limits`, `directory`, `exec`, …
+    pub stage: String,
+    /// What went wrong there, errno included, for a person.
+    pub reason: String,
+    /// The program that the generation recorded is no longer there, and an exact start was asked for.
+    pub program_changed: bool,
+}
+
+impl fmt::Display for StartFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "start failed at stage {}: {}", self.stage, self.reason)
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// It returned this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal {
+        /// Its number.
+        signal: i32,
+        /// It left a core file.
+        core: bool,
+    },
+    /// Nobody can say (it is not our child).
+    Unknown,
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exited with status {code}"),
+            Self::Signal { signal, core } => {
+                write!(f, "killed by signal {signal}{}", if *core { " (core dumped)" } else { "" })
+            }
+            Self::Unknown => write!(f, "ended, status unknown"),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What the machine knows, as a value to look at: for `status`, metrics and the manager's `STATUS=`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::action::{RolloutFailure, WorkerFailure};
+use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
+use crate::time::Monotonic;
+
+/// The whole machine at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// `starting`, `running` or `stopping`.
+    pub phase: String,
+    /// Every pool.
+    pub pools: BTreeMap<PoolName, PoolStatus>,
+    /// The rollout that runs, if one does.
+    pub rollout: Option<RolloutStatus>,
+    /// How the last rollout that failed did so; kept until one succeeds.
+    pub last_failure: Option<(Generation, RolloutFailure)>,
+}
+
+/// One pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// The generation that it builds on; `None` for a pool that its first rollout is making.
+    pub generation: Option<Generation>,
+    /// The number of slots wanted.
+    pub wanted: u32,
+    /// Wanted by a `scale` command rather than by the configuration.
+    pub scaled: bool,
+    /// Ready workers.
+    pub ready: u32,
+    /// Workers that were asked to end.
+    pub draining: u32,
+    /// Every slot that is wanted or still has a worker.
+    pub slots: BTreeMap<SlotIndex, SlotStatus>,
+}
+
+/// One slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotStatus {
+    /// Its workers, oldest first: serving, starting, draining.
+    pub workers: Vec<WorkerStatus>,
+    /// Workers that failed here since the daemon started.
+    pub restarts: u64,
+    /// When the next start may be, where it waits for that.
+    pub restart_at: Option<Monotonic>,
+    /// It fails again and again.
+    pub crash_loop: bool,
+    /// How its last worker that failed did so, and when.
+    pub last_failure: Option<(Monotonic, WorkerId, WorkerFailure)>,
+    /// It was left on a thrown-away generation because the old program is gone.
+    pub kept: bool,
+}
+
+/// One worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Which.
+    pub worker: WorkerId,
+    /// Its generation.
+    pub generation: Generation,
+    /// What it is doing.
+    pub state: WorkerState,
+    /// When it was started.
+    pub started: Monotonic,
+    /// When it became ready.
+    pub ready: Option<Monotonic>,
+    /// When it was asked to end.
+    pub asked: Option<Monotonic>,
+    /// When it will be dealt with if nothing happens: killed, or counted as failed.
+    pub deadline: Option<Monotonic>,
+}
+
+/// What a worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// Started, not ready.
+    Starting,
+    /// Able to serve.
+    Ready,
+    /// Asked to end.
+    Draining,
+    /// Sent `SIGKILL`.
+    Killed,
+    /// Its main process is gone, the rest of its process group is not.
+    Ending,
+}
+
+/// A rollout under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// To which generation.
+    pub generation: Generation,
+    /// Since when.
+    pub started: Monotonic,
+    /// It failed and goes back.
+    pub rolling_back: Option<RolloutFailure>,
+    /// Slots that run the wanted generation, and how many there are.
+    pub moved: (u32, u32),
+    /// What it waits for, for a person, and since when.
+    pub waiting_for: (String, Duration),
+}
