@@ -3,6 +3,7 @@
 //! Actions are orders. The shell carries them out in the order given and has no opinion on them; each
 //! one that says so is answered by an event.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -265,4 +266,34 @@ pub enum Retirement {
     OwnWish,
     /// The daemon stops.
     DaemonStops,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pool {}, slot {}, generation {}", self.pool, self.slot, self.generation)
+    }
+}
+
+impl fmt::Display for WorkerFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start(failure) => failure.fmt(f),
+            Self::EndedBeforeReady { status } => write!(f, "{status} before it was ready"),
+            Self::StartTimeout { after } => write!(f, "not ready after {after:?} (start_timeout)"),
+            Self::Died { status, ready_for } => write!(f, "{status} after it was ready for {ready_for:.1?}"),
+            Self::Watchdog { after } => write!(f, "no WATCHDOG=1 for {after:?}"),
+        }
+    }
+}
+
+impl fmt::Display for RolloutFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Worker { worker, place, failure } => write!(f, "worker {worker} ({place}) {failure}"),
+            Self::Deadline { waiting_for, .. } => {
+                write!(f, "the rollout's deadline passed while it waited for {waiting_for}")
+            }
+            Self::Cancelled => f.write_str("cancelled"),
+        }
+    }
 }

@@ -5,7 +5,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Supervisor;
 use super::action::{RolloutFailure, WorkerFailure};
+use super::machine::Phase;
+use super::pool::{Pool, Stage};
+use super::rollout::Rollout;
+use super::slot::Slot;
+use super::worker::{State, Worker};
 use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
 use crate::time::Monotonic;
 
@@ -104,4 +110,84 @@ pub struct RolloutStatus {
     pub moved: (u32, u32),
     /// What it waits for, for a person, and since when.
     pub waiting_for: (String, Duration),
+}
+
+impl Supervisor {
+    /// The whole machine as it is now.
+    pub fn status(&self) -> Status {
+        let stage = self.stage();
+        let phase = match self.phase {
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Stopping { .. } | Phase::Ended => "stopping",
+        };
+        let pools = self.pools.iter();
+        Status {
+            phase: phase.to_owned(),
+            pools: pools.map(|(name, pool)| (name.clone(), pool_status(pool, stage, self.cx.now))).collect(),
+            rollout: self.rollout.as_ref().map(|rollout| self.rollout_status(rollout)),
+            last_failure: self.last_failure.clone(),
+        }
+    }
+
+    fn rollout_status(&self, rollout: &Rollout) -> RolloutStatus {
+        let now = self.cx.now;
+        let pools = || self.pools.values().filter(|pool| pool.part.is_some());
+        let moved = pools()
+            .map(|pool| rollout.moved(pool))
+            .fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        let waiting_for = pools().find_map(|pool| rollout.waiting_for(pool, now));
+        RolloutStatus {
+            generation: rollout.generation,
+            started: rollout.started,
+            rolling_back: rollout.failure.as_ref().map(|(failure, _)| failure.clone()),
+            moved,
+            waiting_for: (waiting_for.unwrap_or_default(), now.since(rollout.progress.0)),
+        }
+    }
+}
+
+fn pool_status(pool: &Pool, stage: Stage, now: Monotonic) -> PoolStatus {
+    let stage = pool.stage(stage);
+    PoolStatus {
+        generation: pool.base,
+        wanted: pool.wanted_slots(stage),
+        scaled: pool.scale.is_some(),
+        ready: pool.ready(),
+        draining: pool.draining(),
+        slots: pool
+            .slots
+            .iter()
+            .map(|(index, slot)| (*index, slot_status(slot, pool.wanted(*index, stage), now)))
+            .collect(),
+    }
+}
+
+fn slot_status(slot: &Slot, wanted: Option<Generation>, now: Monotonic) -> SlotStatus {
+    SlotStatus {
+        workers: slot.workers.iter().map(worker_status).collect(),
+        restarts: slot.restarts,
+        restart_at: slot.pacing.restart_at(now).filter(|_| slot.right(wanted).is_none()),
+        crash_loop: slot.pacing.is_crash_loop(wanted),
+        last_failure: slot.last_failure.clone(),
+        kept: slot.kept.is_some(),
+    }
+}
+
+fn worker_status(worker: &Worker) -> WorkerStatus {
+    WorkerStatus {
+        worker: worker.id,
+        generation: worker.generation,
+        state: match worker.state {
+            State::Starting { .. } => WorkerState::Starting,
+            State::Ready { .. } => WorkerState::Ready,
+            State::Draining { .. } => WorkerState::Draining,
+            State::Killed { .. } => WorkerState::Killed,
+            State::Ending { .. } => WorkerState::Ending,
+        },
+        started: worker.started,
+        ready: worker.ready,
+        asked: worker.asked,
+        deadline: worker.deadline(),
+    }
 }

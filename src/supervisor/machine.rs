@@ -1,0 +1,392 @@
+//! The supervisor itself: what comes in, in which order it is dealt with, what goes out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::action::{Action, ManagerState, Note, Outcome};
+use super::context::Context;
+use super::event::Event;
+use super::pool::{Pool, Stage};
+use super::requests::{PendingScale, Queued};
+use super::rollout::{Judgement, Rollout};
+use super::slot::Slot;
+use crate::config::model::Policy;
+use crate::id::{Generation, PoolName, RequestId, SlotIndex, WorkerId};
+use crate::time::Monotonic;
+
+/// A request for more time reaches this far beyond the next deadline, so that what the deadline brings
+/// about can still be told.
+const EXTENSION_MARGIN: Duration = Duration::from_secs(5);
+/// What is asked for where no deadline is in sight.
+const EXTENSION_UNBOUNDED: Duration = Duration::from_secs(30);
+/// A request that would gain less than this is not sent.
+const EXTENSION_STEP: Duration = Duration::from_secs(1);
+/// A deadline that nobody has dealt with for so long means that the loop does not turn as it should.
+const OVERDUE: Duration = Duration::from_secs(10);
+
+/// The life of the daemon as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Phase {
+    /// Not yet ready for the first time.
+    Starting,
+    /// Ready.
+    Running,
+    /// Ending all workers.
+    Stopping {
+        /// Who asked for it.
+        requests: Vec<RequestId>,
+        /// Why, where nobody asked for it.
+        failure: Option<String>,
+    },
+    /// Nothing is left.
+    Ended,
+}
+
+impl Phase {
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(self, Self::Stopping { .. } | Self::Ended)
+    }
+}
+
+/// The pure state machine that takes every decision about workers.
+///
+/// The contract:
+/// - **Input** is [`handle`](Self::handle), once for each event, with the time at which it came. Time that
+///   goes backwards counts as standing still. Events for unknown or finished workers change nothing.
+/// - **After each input** call [`next_action`](Self::next_action) until it gives `None`, and carry out the
+///   actions in that order; then ask for [`next_deadline`](Self::next_deadline) and hand in
+///   [`Event::DeadlinePassed`] when that moment has come. Too early is harmless.
+/// - **Look** at any time with [`status`](Self::status) and [`is_healthy`](Self::is_healthy).
+///
+/// It reads no clock, draws no random number except from the seed it was made with, logs nothing, and
+/// knows no pid and no fd. Its whole state can be written down and read back with serde: what follows is
+/// the same. State that was written by a newer version is refused by serde, not guessed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Supervisor {
+    pub(super) cx: Context,
+    pub(super) phase: Phase,
+    pub(super) pools: BTreeMap<PoolName, Pool>,
+    pub(super) last_generation: Generation,
+    /// The newest generation that was taken over.
+    pub(super) committed: Generation,
+    /// Those that the shell was not yet told to forget.
+    pub(super) generations: BTreeSet<Generation>,
+    /// Who asked for the generation that the shell is making.
+    pub(super) preparing: Option<Vec<RequestId>>,
+    pub(super) rollout: Option<Rollout>,
+    pub(super) queued: Option<Queued>,
+    pub(super) scales: Vec<PendingScale>,
+    pub(super) last_failure: Option<(Generation, super::RolloutFailure)>,
+    /// Until when the service manager was last asked to wait.
+    extended_until: Option<Monotonic>,
+}
+
+impl Supervisor {
+    /// A supervisor whose first generation has these pools. It has actions to fetch at once.
+    ///
+    /// `seed` feeds the jitter of restart pacing and nothing else.
+    pub fn new(now: Monotonic, seed: u64, pools: BTreeMap<PoolName, Policy>) -> Self {
+        let first = Generation(1);
+        let pools = pools.into_iter().map(|(name, policy)| {
+            let mut pool = Pool::new(name.clone());
+            pool.base = Some(first);
+            pool.policies.insert(first, policy);
+            (name, pool)
+        });
+        let mut supervisor = Self {
+            cx: Context::new(now, seed),
+            phase: Phase::Starting,
+            pools: pools.collect(),
+            last_generation: first,
+            committed: first,
+            generations: BTreeSet::from([first]),
+            preparing: None,
+            rollout: None,
+            queued: None,
+            scales: Vec::new(),
+            last_failure: None,
+            extended_until: None,
+        };
+        supervisor.advance();
+        supervisor
+    }
+
+    /// Takes in one event.
+    pub fn handle(&mut self, now: Monotonic, event: Event) {
+        self.cx.now = self.cx.now.max(now);
+        self.take_in(event);
+        self.pass_deadlines();
+        self.advance();
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+    }
+
+    /// The next thing to do, or `None`.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.cx.next_action()
+    }
+
+    /// When the machine wants to be called even if nothing happens; always later than the last event.
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        let now = self.cx.now;
+        let of_rollout = self.rollout.iter().flat_map(|rollout| rollout.deadlines(self.pools.values()));
+        let of_pools = self.pools.values().flat_map(|pool| pool.deadlines(now));
+        of_pools.chain(of_rollout).filter(|deadline| *deadline > now).min()
+    }
+
+    /// May the service manager's watchdog be fed? Not if a deadline was left lying.
+    pub fn is_healthy(&self, now: Monotonic) -> bool {
+        self.next_deadline().is_none_or(|deadline| now < deadline + OVERDUE)
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::DeadlinePassed => {}
+            Event::Spawned { worker } => self.with_worker(worker, |pool, slot, _, cx| {
+                pool.spawned(slot, worker, cx);
+            }),
+            Event::SpawnFailed { worker, failure } => self.with_worker(worker, |pool, slot, stage, cx| {
+                pool.spawn_failed(slot, worker, failure, stage, cx);
+            }),
+            Event::Ready { worker } => self.with_worker(worker, |pool, slot, _, cx| {
+                pool.became_ready(slot, worker, cx);
+            }),
+            Event::Heartbeat { worker } => self.with_worker(worker, |pool, slot, _, cx| {
+                pool.heartbeat(slot, worker, cx);
+            }),
+            Event::WatchdogTriggered { worker } => self.with_worker(worker, |pool, slot, stage, cx| {
+                pool.watchdog_ran_out(slot, worker, stage, cx);
+            }),
+            Event::Stopping { worker } => self.with_worker(worker, |pool, slot, _, cx| {
+                pool.says_stopping(slot, worker, cx);
+            }),
+            Event::MoreTime { worker, by } => self.with_worker(worker, |pool, slot, _, cx| {
+                pool.more_time(slot, worker, by, cx);
+            }),
+            Event::Exited { worker, status } => self.with_worker(worker, |pool, slot, stage, cx| {
+                pool.exited(slot, worker, status, stage, cx);
+            }),
+            Event::GroupEnded { worker } => self.with_worker(worker, |pool, slot, _, cx| {
+                pool.group_ended(slot, worker, cx);
+            }),
+            Event::Prepared { pools } => self.prepared(pools),
+            Event::PrepareRefused { reason } => self.prepare_refused(&reason),
+            Event::Requested { request, what } => self.requested(request, what),
+            Event::Broken { reason } => self.broken(reason),
+        }
+    }
+
+    fn with_worker(
+        &mut self,
+        worker: WorkerId,
+        step: impl FnOnce(&mut Pool, SlotIndex, Stage, &mut Context),
+    ) {
+        let Some((name, slot)) = self.cx.place(worker) else { return };
+        let stage = self.stage();
+        if let Some(pool) = self.pools.get_mut(&name) {
+            step(pool, slot, pool.stage(stage), &mut self.cx);
+        }
+    }
+
+    /// How far the rollout is, for the pools that take part in it.
+    pub(super) fn stage(&self) -> Stage {
+        self.rollout.as_ref().map_or(Stage::Steady, |rollout| rollout.stage)
+    }
+
+    fn pass_deadlines(&mut self) {
+        let stage = self.stage();
+        for pool in self.pools.values_mut() {
+            pool.pass_deadlines(pool.stage(stage), &mut self.cx);
+        }
+    }
+
+    /// Does all that the state calls for, until it calls for nothing more.
+    fn advance(&mut self) {
+        if !self.phase.is_stopping() {
+            self.plan();
+            while self.judge_rollout() {
+                self.plan();
+            }
+            self.judge_start();
+        }
+        if self.phase.is_stopping() {
+            self.judge_stop();
+        } else {
+            self.judge_scales();
+        }
+        self.extend_timeout();
+        self.forget_generations();
+    }
+
+    fn plan(&mut self) {
+        let stage = self.stage();
+        for pool in self.pools.values_mut() {
+            pool.plan(pool.stage(stage), &mut self.cx);
+        }
+        self.pools
+            .retain(|_, pool| pool.base.is_some() || pool.part.is_some() || pool.workers().next().is_some());
+    }
+
+    /// Gives whether something changed that the planner must see.
+    fn judge_rollout(&mut self) -> bool {
+        let Some(rollout) = &mut self.rollout else { return false };
+        match rollout.judge(self.pools.values_mut(), &mut self.cx) {
+            Judgement::Wait => return false,
+            Judgement::Moved => {}
+            Judgement::Done => self.finish_rollout(),
+            Judgement::RolledBack => self.finish_rollback(),
+        }
+        true
+    }
+
+    fn finish_rollout(&mut self) {
+        let Some(rollout) = self.rollout.take() else { return };
+        let generation = rollout.generation;
+        for pool in self.pools.values_mut() {
+            if let Some(part) = pool.part.take() {
+                pool.base = part.target;
+            }
+        }
+        self.committed = generation;
+        self.last_failure = None;
+        self.cx.note(Note::RolloutDone { generation });
+        self.cx.ask(Action::Commit { generation });
+        for request in rollout.requests {
+            self.answer(request, Outcome::Done { generation: Some(generation) });
+        }
+        self.after_rollout();
+    }
+
+    fn finish_rollback(&mut self) {
+        let Some(rollout) = self.rollout.take() else { return };
+        let generation = rollout.generation;
+        let kept = rollout.kept(self.pools.values());
+        for pool in self.pools.values_mut() {
+            pool.part = None;
+        }
+        let reason = rollout.failure.map_or(super::RolloutFailure::Cancelled, |(failure, _)| failure);
+        self.last_failure = Some((generation, reason.clone()));
+        self.cx.note(Note::RolledBack { generation, kept: kept.clone() });
+        for request in rollout.cancels {
+            self.answer(request, Outcome::Done { generation: None });
+        }
+        for request in rollout.requests {
+            let (reason, kept) = (reason.clone(), kept.clone());
+            self.answer(request, Outcome::RolledBack { generation, reason, kept });
+        }
+        self.after_rollout();
+    }
+
+    fn after_rollout(&mut self) {
+        self.tell_ready();
+    }
+
+    /// Ends the conversation that `RELOADING=1` began, and begins the next that was asked for meanwhile.
+    pub(super) fn tell_ready(&mut self) {
+        if self.phase == Phase::Running {
+            self.cx.ask(Action::Tell(ManagerState::Ready));
+        }
+        self.begin_queued(true);
+    }
+
+    /// The first READY, or the verdict that there will be none.
+    fn judge_start(&mut self) {
+        if self.phase != Phase::Starting {
+            return;
+        }
+        let stage = self.stage();
+        if self.pools.values().all(|pool| StartCount::of(pool, stage).is_enough()) {
+            self.phase = Phase::Running;
+            self.tell_ready();
+            return;
+        }
+        let hopeless = self.pools.values().find(|pool| StartCount::of(pool, stage).is_hopeless());
+        if let Some(reason) = hopeless.map(why_hopeless)
+            && self.rollout.is_none()
+            && self.preparing.is_none()
+        {
+            self.begin_stop(Vec::new(), Some(reason));
+            return;
+        }
+        self.begin_queued(false);
+    }
+
+    /// Every slot is ready or in a crash loop, and yet it is not enough: only a reload can help.
+    pub(super) fn start_is_stuck(&self) -> bool {
+        let stage = self.stage();
+        self.pools.values().all(|pool| StartCount::of(pool, stage).is_settled())
+    }
+
+    fn extend_timeout(&mut self) {
+        let in_progress = self.rollout.is_some() || !matches!(self.phase, Phase::Running | Phase::Ended);
+        if !in_progress {
+            self.extended_until = None;
+            return;
+        }
+        let now = self.cx.now;
+        let until = self.next_deadline().unwrap_or(now + EXTENSION_UNBOUNDED) + EXTENSION_MARGIN;
+        if self.extended_until.is_none_or(|extended| until >= extended + EXTENSION_STEP) {
+            self.extended_until = Some(until);
+            self.cx.ask(Action::ExtendTimeout { by: until.since(now) });
+        }
+    }
+
+    fn forget_generations(&mut self) {
+        let mut used = BTreeSet::from([self.committed]);
+        used.extend(self.rollout.as_ref().map(|rollout| rollout.generation));
+        for pool in self.pools.values_mut() {
+            pool.forget_unused_policies();
+            used.extend(pool.policies.keys());
+        }
+        for generation in self.generations.difference(&used) {
+            self.cx.ask(Action::Forget { generation: *generation });
+        }
+        self.generations = used;
+    }
+}
+
+/// How a pool's slots stand before the first READY.
+struct StartCount {
+    slots: u32,
+    ready: u32,
+    looping: u32,
+    min_ready: u32,
+}
+
+impl StartCount {
+    fn of(pool: &Pool, stage: Stage) -> Self {
+        let stage = pool.stage(stage);
+        let slots = pool.wanted_slots(stage);
+        let (mut ready, mut looping) = (0, 0);
+        for index in (0..slots).map(SlotIndex) {
+            let Some(slot) = pool.slots.get(&index) else { continue };
+            if slot.has_ready() {
+                ready += 1;
+            } else if slot.pacing.is_crash_loop(pool.wanted(index, stage)) {
+                looping += 1;
+            }
+        }
+        let min_ready = pool.governing(stage).map_or(0, |policy| policy.min_ready.min(slots));
+        Self { slots, ready, looping, min_ready }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.ready + self.looping == self.slots
+    }
+
+    fn is_enough(&self) -> bool {
+        self.ready >= self.min_ready && self.is_settled()
+    }
+
+    fn is_hopeless(&self) -> bool {
+        self.slots > 0 && self.looping == self.slots
+    }
+}
+
+fn why_hopeless(pool: &Pool) -> String {
+    let last = pool.slots.values().filter_map(|slot: &Slot| slot.last_failure.as_ref()).max_by_key(|f| f.0);
+    let why = last.map_or_else(String::new, |(_, _, failure)| format!(": {failure}"));
+    format!("pool {}: no worker became ready{why}", pool.name)
+}

@@ -1,0 +1,183 @@
+//! What people ask for: rollouts (joined while one runs), cancelling, scaling. Each is answered once.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Supervisor;
+use super::action::{Action, ManagerState, Note, Outcome, RolloutFailure};
+use super::event::{Request, Scope};
+use super::machine::Phase;
+use super::pool::{Part, Pool, Stage};
+use super::rollout::Rollout;
+use super::worker::Worker;
+use crate::config::model::Policy;
+use crate::id::{Generation, PoolName, RequestId, SlotIndex};
+
+/// The most slots that `scale` may ask for; the configuration has the same limit.
+const SCALE_MAX: u32 = 10_000;
+
+/// Rollout requests that wait for the one that runs, joined into one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Queued {
+    pub(super) requests: Vec<RequestId>,
+    pub(super) scope: Scope,
+}
+
+/// A `scale` command that is not yet fulfilled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PendingScale {
+    pub(super) request: RequestId,
+    pub(super) pool: PoolName,
+}
+
+impl Supervisor {
+    pub(super) fn requested(&mut self, request: RequestId, what: Request) {
+        if let Request::Stop { now } = what {
+            return self.stop_requested(request, now);
+        }
+        if self.phase.is_stopping() {
+            return self.refuse(request, "the daemon is stopping");
+        }
+        match what {
+            Request::Roll(scope) => self.roll_requested(request, scope),
+            Request::Cancel { pool } => self.cancel_requested(request, pool),
+            Request::Scale { pool, workers } => self.scale_requested(request, pool, workers),
+            Request::Stop { .. } => {}
+        }
+    }
+
+    pub(super) fn answer(&mut self, request: RequestId, outcome: Outcome) {
+        self.cx.ask(Action::Answer { request, outcome });
+    }
+
+    fn refuse(&mut self, request: RequestId, reason: &str) {
+        self.answer(request, Outcome::Refused { reason: reason.to_owned() });
+    }
+
+    fn roll_requested(&mut self, request: RequestId, scope: Scope) {
+        self.cx.ask(Action::Tell(ManagerState::Reloading));
+        let joined = match self.queued.take() {
+            None => Queued { requests: vec![request], scope },
+            Some(mut queued) => {
+                queued.requests.push(request);
+                queued.scope = queued.scope.joined(scope);
+                queued
+            }
+        };
+        self.queued = Some(joined);
+        self.begin_queued(false);
+    }
+
+    /// Begins the rollout that was asked for, if none runs and the start is over (or cannot get on).
+    pub(super) fn begin_queued(&mut self, tell: bool) {
+        let busy = self.rollout.is_some() || self.preparing.is_some() || self.phase.is_stopping();
+        if busy || (self.phase == Phase::Starting && !self.start_is_stuck()) {
+            return;
+        }
+        let Some(Queued { requests, scope }) = self.queued.take() else { return };
+        if tell {
+            self.cx.ask(Action::Tell(ManagerState::Reloading));
+        }
+        let generation = Generation(self.last_generation.0 + 1);
+        self.preparing = Some(requests);
+        self.cx.ask(Action::Prepare { generation, scope });
+    }
+
+    pub(super) fn prepared(&mut self, pools: BTreeMap<PoolName, Option<Policy>>) {
+        let Some(requests) = self.preparing.take() else { return };
+        let generation = Generation(self.last_generation.0 + 1);
+        self.last_generation = generation;
+        self.generations.insert(generation);
+        for (name, policy) in pools {
+            self.take_part(name, generation, policy);
+        }
+        self.cx.note(Note::RolloutStarted { generation });
+        self.rollout = Some(Rollout::new(generation, requests, self.cx.now));
+    }
+
+    fn take_part(&mut self, name: PoolName, generation: Generation, policy: Option<Policy>) {
+        if policy.is_none() && !self.pools.contains_key(&name) {
+            return;
+        }
+        let pool = self.pools.entry(name.clone()).or_insert_with(|| Pool::new(name));
+        let target = policy.map(|policy| {
+            pool.policies.insert(generation, policy);
+            generation
+        });
+        pool.part = Some(Part { target, canary: None, failures: 0, verdict: None });
+        let slots = pool.wanted_slots(Stage::Rolling);
+        let canary = target.and_then(|_| pool.choose_canary(slots));
+        if let Some(part) = &mut pool.part {
+            part.canary = canary;
+        }
+    }
+
+    pub(super) fn prepare_refused(&mut self, reason: &str) {
+        let Some(requests) = self.preparing.take() else { return };
+        for request in requests {
+            self.refuse(request, reason);
+        }
+        self.tell_ready();
+    }
+
+    fn cancel_requested(&mut self, request: RequestId, pool: Option<PoolName>) {
+        let takes_part = |name: &PoolName| self.pools.get(name).is_some_and(|pool| pool.part.is_some());
+        let covered = pool.as_ref().is_none_or(takes_part);
+        let Some(rollout) = self.rollout.as_mut().filter(|_| covered) else {
+            return self.refuse(request, "no such rollout is running");
+        };
+        rollout.cancels.push(request);
+        if rollout.stage != Stage::Back {
+            rollout.fail(RolloutFailure::Cancelled, &mut self.cx);
+        }
+    }
+
+    fn scale_requested(&mut self, request: RequestId, name: PoolName, workers: Option<u32>) {
+        if workers.is_some_and(|workers| workers > SCALE_MAX) {
+            return self.refuse(request, &format!("a pool has at most {SCALE_MAX} workers"));
+        }
+        let Some(pool) = self.pools.get_mut(&name).filter(|pool| pool.base.is_some()) else {
+            return self.refuse(request, &format!("there is no pool {name}"));
+        };
+        pool.scale = workers;
+        for earlier in std::mem::take(&mut self.scales) {
+            if earlier.pool == name {
+                let reason = "another scale command for this pool came after it".to_owned();
+                self.answer(earlier.request, Outcome::Failed { reason });
+            } else {
+                self.scales.push(earlier);
+            }
+        }
+        self.scales.push(PendingScale { request, pool: name });
+    }
+
+    /// Answers the `scale` commands that are fulfilled, or cannot be.
+    pub(super) fn judge_scales(&mut self) {
+        for pending in std::mem::take(&mut self.scales) {
+            match self.scale_outcome(&pending.pool) {
+                Some(outcome) => self.answer(pending.request, outcome),
+                None => self.scales.push(pending),
+            }
+        }
+    }
+
+    fn scale_outcome(&self, name: &PoolName) -> Option<Outcome> {
+        let Some(pool) = self.pools.get(name).filter(|pool| pool.base.is_some()) else {
+            return Some(Outcome::Failed { reason: format!("pool {name} was removed") });
+        };
+        let stage = pool.stage(self.stage());
+        let slots = pool.wanted_slots(stage);
+        let looping = |index: &SlotIndex| {
+            let slot = pool.slots.get(index)?;
+            slot.pacing.is_crash_loop(pool.wanted(*index, stage)).then_some(*index)
+        };
+        if let Some(slot) = (0..slots).map(SlotIndex).find_map(|index| looping(&index)) {
+            return Some(Outcome::Failed { reason: format!("pool {name}: slot {slot} is in a crash loop") });
+        }
+        let ready = |index| pool.slots.get(&index).is_some_and(|slot| slot.active().any(Worker::is_ready));
+        let surplus = pool.slots.range(SlotIndex(slots)..).any(|(_, slot)| slot.active().next().is_some());
+        let fulfilled = (0..slots).map(SlotIndex).all(ready) && !surplus;
+        fulfilled.then_some(Outcome::Done { generation: None })
+    }
+}

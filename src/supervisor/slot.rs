@@ -1,0 +1,57 @@
+//! A place in a pool, with the workers that fill it now and those that still leave it.
+
+use serde::{Deserialize, Serialize};
+
+use super::action::WorkerFailure;
+use super::backoff::Pacing;
+use super::worker::Worker;
+use crate::id::{Generation, WorkerId};
+use crate::time::Monotonic;
+
+/// One slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Slot {
+    /// Oldest first.
+    pub(super) workers: Vec<Worker>,
+    pub(super) pacing: Pacing,
+    /// It stays on this thrown-away generation, because the old program could not be brought back.
+    pub(super) kept: Option<Generation>,
+    /// Workers that failed here.
+    pub(super) restarts: u64,
+    pub(super) last_failure: Option<(Monotonic, WorkerId, WorkerFailure)>,
+}
+
+impl Slot {
+    pub(super) fn worker(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers.iter().find(|worker| worker.id == id)
+    }
+
+    pub(super) fn worker_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.workers.iter_mut().find(|worker| worker.id == id)
+    }
+
+    pub(super) fn active(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().filter(|worker| worker.is_active())
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        self.workers.iter().any(Worker::is_ready)
+    }
+
+    /// The active worker of the wanted generation.
+    pub(super) fn right(&self, wanted: Option<Generation>) -> Option<&Worker> {
+        self.active().find(|worker| Some(worker.generation) == wanted)
+    }
+
+    /// The active workers of any other generation.
+    pub(super) fn wrong(&self, wanted: Option<Generation>) -> impl Iterator<Item = &Worker> {
+        self.active().filter(move |worker| Some(worker.generation) != wanted)
+    }
+
+    /// A slot that was left on a thrown-away generation goes back as soon as that worker is gone.
+    pub(super) fn release_kept(&mut self) {
+        if self.kept.is_some() && self.right(self.kept).is_none() {
+            self.kept = None;
+        }
+    }
+}

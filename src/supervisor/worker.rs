@@ -1,0 +1,133 @@
+//! The life of one worker, from its start to the end of its process group.
+//!
+//! Each state carries its own deadline, so there is no timer that could be stale. What a passed deadline
+//! means is decided in `pool`, together with the slot.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::action::Retirement;
+use crate::config::model::Policy;
+use crate::id::{Generation, WorkerId};
+use crate::time::Monotonic;
+
+/// What a worker is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum State {
+    /// Started, not ready.
+    Starting {
+        /// Later is a failed start.
+        ready_by: Option<Monotonic>,
+    },
+    /// Able to serve.
+    Ready {
+        /// Its watchdog must be fed before.
+        watchdog_by: Option<Monotonic>,
+    },
+    /// Asked to end.
+    Draining {
+        /// Then it is killed.
+        kill_at: Option<Monotonic>,
+        /// Why it was asked.
+        why: Retirement,
+    },
+    /// Its process group was sent `SIGKILL`; nothing more can be done but wait.
+    Killed {
+        /// Why it was to end in the first place.
+        why: Retirement,
+    },
+    /// Its main process ended; the rest of its group was asked to.
+    Ending {
+        /// Then the rest is killed; `None` once it was.
+        kill_at: Option<Monotonic>,
+    },
+}
+
+/// One process in a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) generation: Generation,
+    pub(super) started: Monotonic,
+    /// Its program was executed; before that only our own helper runs.
+    pub(super) executed: bool,
+    pub(super) ready: Option<Monotonic>,
+    pub(super) asked: Option<Monotonic>,
+    pub(super) state: State,
+}
+
+impl Worker {
+    pub(super) fn new(id: WorkerId, generation: Generation, now: Monotonic, policy: &Policy) -> Self {
+        Self {
+            id,
+            generation,
+            started: now,
+            executed: false,
+            ready: None,
+            asked: None,
+            state: State::Starting { ready_by: now.after(policy.start_timeout) },
+        }
+    }
+
+    /// Starting or ready: it fills its slot.
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self.state, State::Starting { .. } | State::Ready { .. })
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready { .. })
+    }
+
+    /// Asked to end, and its main process still lives.
+    pub(super) fn is_draining(&self) -> bool {
+        matches!(self.state, State::Draining { .. } | State::Killed { .. })
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.state, State::Ending { .. })
+    }
+
+    /// How long it has been ready, or was when it stopped being so.
+    pub(super) fn ready_for(&self, now: Monotonic) -> Option<Duration> {
+        self.ready.map(|since| self.asked.unwrap_or(now).since(since))
+    }
+
+    /// When it must be dealt with if nothing happens.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        match self.state {
+            State::Starting { ready_by } => ready_by,
+            State::Ready { watchdog_by } => watchdog_by,
+            State::Draining { kill_at, .. } | State::Ending { kill_at } => kill_at,
+            State::Killed { .. } => None,
+        }
+    }
+
+    /// It said that it is ready. Counts once.
+    pub(super) fn become_ready(&mut self, now: Monotonic, policy: &Policy) {
+        self.executed = true;
+        if let State::Starting { .. } = self.state {
+            self.ready = Some(now);
+            self.state = State::Ready { watchdog_by: policy.watchdog.map(|every| now + every) };
+        }
+    }
+
+    /// It fed its watchdog.
+    pub(super) fn feed_watchdog(&mut self, now: Monotonic, policy: &Policy) {
+        if let State::Ready { watchdog_by: Some(by) } = &mut self.state
+            && let Some(every) = policy.watchdog
+        {
+            *by = now + every;
+        }
+    }
+
+    /// It asked for more time for a start or an end (`EXTEND_TIMEOUT_USEC=`, `sd_notify(3)`): a deadline
+    /// is moved back, never forward.
+    pub(super) fn allow_more_time(&mut self, until: Monotonic) {
+        match &mut self.state {
+            State::Starting { ready_by: Some(deadline) }
+            | State::Draining { kill_at: Some(deadline), .. } => *deadline = (*deadline).max(until),
+            _ => {}
+        }
+    }
+}
