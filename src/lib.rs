@@ -18,6 +18,8 @@ pub mod exit;
 #[cfg(feature = "supervisor")]
 pub mod id;
 #[cfg(feature = "supervisor")]
+pub mod os;
+#[cfg(feature = "supervisor")]
 pub mod supervisor;
 #[cfg(feature = "supervisor")]
 pub mod time;

@@ -1,0 +1,71 @@
+//! Fds by number: what only the exec helper and the intake of inherited fds need.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+/// A duplicate that is close-on-exec and has the lowest free number that is not below `minimum`.
+///
+/// # Errors
+/// `EMFILE` where no such number lies below the soft limit of open files; `EINVAL` where `minimum` does not.
+pub(crate) fn duplicate_from(fd: impl AsFd, minimum: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes a borrowed, open fd and a number.
+    let new = unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_DUPFD_CLOEXEC, minimum) };
+    let new = Errno::result(new)?;
+    // SAFETY: the kernel has just made this fd, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// Gives `fd` the number `target`, open across exec, and closes whatever had that number.
+///
+/// The result has no owner: it is there for the program that is executed next. Nobody in this process may
+/// own `target`, which is why only the exec helper may use this.
+///
+/// # Errors
+/// `EBADF` where `target` is not below the soft limit of open files.
+pub(super) fn place(fd: OwnedFd, target: RawFd) -> io::Result<()> {
+    if fd.as_raw_fd() == target {
+        let number = fd.into_raw_fd();
+        // SAFETY: the fd is open: it was owned until the line above.
+        Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, 0) })?;
+        return Ok(());
+    }
+    // SAFETY: dup2 closes `target`; that this is nobody's is the contract of this function. `fd` stays
+    // owned here and is closed at the end.
+    Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), target) })?;
+    Ok(())
+}
+
+/// Sets or clears close-on-exec on fd number `number`.
+///
+/// # Errors
+/// `EBADF` where it is not open.
+pub(crate) fn set_close_on_exec(number: RawFd, on: bool) -> io::Result<()> {
+    let flags = if on { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: F_SETFD takes no pointer, and changes no more than the one flag that there is.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, flags) })?;
+    Ok(())
+}
+
+/// Sets close-on-exec on every fd from 3 up, whoever owns it: what a program inherited, or a library opened
+/// carelessly, goes to no child.
+///
+/// # Errors
+/// Any of `close_range(2)`, and where `/proc` is needed instead (before Linux 5.11), of reading that.
+pub(crate) fn close_on_exec_all() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    match super::linux::close_range_on_exec(3) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => {}
+        done => return done,
+    }
+    let list = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
+    for entry in std::fs::read_dir(list)? {
+        let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if number > 2 {
+            // A number that is gone by now was the one that read the directory.
+            let _ = set_close_on_exec(number, true);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Linux calls that no library wraps, each as thin as it can be.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+/// `pidfd_open(2)` (Linux 5.3): a handle on the process that has this pid now. Close-on-exec always.
+pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| Errno::ESRCH)?;
+    // SAFETY: a pid and no flags; no pointer.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just made this fd, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `pidfd_send_signal(2)` (Linux 5.1). Signal 0 only asks.
+pub(super) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    let info: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: a null info is allowed and means what kill(2) would send.
+    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) };
+    Errno::result(done)?;
+    Ok(())
+}
+
+/// `waitid(2)` for one child by its pidfd (Linux 5.4), with `WEXITED | WNOHANG` and `more` flags. `None`: it
+/// has not ended.
+///
+/// Not nix's: that knows no real-time signals, and a child that one of them ended would be an error.
+pub(super) fn waitid(kind: libc::idtype_t, id: u32, more: i32) -> io::Result<Option<libc::siginfo_t>> {
+    // SAFETY: all bytes zero are a valid siginfo_t; it is how a caller sees that nothing was found.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: `info` is a valid place for one siginfo_t.
+        let done = unsafe { libc::waitid(kind, id, &raw mut info, libc::WEXITED | libc::WNOHANG | more) };
+        match Errno::result(done) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+            // SAFETY: after success the kernel has filled in the fields of a child's state, or none.
+            Ok(_) if unsafe { info.si_pid() } == 0 => return Ok(None),
+            Ok(_) => return Ok(Some(info)),
+        }
+    }
+}
+
+/// Sets close-on-exec on all fds from `first` up: `close_range(2)` with `CLOSE_RANGE_CLOEXEC` (Linux 5.11).
+pub(super) fn close_range_on_exec(first: u32) -> io::Result<()> {
+    // SAFETY: two numbers and a flag; nothing is closed now.
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    Errno::result(done)?;
+    Ok(())
+}
+
+/// The inode number of a process on pidfs (Linux 6.9), which is unique while the machine runs. `None` where
+/// pidfds have none.
+pub(super) fn pidfd_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
+    const PIDFS: nix::sys::statfs::FsType = nix::sys::statfs::FsType(0x5049_4446);
+    let filesystem = nix::sys::statfs::fstatfs(pidfd).ok()?;
+    if filesystem.filesystem_type() != PIDFS {
+        return None;
+    }
+    nix::sys::stat::fstat(pidfd).ok().map(|stat| stat.st_ino)
+}
+
+/// The signal that the kernel sends this process when the thread that started it ends: `PR_SET_PDEATHSIG`.
+/// Cleared by every later change of user or group, and by executing a program with privileges of its own.
+pub(super) fn set_parent_death_signal(signal: i32) -> io::Result<()> {
+    let signal = libc::c_ulong::try_from(signal).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: PR_SET_PDEATHSIG takes a number.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// Clears the ambient capabilities (Linux 4.3), which a change of user keeps where neither user is root.
+pub(super) fn clear_ambient_capabilities() -> io::Result<()> {
+    // SAFETY: PR_CAP_AMBIENT takes numbers.
+    let done = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+    Errno::result(done)?;
+    Ok(())
+}
+
+/// Sets the default disposition of a signal. Past the C library, which refuses the two that it uses itself;
+/// a parent may have left us those ignored, too.
+pub(super) fn default_signal(signal: i32) {
+    /// At least as large as the kernel's `struct sigaction` on every architecture; all zero is `SIG_DFL`
+    /// with no flags and no mask.
+    #[repr(C, align(8))]
+    struct Zero([u8; 64]);
+    const SET_BYTES: usize = 8;
+    let action = Zero([0; 64]);
+    let old: *const Zero = std::ptr::null();
+    // SAFETY: the kernel reads no more than the new action; the default runs no code of ours. KILL and STOP
+    // are refused, which is right.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, old, SET_BYTES) };
+}

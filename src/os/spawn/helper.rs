@@ -1,0 +1,287 @@
+//! The exec helper: takes its order from standard input, becomes the program.
+//!
+//! One thread, ordinary code; the only hurry is that somebody waits. Nothing of the helper may be left in
+//! the program: the handshake socket is close-on-exec, dispositions and mask are the defaults, and the
+//! environment is the given one.
+//!
+//! The order of the steps is systemd's (`exec_child`): limits before the user, since raising them takes
+//! privileges; the directory after the user, since only that user may be allowed in (NFS, 0700 homes);
+//! the parent-death signal after everything that clears it.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid};
+
+use super::place::place;
+use super::spec::{
+    EXECUTING, FDS_BYTE, HELPER_ARGUMENT, Identity, ORDER_BYTES_MAX, Order, StartFault, StartSpec,
+    parse_header,
+};
+use crate::os::{fd, passing};
+
+type Step<T> = Result<T, StartFault>;
+
+/// Makes this process the exec helper if its first argument says so, and returns the exit code of a failed
+/// start; a successful one does not return. `None`: this is not the helper, go on.
+///
+/// Must be the first thing that `main` does: it needs to be alone in the process, and takes its order from
+/// standard input.
+pub fn helper_main() -> Option<ExitCode> {
+    if std::env::args_os().nth(1).as_deref() != Some(OsStr::new(HELPER_ARGUMENT)) {
+        return None;
+    }
+    let Ok(channel) = standard_input() else {
+        let _ = writeln!(io::stderr(), "{HELPER_ARGUMENT} is for handover's own use");
+        return Some(ExitCode::from(2));
+    };
+    let mut channel = UnixStream::from(channel);
+    let Err(fault) = become_program(&mut channel);
+    if let Ok(mut line) = serde_json::to_vec(&fault) {
+        line.push(b'\n');
+        // Where the parent is gone there is nobody left to tell.
+        let _ = channel.write_all(&line);
+    }
+    Some(ExitCode::FAILURE)
+}
+
+/// Standard input, if it is a socket.
+fn standard_input() -> io::Result<OwnedFd> {
+    let stat = nix::sys::stat::fstat(io::stdin())?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFSOCK {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: fd 0 is open, as fstat has shown, and nobody in this process uses it before or after.
+    Ok(unsafe { OwnedFd::from_raw_fd(0) })
+}
+
+fn become_program(channel: &mut UnixStream) -> Step<Infallible> {
+    let (order, fds) = receive(channel).map_err(|error| StartFault::new("receive", "order", &error))?;
+    default_signals().map_err(|error| StartFault::new("helper", "signal mask", &error))?;
+    place_fds(channel, fds, &order.targets)?;
+    let spec = &order.spec;
+    surroundings(spec)?;
+    if let Some(identity) = &spec.identity {
+        assume(identity)?;
+    }
+    std::env::set_current_dir(&spec.directory)
+        .map_err(|error| StartFault::new("directory", spec.directory.display(), &error))?;
+    if spec.no_new_privileges {
+        #[cfg(target_os = "linux")]
+        nix::sys::prctl::set_no_new_privs()
+            .map_err(|errno| StartFault::new("privileges", "no_new_privileges", &errno.into()))?;
+    }
+    let (program, arguments, environment) = strings(spec)?;
+    die_with_parent(&order)?;
+    let mut line = serde_json::to_vec(EXECUTING).unwrap_or_default();
+    line.push(b'\n');
+    channel.write_all(&line).map_err(|error| StartFault::new("helper", "report", &error))?;
+    let Err(errno) = nix::unistd::execve(&program, &arguments, &environment);
+    Err(StartFault::new("exec", spec.program.display(), &errno.into()))
+}
+
+/// Reads the order. Never more bytes at once than belong together: a plain read that meets a message with
+/// fds throws them away.
+fn receive(channel: &mut UnixStream) -> io::Result<(Order, Vec<OwnedFd>)> {
+    let mut header = [0; 8];
+    channel.read_exact(&mut header)?;
+    let (length, count) = parse_header(header);
+    if length > ORDER_BYTES_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut fds = Vec::new();
+    while fds.len() < count as usize {
+        let mut byte = [0];
+        let message = passing::receive(channel.as_fd(), &mut byte)?;
+        if message.fds_lost {
+            return Err(nix::errno::Errno::EMFILE.into());
+        }
+        if message.length == 0 || byte != [FDS_BYTE] || message.fds.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        fds.extend(message.fds);
+    }
+    let mut order = vec![0; length as usize];
+    channel.read_exact(&mut order)?;
+    let order: Order = serde_json::from_slice(&order)?;
+    if fds.len() != order.targets.len() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok((order, fds))
+}
+
+/// Default dispositions and an empty mask, whatever our parent was started with.
+fn default_signals() -> io::Result<()> {
+    for signal in 1..=libc::SIGRTMAX() {
+        #[cfg(target_os = "linux")]
+        crate::os::linux::default_signal(signal);
+        // SAFETY: the default disposition runs no code of ours. KILL and STOP are refused, which is right.
+        #[cfg(not(target_os = "linux"))]
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL)
+        };
+    }
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+fn place_fds(channel: &mut UnixStream, fds: Vec<OwnedFd>, targets: &[i32]) -> Step<()> {
+    let failed = |error: io::Error| {
+        let highest = targets.iter().max().copied().unwrap_or(0);
+        StartFault::new("fds", format_args!("{} fds up to number {highest}", targets.len()), &error)
+    };
+    let kept = place(fds, targets, channel.as_fd()).map_err(failed)?;
+    // This closes number 0, which /dev/null then gets.
+    *channel = UnixStream::from(kept);
+    let null =
+        std::fs::File::open("/dev/null").map_err(|error| StartFault::new("fds", "/dev/null", &error))?;
+    fd::place(null.into(), 0).map_err(failed)
+}
+
+fn surroundings(spec: &StartSpec) -> Step<()> {
+    for limit in &spec.limits {
+        limit.apply().map_err(|error| StartFault::new("limits", limit.resource, &error))?;
+    }
+    if let Some(nice) = spec.nice {
+        // SAFETY: three numbers; 0 is this process.
+        let done = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+        nix::errno::Errno::result(done)
+            .map_err(|errno| StartFault::new("nice", format_args!("niceness {nice}"), &errno.into()))?;
+    }
+    if let Some(mask) = spec.umask {
+        umask(Mode::from_bits_truncate(mask));
+    }
+    Ok(())
+}
+
+/// Changes groups, group and user, in this order, and nothing that is already so: a supervisor without
+/// privileges may name its own user.
+fn assume(identity: &Identity) -> Step<()> {
+    let group = Gid::from_raw(identity.group);
+    let mut groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
+    if let Some((_, Some(name))) = &identity.user {
+        groups.extend(database_groups(name, group)?);
+    }
+    groups.sort_unstable_by_key(|gid| gid.as_raw());
+    groups.dedup();
+    if identity.user.is_some() || !groups.is_empty() {
+        set_groups(&groups, group)?;
+    }
+    if (nix::unistd::getgid(), nix::unistd::getegid()) != (group, group) {
+        nix::unistd::setgid(group)
+            .map_err(|errno| StartFault::new("groups", format_args!("gid {group}"), &errno.into()))?;
+    }
+    if let Some((uid, name)) = &identity.user {
+        let user = Uid::from_raw(*uid);
+        if (nix::unistd::getuid(), nix::unistd::geteuid()) != (user, user) {
+            let who = name.clone().unwrap_or_else(|| user.to_string());
+            nix::unistd::setuid(user)
+                .map_err(|errno| StartFault::new("user", format_args!("user {who}"), &errno.into()))?;
+            #[cfg(target_os = "linux")]
+            crate::os::linux::clear_ambient_capabilities()
+                .map_err(|error| StartFault::new("user", "ambient capabilities", &error))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn set_groups(groups: &[Gid], primary: Gid) -> Step<()> {
+    let failed = |errno: nix::errno::Errno| {
+        let list: Vec<String> = groups.iter().map(Gid::to_string).collect();
+        StartFault::new("groups", format_args!("supplementary groups {}", list.join(" ")), &errno.into())
+    };
+    let mut now = nix::unistd::getgroups().map_err(failed)?;
+    now.sort_unstable_by_key(|gid| gid.as_raw());
+    now.dedup();
+    // Whether the primary group is listed among the others makes no difference to what may be done.
+    let others = |list: &[Gid]| list.iter().copied().filter(|gid| *gid != primary).collect::<Vec<_>>();
+    if others(&now) == others(groups) && nix::unistd::getegid() == primary {
+        return Ok(());
+    }
+    nix::unistd::setgroups(groups).map_err(failed)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_groups(groups: &[Gid], _primary: Gid) -> Step<()> {
+    let groups: Vec<libc::gid_t> = groups.iter().map(|gid| gid.as_raw()).collect();
+    // SAFETY: the list is as long as is said.
+    let done = unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) };
+    nix::errno::Errno::result(done)
+        .map(drop)
+        .map_err(|errno| StartFault::new("groups", "supplementary groups", &errno.into()))
+}
+
+/// The groups of a user as the user database has them; the helper may wait for a directory server, the
+/// supervisor may not.
+#[cfg(target_os = "linux")]
+fn database_groups(name: &str, group: Gid) -> Step<Vec<Gid>> {
+    let failed = |error: io::Error| StartFault::new("groups", format_args!("groups of user {name}"), &error);
+    let text = CString::new(name).map_err(|error| failed(error.into()))?;
+    nix::unistd::getgrouplist(&text, group).map_err(|errno| failed(errno.into()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn database_groups(_name: &str, group: Gid) -> Step<Vec<Gid>> {
+    Ok(vec![group])
+}
+
+/// Asks for the signal, then looks whether the parent was gone before it could count.
+fn die_with_parent(order: &Order) -> Step<()> {
+    let Some(signal) = order.spec.parent_death_signal else { return Ok(()) };
+    #[cfg(target_os = "linux")]
+    crate::os::linux::set_parent_death_signal(signal)
+        .map_err(|error| StartFault::new("parent", format_args!("parent-death signal {signal}"), &error))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = signal;
+    if std::os::unix::process::parent_id() == order.parent {
+        return Ok(());
+    }
+    Err(StartFault { stage: "parent".into(), errno: None, reason: "the supervisor is gone".into() })
+}
+
+type Strings = (CString, Vec<CString>, Vec<CString>);
+
+/// What `execve` wants, with the variables that only this process can know.
+fn strings(spec: &StartSpec) -> Step<Strings> {
+    let text = |text: &OsStr| {
+        CString::new(text.as_bytes())
+            .map_err(|error| StartFault::new("exec", text.to_string_lossy(), &error.into()))
+    };
+    let mut own: Vec<(&str, String)> = Vec::new();
+    let pid = std::process::id();
+    if spec.listen_pid {
+        own.push(("LISTEN_PID", pid.to_string()));
+        #[cfg(target_os = "linux")]
+        if let Some(inode) =
+            crate::os::linux::pidfd_open(pid).ok().and_then(|fd| crate::os::linux::pidfd_inode(fd.as_fd()))
+        {
+            own.push(("LISTEN_PIDFDID", inode.to_string()));
+        }
+    }
+    if spec.watchdog_pid {
+        own.push(("WATCHDOG_PID", pid.to_string()));
+    }
+    // Stale ones name another process; a reader would take nothing for its own.
+    const OURS: [&str; 3] = ["LISTEN_PID", "LISTEN_PIDFDID", "WATCHDOG_PID"];
+    let given = spec.environment.iter().filter(|(name, _)| !OURS.iter().any(|ours| name == ours));
+    let variable = |name: &OsStr, value: &OsStr| {
+        let mut both = OsString::from(name);
+        both.push("=");
+        both.push(value);
+        text(&both)
+    };
+    let environment = given
+        .map(|(name, value)| variable(name, value))
+        .chain(own.iter().map(|(name, value)| variable(OsStr::new(name), OsStr::new(value))))
+        .collect::<Step<Vec<_>>>()?;
+    let arguments = spec.arguments.iter().map(|argument| text(argument)).collect::<Step<Vec<_>>>()?;
+    Ok((text(spec.program.as_os_str())?, arguments, environment))
+}

@@ -1,0 +1,21 @@
+//! Starting a program with exactly the fds, environment and surroundings that are asked for.
+//!
+//! Between `fork` and `exec` almost nothing is allowed, and a `fork` of a large program stalls it. So the
+//! program is not started directly: we start ourselves again (`posix_spawn`, no copy of our memory) as the
+//! *exec helper*, which is told over a socket pair what to do, does it in ordinary code with one thread,
+//! reports the stage that failed in words, and executes the program. The pid is the program's from the
+//! start. docs/decisions holds the alternatives and the measurements.
+//!
+//! `parent.rs` is our side, `helper.rs` the other; `spec.rs` is what they say to each other and `place.rs`
+//! gives fds their numbers.
+
+mod helper;
+mod parent;
+mod place;
+mod spec;
+#[cfg(test)]
+mod tests;
+
+pub use helper::helper_main;
+pub use parent::{Handshake, Helper, Starting, Streams, spawn};
+pub use spec::{Identity, StartFault, StartSpec};
