@@ -18,7 +18,7 @@ pub mod exit;
 #[cfg(feature = "supervisor")]
 pub mod id;
 #[cfg(feature = "supervisor")]
-pub mod os;
+pub mod notify;
 #[cfg(feature = "supervisor")]
 pub mod supervisor;
 #[cfg(feature = "supervisor")]
