@@ -20,6 +20,8 @@ pub mod id;
 #[cfg(feature = "supervisor")]
 pub mod notify;
 #[cfg(feature = "supervisor")]
+pub mod observe;
+#[cfg(feature = "supervisor")]
 pub mod supervisor;
 #[cfg(feature = "supervisor")]
 pub mod time;

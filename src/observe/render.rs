@@ -1,0 +1,407 @@
+//! What a line of our output looks like: for people, for the journal, for programs.
+//!
+//! Pure but for [`Destination::of`], which looks once at where standard error leads. The same formats serve our own
+//! log and the output of workers, so that one stream holds one kind of line.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use super::output::Line;
+use super::stamp;
+use crate::config::model::LogFormat;
+use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
+
+/// Where standard error leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Destination {
+    /// To the journal: `JOURNAL_STREAM` names its device and inode (`systemd.exec(5)`).
+    pub journal: bool,
+    /// To a terminal.
+    pub terminal: bool,
+    /// Colours are wanted there: a terminal, without `NO_COLOR`, and not a dumb one.
+    pub colour: bool,
+}
+
+impl Destination {
+    /// Looks at standard error (or what is given for it) and the variables `JOURNAL_STREAM`, `NO_COLOR`, `TERM`.
+    pub fn of<F: AsFd + IsTerminal>(stderr: &F, variable: impl Fn(&str) -> Option<String>) -> Self {
+        let terminal = stderr.is_terminal();
+        let plain = variable("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || variable("TERM").is_some_and(|term| term == "dumb");
+        let journal = variable("JOURNAL_STREAM").is_some_and(|stream| {
+            nix::sys::stat::fstat(stderr.as_fd())
+                .is_ok_and(|file| stream == format!("{}:{}", file.st_dev, file.st_ino))
+        });
+        Self { journal, terminal, colour: terminal && !plain }
+    }
+}
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people on a terminal: time of day, short.
+    Terminal {
+        /// With colours.
+        colour: bool,
+    },
+    /// For people, in a file: with the date.
+    Plain,
+    /// For the journal through standard error: a level prefix, and no time, which the journal has itself.
+    Journal,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Format {
+    /// `log.format`, resolved for a destination.
+    pub fn choose(wanted: LogFormat, to: Destination) -> Self {
+        match wanted {
+            LogFormat::Json => Self::Json,
+            LogFormat::Auto if !to.journal && !to.terminal => Self::Json,
+            LogFormat::Auto | LogFormat::Human => match (to.journal, to.terminal) {
+                (true, _) => Self::Journal,
+                (false, true) => Self::Terminal { colour: to.colour },
+                (false, false) => Self::Plain,
+            },
+        }
+    }
+}
+
+/// Which of a worker's two outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// `stdout` or `stderr`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// Where a line came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The worker's pool.
+    pub pool: PoolName,
+    /// Its slot.
+    pub slot: SlotIndex,
+    /// Its generation.
+    pub generation: Generation,
+    /// Its number.
+    pub worker: WorkerId,
+    /// Its main process.
+    pub pid: u32,
+    /// Which output.
+    pub stream: Stream,
+}
+
+/// Priorities as in `syslog(3)`.
+const PRIORITIES: [&str; 8] = ["error", "error", "error", "error", "warn", "info", "info", "debug"];
+const PRIORITY_INFO: u8 = 6;
+
+/// A line of a worker's output, newline included.
+pub fn worker_line(format: Format, now: SystemTime, origin: &Origin, line: &Line) -> Vec<u8> {
+    let priority = line.priority.unwrap_or(PRIORITY_INFO);
+    let mut text = String::with_capacity(line.text.len() + 64);
+    let Origin { pool, slot, pid, .. } = origin;
+    // Writing to a String cannot fail.
+    match format {
+        Format::Json => text = worker_json(now, origin, line, priority),
+        Format::Journal => {
+            let _ = write!(text, "<{priority}>{pool}/{slot}[{pid}]: ");
+            push_marked(&mut text, line);
+        }
+        Format::Plain => {
+            let _ = write!(text, "{} {pool}/{slot}[{pid}]| ", stamp::rfc3339(now));
+            push_marked(&mut text, line);
+        }
+        Format::Terminal { colour } => {
+            let style = if colour { Style::of_slot(*slot) } else { Style::PLAIN };
+            let _ = write!(text, "{} ", style.wrap(format_args!("{pool}/{slot}[{pid}]|")));
+            push_marked(&mut text, line);
+        }
+    }
+    text.push('\n');
+    text.into_bytes()
+}
+
+fn worker_json(now: SystemTime, origin: &Origin, line: &Line, priority: u8) -> String {
+    let mut object = Object::begun(now, PRIORITIES[usize::from(priority).min(7)], &line.text);
+    object.put("pool", &origin.pool.as_str().into());
+    object.put("slot", &origin.slot.0.into());
+    object.put("generation", &origin.generation.0.into());
+    object.put("worker", &origin.worker.0.into());
+    object.put("pid", &origin.pid.into());
+    object.put("stream", &origin.stream.as_str().into());
+    object.put("priority", &priority.into());
+    if line.truncated {
+        object.put("truncated", &true.into());
+    }
+    if line.continuation {
+        object.put("continuation", &true.into());
+    }
+    object.end()
+}
+
+/// A JSON object on one line, its members in the order in which they are put.
+struct Object(String);
+
+impl Object {
+    fn begun(now: SystemTime, level: &str, message: &str) -> Self {
+        let mut object = Self(String::from("{"));
+        object.put("time", &stamp::rfc3339(now).into());
+        object.put("level", &level.into());
+        object.put("message", &message.into());
+        object
+    }
+
+    fn put(&mut self, name: &str, value: &Value) {
+        let comma = if self.0.len() > 1 { "," } else { "" };
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "{comma}{}:{value}", Value::from(name));
+    }
+
+    fn end(self) -> String {
+        self.0 + "}"
+    }
+}
+
+/// A way to show text on a terminal, and how to end it; nothing where colours are not wanted.
+#[derive(Clone, Copy, Default)]
+struct Style(&'static str);
+
+impl Style {
+    const PLAIN: Self = Self("");
+    const DIM: Self = Self("\x1b[2m");
+    /// Slots are told apart by colour; red is left to errors.
+    const SLOTS: [Self; 5] =
+        [Self("\x1b[36m"), Self("\x1b[32m"), Self("\x1b[34m"), Self("\x1b[35m"), Self("\x1b[33m")];
+
+    fn of_slot(slot: SlotIndex) -> Self {
+        let index = usize::try_from(slot.0).unwrap_or(0) % Self::SLOTS.len();
+        Self::SLOTS[index]
+    }
+
+    fn of_level(level: tracing::Level) -> Self {
+        match level {
+            tracing::Level::ERROR => Self("\x1b[1;31m"),
+            tracing::Level::WARN => Self("\x1b[33m"),
+            tracing::Level::INFO => Self("\x1b[32m"),
+            _ => Self::DIM,
+        }
+    }
+
+    fn wrap(self, text: impl std::fmt::Display) -> String {
+        if self.0.is_empty() { text.to_string() } else { format!("{}{text}\x1b[0m", self.0) }
+    }
+}
+
+fn push_marked(text: &mut String, line: &Line) {
+    if line.continuation {
+        text.push_str("… ");
+    }
+    push_escaped(text, &line.text);
+    if line.truncated {
+        text.push_str(" …");
+    }
+}
+
+/// Control characters but the tab are escaped: a worker must not steer the operator's terminal.
+fn push_escaped(text: &mut String, raw: &str) {
+    for c in raw.chars() {
+        match c {
+            '\t' => text.push(c),
+            c if c.is_control() => text.extend(c.escape_default()),
+            c => text.push(c),
+        }
+    }
+}
+
+/// One event of our own log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// How bad it is.
+    pub level: tracing::Level,
+    /// What happened; a constant text.
+    pub message: String,
+    /// The values, in the order in which they were written.
+    pub fields: Vec<(&'static str, Value)>,
+}
+
+/// A line of our own log, newline included.
+pub fn log_line(format: Format, now: SystemTime, record: &Record) -> Vec<u8> {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    match format {
+        Format::Json => text = log_json(now, record),
+        Format::Journal => {
+            let _ = write!(text, "<{}>", priority(record.level));
+            push_record(&mut text, record, Style::PLAIN);
+        }
+        Format::Plain => {
+            let _ = write!(text, "{} {:<5} ", stamp::rfc3339(now), record.level.as_str());
+            push_record(&mut text, record, Style::PLAIN);
+        }
+        Format::Terminal { colour } => {
+            let (level, dim) =
+                if colour { (Style::of_level(record.level), Style::DIM) } else { Default::default() };
+            let time = dim.wrap(stamp::time_of_day(now));
+            let _ = write!(text, "{time} {} ", level.wrap(format_args!("{:<5}", record.level.as_str())));
+            push_record(&mut text, record, dim);
+        }
+    }
+    text.push('\n');
+    text.into_bytes()
+}
+
+fn push_record(text: &mut String, record: &Record, names: Style) {
+    push_escaped(text, &record.message);
+    for (name, value) in &record.fields {
+        let _ = write!(text, " {}", names.wrap(format_args!("{name}=")));
+        match value {
+            // As JSON where it needs quotes, which needs no explanation and is one line.
+            Value::String(plain) if !needs_quotes(plain) => text.push_str(plain),
+            value => {
+                let _ = write!(text, "{value}");
+            }
+        }
+    }
+}
+
+fn needs_quotes(value: &str) -> bool {
+    value.is_empty()
+        || value.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '='))
+}
+
+fn log_json(now: SystemTime, record: &Record) -> String {
+    const TAKEN: [&str; 3] = ["time", "level", "message"];
+    let mut object = Object::begun(now, &record.level.as_str().to_ascii_lowercase(), &record.message);
+    for (name, value) in record.fields.iter().filter(|(name, _)| !TAKEN.contains(name)) {
+        object.put(name, value);
+    }
+    object.end()
+}
+
+fn priority(level: tracing::Level) -> u8 {
+    match level {
+        tracing::Level::ERROR => 3,
+        tracing::Level::WARN => 4,
+        tracing::Level::INFO => PRIORITY_INFO,
+        _ => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    const TERMINAL: Format = Format::Terminal { colour: false };
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_micros(1_767_225_600_000_001)
+    }
+
+    fn shown(format: Format, line: &Line) -> String {
+        let origin = Origin {
+            pool: PoolName::new("web"),
+            slot: SlotIndex(1),
+            generation: Generation(3),
+            worker: WorkerId(7),
+            pid: 4711,
+            stream: Stream::Stderr,
+        };
+        String::from_utf8(worker_line(format, now(), &origin, line)).unwrap()
+    }
+
+    fn logged(format: Format) -> String {
+        let fields = vec![
+            ("pool", Value::from("web")),
+            ("reason", "exited with \"1\"\n".into()),
+            ("pid", 5.into()),
+            ("level", "mine".into()),
+        ];
+        let record = Record { level: tracing::Level::WARN, message: "worker failed".into(), fields };
+        String::from_utf8(log_line(format, now(), &record)).unwrap()
+    }
+
+    #[test]
+    fn the_format_follows_the_destination_unless_it_is_set() {
+        let to = |journal, terminal| Destination { journal, terminal, colour: terminal };
+        assert_eq!(Format::choose(LogFormat::Auto, to(true, false)), Format::Journal);
+        assert_eq!(Format::choose(LogFormat::Auto, to(false, true)), Format::Terminal { colour: true });
+        assert_eq!(Format::choose(LogFormat::Auto, to(false, false)), Format::Json);
+        assert_eq!(Format::choose(LogFormat::Human, to(false, false)), Format::Plain);
+        assert_eq!(Format::choose(LogFormat::Json, to(true, false)), Format::Json);
+    }
+
+    #[test]
+    fn the_journal_is_recognised_by_device_and_inode() {
+        let file = tempfile::tempfile().unwrap();
+        let stat = nix::sys::stat::fstat(&file).unwrap();
+        let of = |stream: String| {
+            Destination::of(&file, |name| (name == "JOURNAL_STREAM").then(|| stream.clone()))
+        };
+        assert!(of(format!("{}:{}", stat.st_dev, stat.st_ino)).journal);
+        assert!(!of(format!("{}:{}", stat.st_dev, stat.st_ino + 1)).journal);
+        assert!(!of(String::new()).journal);
+    }
+
+    #[test]
+    fn a_workers_line_says_where_it_came_from() {
+        let line = Line { text: "hi\tthere".into(), priority: Some(3), ..Line::default() };
+        assert_eq!(shown(TERMINAL, &line), "web/1[4711]| hi\tthere\n");
+        assert_eq!(
+            shown(Format::Terminal { colour: true }, &line),
+            "\x1b[32mweb/1[4711]|\x1b[0m hi\tthere\n"
+        );
+        assert_eq!(shown(Format::Journal, &line), "<3>web/1[4711]: hi\tthere\n");
+        assert_eq!(shown(Format::Plain, &line), "2026-01-01T00:00:00.000001Z web/1[4711]| hi\tthere\n");
+        assert_eq!(
+            shown(Format::Json, &line),
+            concat!(
+                r#"{"time":"2026-01-01T00:00:00.000001Z","level":"error","message":"hi\tthere","pool":"web","slot":1,"#,
+                r#""generation":3,"worker":7,"pid":4711,"stream":"stderr","priority":3}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_worker_cannot_steer_the_terminal_nor_break_the_line() {
+        let line = Line { text: "a\x1b[2Jb\0c\u{9b}d\re".into(), truncated: true, ..Line::default() };
+        assert_eq!(shown(TERMINAL, &line), "web/1[4711]| a\\u{1b}[2Jb\\u{0}c\\u{9b}d\\re …\n");
+        let piece = Line { continuation: true, text: "f\ng".into(), ..Line::default() };
+        assert_eq!(shown(TERMINAL, &piece), "web/1[4711]| … f\\ng\n");
+        for text in ["\0", "\x1b\"\\", "\u{2028}"] {
+            let json = shown(Format::Json, &Line { text: text.into(), ..Line::default() });
+            assert_eq!(json.matches('\n').count(), 1);
+            assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["message"], text);
+        }
+    }
+
+    #[test]
+    fn our_own_line_has_its_values_as_fields() {
+        let expected = "worker failed pool=web reason=\"exited with \\\"1\\\"\\n\" pid=5 level=mine\n";
+        assert_eq!(logged(TERMINAL), format!("00:00:00.000 WARN  {expected}"));
+        assert_eq!(logged(Format::Journal), format!("<4>{expected}"));
+        assert_eq!(logged(Format::Plain), format!("2026-01-01T00:00:00.000001Z WARN  {expected}"));
+        let json: Value = serde_json::from_str(&logged(Format::Json)).unwrap();
+        assert_eq!(json["level"], "warn", "a field cannot take the place of the level");
+        assert_eq!(json["reason"], "exited with \"1\"\n");
+        assert!(logged(Format::Json).starts_with(r#"{"time":"2026-01-01T00:00:00.000001Z","level":"warn","#));
+    }
+}

@@ -1,0 +1,338 @@
+//! One way out for all lines: a thread with a bounded queue in front of standard error.
+//!
+//! Standard error may be a full pipe or a stalled journal, and the loop must not wait for it. So a thread writes,
+//! and the loop only queues. Our own log never waits: past its share of the queue a line is dropped, counted, and
+//! the count is written when there is room. Output of workers is never dropped: who brings it waits for room, so
+//! the worker is slowed by its own full pipe. Each line is one `write`, so that whoever shares the stream does not
+//! cut it. While nothing is written the thread sleeps without a wake-up.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+/// Bytes of our own log that may wait.
+const LOG_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of workers' output that may wait.
+const OUTPUT_BYTES_MAX: u32 = 1024 * 1024;
+/// How long the thread rests when standard error is non-blocking and full.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Makes a line of the number of log lines that were dropped.
+type Report = Box<dyn Fn(u64) -> Vec<u8> + Send>;
+
+/// The way out. Cheap to clone; the thread ends when the last clone is gone and all is written.
+#[derive(Clone)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    _open: Arc<Open>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// There is something to write, or nothing will ever be.
+    work: Condvar,
+    /// Something was written.
+    progress: Condvar,
+    /// Room for output of workers, in bytes.
+    room: Semaphore,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Entry>,
+    log_bytes: usize,
+    queued: u64,
+    done: u64,
+    dropped: u64,
+    lost: u64,
+    closed: bool,
+    report: Option<Report>,
+}
+
+enum Entry {
+    Log(Vec<u8>),
+    Output(Vec<u8>, u32),
+}
+
+/// Alive while a [`Writer`] is.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.work.notify_one();
+    }
+}
+
+impl Writer {
+    /// Starts the thread that writes to standard error.
+    ///
+    /// # Errors
+    ///
+    /// If the thread cannot be started.
+    pub fn to_stderr() -> io::Result<Self> {
+        Self::start(io::stderr())
+    }
+
+    /// Starts the thread that writes to `sink`.
+    ///
+    /// # Errors
+    ///
+    /// If the thread cannot be started.
+    pub fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            progress: Condvar::new(),
+            room: Semaphore::new(OUTPUT_BYTES_MAX as usize),
+        });
+        let writer = Arc::clone(&shared);
+        thread::Builder::new().name("output".into()).spawn(move || writer.run(sink))?;
+        Ok(Self { _open: Arc::new(Open(Arc::clone(&shared))), shared })
+    }
+
+    /// How dropped lines are reported: called on the writer's thread with their number.
+    pub fn report_drops_with(&self, report: impl Fn(u64) -> Vec<u8> + Send + 'static) {
+        self.shared.lock().report = Some(Box::new(report));
+    }
+
+    /// Queues a line of our own log, newline included; `false` if there was no room and it was dropped.
+    pub fn try_line(&self, line: Vec<u8>) -> bool {
+        let mut state = self.shared.lock();
+        if state.log_bytes + line.len() > LOG_BYTES_MAX {
+            state.dropped += 1;
+            return false;
+        }
+        state.log_bytes += line.len();
+        self.shared.push(state, Entry::Log(line));
+        true
+    }
+
+    /// Queues a line of a worker's output, newline included, once there is room. Nothing is queued if the future
+    /// is dropped before.
+    pub async fn line(&self, line: Vec<u8>) {
+        let cost = u32::try_from(line.len()).unwrap_or(u32::MAX).clamp(1, OUTPUT_BYTES_MAX);
+        // An error would mean that the semaphore was closed, which nobody does.
+        let Ok(room) = self.shared.room.acquire_many(cost).await else { return };
+        room.forget();
+        self.shared.push(self.shared.lock(), Entry::Output(line, cost));
+    }
+
+    /// Waits until all that was queued before is written, at most for `within`; `true` if it is. Blocks: for the
+    /// end of the program.
+    pub fn flush(&self, within: Duration) -> bool {
+        let state = self.shared.lock();
+        let wanted = state.queued;
+        let waited = self.shared.progress.wait_timeout_while(state, within, |state| state.done < wanted);
+        waited.map_or_else(PoisonError::into_inner, |result| result).0.done >= wanted
+    }
+
+    /// Lines of our own log that found no room, and lines that could not be written (a closed standard error).
+    pub fn losses(&self) -> (u64, u64) {
+        let state = self.shared.lock();
+        (state.dropped, state.lost)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is whole between any two statements that hold the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, mut state: MutexGuard<'_, State>, entry: Entry) {
+        state.queue.push_back(entry);
+        state.queued += 1;
+        drop(state);
+        self.work.notify_one();
+    }
+
+    fn run(&self, mut sink: impl Write) {
+        let mut reported = 0;
+        while let Some(entry) = self.next() {
+            let result = write_whole(&mut sink, entry.bytes());
+            let drops = self.finished(&entry, result.is_err(), &mut reported);
+            if let Some(line) = drops {
+                let _ = write_whole(&mut sink, &line);
+            }
+            self.progress.notify_all();
+        }
+    }
+
+    /// The next line to write; `None` when nothing is left and nobody can queue any more.
+    fn next(&self) -> Option<Entry> {
+        let state = self.lock();
+        let idle = |state: &mut State| state.queue.is_empty() && !state.closed;
+        let mut state = self.work.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        state.queue.pop_front()
+    }
+
+    /// Gives the room back; and the report of drops, once the log that was queued is written.
+    fn finished(&self, entry: &Entry, lost: bool, reported: &mut u64) -> Option<Vec<u8>> {
+        let mut state = self.lock();
+        state.done += 1;
+        state.lost += u64::from(lost);
+        match entry {
+            Entry::Log(line) => state.log_bytes -= line.len(),
+            Entry::Output(_, cost) => self.room.add_permits(*cost as usize),
+        }
+        let drops = state.dropped - *reported;
+        if drops == 0 || state.log_bytes > 0 {
+            return None;
+        }
+        *reported = state.dropped;
+        state.report.as_ref().map(|report| report(drops))
+    }
+}
+
+impl Entry {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Log(line) | Self::Output(line, _) => line,
+        }
+    }
+}
+
+/// Writes all of it. Somebody who shares the stream may have made it non-blocking; then it is tried again.
+fn write_whole(sink: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match sink.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(RETRY),
+            Err(error) => return Err(error),
+        }
+    }
+    sink.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// Takes a write each time it is allowed to.
+    struct Gate {
+        allow: mpsc::Receiver<()>,
+        taken: mpsc::Sender<Vec<u8>>,
+    }
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.allow.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
+            let _ = self.taken.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn gate() -> (Writer, mpsc::Sender<()>, mpsc::Receiver<Vec<u8>>) {
+        let (open, allow) = mpsc::channel();
+        let (taken, lines) = mpsc::channel();
+        (Writer::start(Gate { allow, taken }).unwrap(), open, lines)
+    }
+
+    fn run<F: Future>(test: F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { timeout(DEADLINE, test).await.expect("too slow") })
+    }
+
+    #[test]
+    fn lines_come_out_in_order_and_a_flush_waits_for_them() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let writer = Writer::start(ours).unwrap();
+        assert!(writer.try_line(b"one\n".to_vec()));
+        run(writer.line(b"two\n".to_vec()));
+        assert!(writer.flush(DEADLINE));
+        drop(writer);
+        assert_eq!(io::read_to_string(theirs).unwrap(), "one\ntwo\n", "and the thread ended");
+    }
+
+    #[test]
+    fn our_own_log_is_dropped_counted_and_reported_when_nobody_reads() {
+        let (writer, open, lines) = gate();
+        writer.report_drops_with(|number| format!("{number} dropped\n").into_bytes());
+        let line = vec![b'x'; 64 * 1024];
+        let kept = (0..10).filter(|_| writer.try_line(line.clone())).count();
+        assert!((4..10).contains(&kept), "{kept}");
+        assert!(!writer.flush(Duration::ZERO));
+        for _ in 0..=kept {
+            open.send(()).unwrap();
+        }
+        for _ in 0..kept {
+            assert_eq!(lines.recv_timeout(DEADLINE).unwrap(), line);
+        }
+        let report = String::from_utf8(lines.recv_timeout(DEADLINE).unwrap()).unwrap();
+        assert_eq!(report, format!("{} dropped\n", 10 - kept));
+        assert_eq!(writer.losses(), (10 - kept as u64, 0));
+    }
+
+    #[test]
+    fn output_of_workers_waits_for_room_and_is_never_dropped() {
+        let (writer, open, lines) = gate();
+        run(async {
+            let line = vec![b'x'; OUTPUT_BYTES_MAX as usize / 2];
+            writer.line(line.clone()).await;
+            writer.line(line.clone()).await;
+            let mut third = Box::pin(writer.line(b"third\n".to_vec()));
+            tokio::select! {
+                biased;
+                () = &mut third => panic!("there was no room"),
+                () = tokio::task::yield_now() => {}
+            }
+            assert!(writer.try_line(b"our own\n".to_vec()), "a flooding worker leaves room for our own log");
+            open.send(()).unwrap();
+            third.await;
+        });
+        for _ in 0..3 {
+            open.send(()).unwrap();
+        }
+        let all: Vec<_> = (0..4).map(|_| lines.recv_timeout(DEADLINE).unwrap()).collect();
+        assert!(all.iter().any(|line| line == b"third\n") && all.iter().any(|line| line == b"our own\n"));
+    }
+
+    #[test]
+    fn a_closed_standard_error_stops_nothing() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        let writer = Writer::start(ours).unwrap();
+        run(async {
+            for _ in 0..100 {
+                writer.line(vec![b'x'; 64 * 1024]).await;
+            }
+        });
+        assert!(writer.try_line(b"log\n".to_vec()));
+        assert!(writer.flush(DEADLINE));
+        assert_eq!(writer.losses(), (0, 101));
+    }
+
+    #[test]
+    fn a_non_blocking_standard_error_loses_nothing() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let reader = thread::spawn(move || io::read_to_string(theirs).unwrap().len());
+        let writer = Writer::start(ours).unwrap();
+        run(async {
+            for _ in 0..50 {
+                writer.line(vec![b'x'; 100_000]).await;
+            }
+        });
+        assert!(writer.flush(DEADLINE));
+        drop(writer);
+        assert_eq!(reader.join().unwrap(), 5_000_000);
+    }
+}
