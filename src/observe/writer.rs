@@ -128,7 +128,7 @@ impl Writer {
         let state = self.shared.lock();
         let wanted = state.queued;
         let waited = self.shared.progress.wait_timeout_while(state, within, |state| state.done < wanted);
-        waited.map_or_else(PoisonError::into_inner, |result| result).0.done >= wanted
+        waited.unwrap_or_else(PoisonError::into_inner).0.done >= wanted
     }
 
     /// Lines of our own log that found no room, and lines that could not be written (a closed standard error).
