@@ -1,0 +1,45 @@
+//! What the configuration must know of the machine, asked through a trait so that this layer stays pure.
+
+use super::model::{GroupId, UserId};
+
+/// The machine, as far as a configuration depends on it. It is asked while a file is resolved, so that an
+/// unknown user is reported beside all other faults and not when a worker is started.
+pub trait Facts {
+    /// The number of cores that this process may use: what `workers = "auto"` means. At least 1.
+    fn cores(&self) -> u32;
+
+    /// The user of this name, or of this number in decimal; `None` where there is none.
+    fn user(&self, name_or_uid: &str) -> Option<UserId>;
+
+    /// The group of this name, or of this number in decimal; `None` where there is none.
+    fn group(&self, name_or_gid: &str) -> Option<GroupId>;
+}
+
+/// A machine of four cores with the users `root` and `myapp` and the group `www-data`.
+#[cfg(test)]
+pub(super) struct Fake;
+
+#[cfg(test)]
+impl Facts for Fake {
+    fn cores(&self) -> u32 {
+        4
+    }
+
+    fn user(&self, name_or_uid: &str) -> Option<UserId> {
+        let (name, uid, home) = match name_or_uid {
+            "root" | "0" => ("root", 0, "/root"),
+            "myapp" | "990" => ("myapp", 990, "/srv/myapp"),
+            _ => return None,
+        };
+        Some(UserId { name: name.into(), uid, gid: uid, home: home.into(), shell: "/bin/sh".into() })
+    }
+
+    fn group(&self, name_or_gid: &str) -> Option<GroupId> {
+        let (name, gid) = match name_or_gid {
+            "root" | "0" => ("root", 0),
+            "www-data" | "33" => ("www-data", 33),
+            _ => return None,
+        };
+        Some(GroupId { name: name.into(), gid })
+    }
+}

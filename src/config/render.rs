@@ -1,0 +1,177 @@
+//! A configuration as TOML: every key with its value, in one form only.
+//!
+//! What is printed can be read again and gives an equal configuration. Keys without a value (there is no
+//! `backlog` to print where the system's default is wanted) are left out.
+
+mod pool;
+
+use std::fmt::{Display, Write};
+
+use super::model::{Config, Listener, Log, LogFormat, LogLevel, UnusedSockets, WorkerOutput};
+use super::units::{format_duration, format_size};
+use crate::time::Timeout;
+
+/// The canonical text of a configuration; what `handover check --print` prints.
+pub fn canonical(config: &Config) -> String {
+    let mut out = Out::default();
+    out.key("name", quote(&config.name));
+    out.maybe("pid_file", config.pid_file.as_ref().map(|path| quote(&path.to_string_lossy())));
+    out.key(
+        "unused_sockets",
+        match config.unused_sockets {
+            UnusedSockets::Error => r#""error""#,
+            UnusedSockets::Close => r#""close""#,
+        },
+    );
+    out.maybe("control_group", config.control_group.as_deref().map(quote));
+    for (name, listener) in &config.listeners {
+        out.section(&format!("listener.{}", quote_key(name.as_str())));
+        self::listener(&mut out, listener);
+    }
+    for (name, pool) in &config.pools {
+        pool::pool(&mut out, &format!("pool.{}", quote_key(name.as_str())), pool);
+    }
+    out.section("log");
+    log(&mut out, &config.log);
+    out.0
+}
+
+fn listener(out: &mut Out, listener: &Listener) {
+    let options = &listener.options;
+    out.maybe("address", listener.address.as_ref().map(|address| quote(&address.to_string())));
+    out.key("mode", r#""shared""#);
+    out.maybe("backlog", options.backlog);
+    out.maybe("v6only", options.v6only);
+    out.maybe("free_bind", options.free_bind.then_some(true));
+    out.maybe("defer_accept", options.defer_accept.map(duration));
+    out.maybe("fast_open", options.fast_open);
+    out.maybe("keepalive", options.keepalive);
+    out.maybe("nodelay", options.nodelay);
+    out.maybe("receive_buffer", options.receive_buffer.map(size));
+    out.maybe("send_buffer", options.send_buffer.map(size));
+    out.maybe("nonblocking", options.nonblocking);
+    out.maybe("socket_user", options.user.as_ref().map(|user| quote(&user.name)));
+    out.maybe("socket_group", options.group.as_ref().map(|group| quote(&group.name)));
+    out.maybe("socket_mode", options.mode.map(mode));
+    out.maybe("device", options.device.as_deref().map(quote));
+    out.maybe("mark", options.mark);
+}
+
+fn log(out: &mut Out, log: &Log) {
+    out.key(
+        "format",
+        match log.format {
+            LogFormat::Auto => r#""auto""#,
+            LogFormat::Human => r#""human""#,
+            LogFormat::Json => r#""json""#,
+        },
+    );
+    out.key(
+        "level",
+        match log.level {
+            LogLevel::Error => r#""error""#,
+            LogLevel::Warn => r#""warn""#,
+            LogLevel::Info => r#""info""#,
+            LogLevel::Debug => r#""debug""#,
+            LogLevel::Trace => r#""trace""#,
+        },
+    );
+    out.key(
+        "workers",
+        match log.workers {
+            WorkerOutput::Capture => r#""capture""#,
+            WorkerOutput::Inherit => r#""inherit""#,
+        },
+    );
+}
+
+/// The text so far.
+#[derive(Default)]
+struct Out(String);
+
+impl Out {
+    fn section(&mut self, path: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "\n[{path}]");
+    }
+
+    fn key(&mut self, name: &str, value: impl Display) {
+        let _ = writeln!(self.0, "{name} = {value}");
+    }
+
+    fn maybe(&mut self, name: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.key(name, value);
+        }
+    }
+
+    fn list(&mut self, name: &str, values: impl IntoIterator<Item = String>) {
+        self.key(name, format!("[{}]", values.into_iter().collect::<Vec<_>>().join(", ")));
+    }
+
+    fn table(&mut self, name: &str, pairs: impl IntoIterator<Item = (String, String)>) {
+        let pairs: Vec<String> =
+            pairs.into_iter().map(|(key, value)| format!("{} = {value}", quote_key(&key))).collect();
+        self.key(
+            name,
+            if pairs.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", pairs.join(", ")) },
+        );
+    }
+}
+
+fn duration(duration: std::time::Duration) -> String {
+    quote(&format_duration(duration))
+}
+
+fn timeout(timeout: Timeout) -> String {
+    timeout.duration().map_or_else(|| quote("infinity"), duration)
+}
+
+fn size(bytes: u32) -> String {
+    quote(&format_size(bytes.into()))
+}
+
+fn mode(mode: u32) -> String {
+    format!("\"{mode:04o}\"")
+}
+
+/// Text as a TOML basic string.
+pub(super) fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\r' => quoted.push_str("\\r"),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Text as a TOML key, quoted only where it must be.
+pub(super) fn quote_key(text: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !text.is_empty() && text.chars().all(bare) { text.to_owned() } else { quote(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_survives_its_quotes(text: String, key: String) {
+            let line = format!("{} = {}", quote_key(&key), quote(&text));
+            let table = toml::de::DeTable::parse(&line).unwrap().into_inner();
+            let (read_key, read_text) = table.iter().next().unwrap();
+            proptest::prop_assert_eq!(read_key.get_ref().as_ref(), key.as_str());
+            proptest::prop_assert_eq!(read_text.get_ref().as_str(), Some(text.as_str()));
+        }
+    }
+}
