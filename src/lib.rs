@@ -4,7 +4,7 @@
 //! The map of this tree, from the bottom up; a module uses only what stands above it
 //! (`tests/tidy.rs` keeps that):
 //!
-//! - [`id`], [`time`], [`exit`]: names, moments and exit codes that all layers share
+//! - [`id`], [`time`], [`stamp`], [`exit`]: names, moments, moments as text, exit codes: what all layers share
 //! - `os`: the only unsafe code: processes, sockets, fd passing, signals; knows nothing of the rest
 //! - [`config`]: TOML text to a [`config::model::Config`] that is valid by construction
 //! - [`supervisor`]: the pure state machine that takes every decision about workers
@@ -14,6 +14,8 @@
 
 #[cfg(feature = "supervisor")]
 pub mod config;
+#[cfg(feature = "supervisor")]
+pub mod control;
 pub mod exit;
 #[cfg(feature = "supervisor")]
 pub mod id;
@@ -21,6 +23,8 @@ pub mod id;
 pub mod notify;
 #[cfg(feature = "supervisor")]
 pub mod observe;
+#[cfg(feature = "supervisor")]
+pub mod stamp;
 #[cfg(feature = "supervisor")]
 pub mod supervisor;
 #[cfg(feature = "supervisor")]

@@ -2,13 +2,12 @@
 //!
 //! Everything goes out through one [`Writer`], so that lines are never mixed and a slow reader of our standard
 //! error stops nobody but the workers that write too much. What a line looks like is decided by pure code
-//! ([`output`], [`stamp`], [`limit`]); [`log`] is the subscriber that turns `tracing` events into lines.
+//! ([`output`], [`render`], [`limit`]); [`log`] is the subscriber that turns `tracing` events into lines.
 
 pub mod limit;
 pub mod log;
 pub mod output;
 pub mod render;
-pub mod stamp;
 pub mod writer;
 
 pub use limit::{Limiter, Limits};

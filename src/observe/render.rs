@@ -11,9 +11,9 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::output::Line;
-use super::stamp;
 use crate::config::model::LogFormat;
 use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
+use crate::stamp;
 
 /// Where standard error leads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,348 @@
+//! The status document: what `GET /v1/status` answers and `handover status --json` prints.
+//!
+//! Pure types. The document is an interface: members are added, but none is removed, renamed or given another meaning
+//! while [`VERSION`] stays. `null` means "there is none"; a member that is left out means the same. Times are given
+//! twice, as a date for people and as seconds ago for arithmetic.
+
+use serde::{Deserialize, Serialize};
+
+use crate::supervisor::{self, ExitStatus, RolloutFailure, WorkerFailure, WorkerState};
+
+/// The version of the document.
+pub const VERSION: u32 = 1;
+
+/// The whole daemon at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusDocument {
+    /// [`VERSION`]
+    pub version: u32,
+    /// The daemon itself.
+    pub daemon: Daemon,
+    /// Every pool, by name.
+    pub pools: Vec<Pool>,
+    /// Every listener, by name.
+    pub listeners: Vec<Listener>,
+    /// The rollout that runs.
+    pub rollout: Option<Rollout>,
+    /// The last rollout that failed; kept until one succeeds.
+    pub last_failed_rollout: Option<FailedRollout>,
+    /// Generations that a worker or a plan still needs, oldest first.
+    pub generations: Vec<Generation>,
+    /// Numbers that should stay small.
+    pub counters: Counters,
+}
+
+/// The daemon itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// `name` of the configuration.
+    pub name: String,
+    /// Its process.
+    pub pid: u32,
+    /// Of the program.
+    pub version: String,
+    /// When it started.
+    pub started: Moment,
+    /// `starting`, `running` or `stopping`.
+    pub phase: String,
+    /// It told the service manager that it is ready.
+    pub ready: bool,
+    /// Nothing needs attention.
+    pub fine: bool,
+    /// One line: is it fine, and if not, why.
+    pub summary: String,
+    /// The configuration file; `null` where it was started with flags.
+    pub config: Option<String>,
+}
+
+/// A moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// RFC 3339 in UTC.
+    pub time: String,
+    /// How long ago that was.
+    pub seconds_ago: f64,
+}
+
+/// One pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pool {
+    /// `[pool.NAME]`
+    pub name: String,
+    /// The generation that it builds on; `null` while its first rollout makes it.
+    pub generation: Option<u64>,
+    /// Slots wanted.
+    pub wanted: u32,
+    /// Their number was set by `scale`, not by the configuration.
+    pub scaled: bool,
+    /// Ready workers.
+    pub ready: u32,
+    /// Workers that were asked to end.
+    pub draining: u32,
+    /// Every slot that is wanted or still has a worker.
+    pub slots: Vec<Slot>,
+}
+
+/// One slot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Its number in the pool, from 0.
+    pub slot: u32,
+    /// Its workers, oldest first.
+    pub workers: Vec<Worker>,
+    /// Workers that failed here since the daemon started.
+    pub restarts: u64,
+    /// When the next start may be, where it waits for that.
+    pub restart_in_seconds: Option<f64>,
+    /// It fails again and again.
+    pub crash_loop: bool,
+    /// It was left on a thrown-away generation, because the old program is gone.
+    pub kept: bool,
+    /// The last worker that failed here.
+    pub last_failure: Option<SlotFailure>,
+}
+
+/// One worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its number, never used again.
+    pub worker: u64,
+    /// Its main process; `null` while it is being started.
+    pub pid: Option<u32>,
+    /// Its generation.
+    pub generation: u64,
+    /// What it is doing.
+    pub state: WorkerState,
+    /// When it was started.
+    pub started: Moment,
+    /// When it became ready.
+    pub ready: Option<Moment>,
+    /// When it was asked to end.
+    pub asked: Option<Moment>,
+    /// When it will be dealt with if nothing happens: killed, or counted as failed.
+    pub deadline_in_seconds: Option<f64>,
+    /// The `STATUS=` that it sent last.
+    pub status: Option<String>,
+    /// Processes of its group that are left, where its main process has ended.
+    pub leftovers: u32,
+    /// Its last lines of output, oldest first. Left out for clients that may only look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Vec<String>>,
+}
+
+/// How the last worker that failed in a slot did so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlotFailure {
+    /// When.
+    pub at: Moment,
+    /// How.
+    pub failure: Failure,
+}
+
+/// A failure of a worker or of a rollout.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// `start`, `ended_before_ready`, `start_timeout`, `died`, `watchdog`; of a rollout also `deadline`, `cancelled`.
+    pub kind: String,
+    /// For a person.
+    pub text: String,
+    /// The worker that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<u64>,
+    /// Its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// The stage of its start that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// The status that it exited with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The number of the signal that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Its last lines of output, oldest first. Left out for clients that may only look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Vec<String>>,
+}
+
+/// A slot of a pool in a generation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The pool.
+    pub pool: Option<String>,
+    /// The slot.
+    pub slot: Option<u32>,
+    /// The generation.
+    pub generation: Option<u64>,
+}
+
+/// One listener: one socket that handover holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// `[listener.NAME]`; several sockets may bear one name.
+    pub name: String,
+    /// Where it listens, as in the configuration.
+    pub address: String,
+    /// `stream`, `datagram` or `seqpacket`.
+    pub kind: String,
+    /// `inherited` or `bound`.
+    pub origin: String,
+    /// Connections that wait to be accepted; `null` where the kernel does not say.
+    pub queue: Option<u32>,
+    /// How many may wait.
+    pub queue_max: Option<u32>,
+    /// What workers have changed on the shared socket; for a person. Empty: nothing.
+    pub drift: Vec<String>,
+    /// The socket's inode, as `ss -e` shows it.
+    pub inode: Option<u64>,
+    /// The pools that name it.
+    pub pools: Vec<String>,
+}
+
+/// A rollout under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// To which generation.
+    pub generation: u64,
+    /// Since when.
+    pub started: Moment,
+    /// Slots that run the wanted generation.
+    pub moved: u32,
+    /// Slots that take part.
+    pub slots: u32,
+    /// It failed and goes back.
+    pub rolling_back: Option<Failure>,
+    /// What it waits for; for a person. Empty: nothing.
+    pub waiting_for: String,
+    /// For how long.
+    pub waiting_seconds: f64,
+}
+
+/// The last rollout that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRollout {
+    /// The generation that was thrown away.
+    pub generation: u64,
+    /// Why.
+    pub failure: Failure,
+    /// Slots that still run it.
+    pub kept: Vec<Place>,
+}
+
+/// One generation that exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Its number.
+    pub generation: u64,
+    /// The configuration file that it was made from.
+    pub config: Option<String>,
+    /// What its pools execute.
+    pub programs: Vec<Program>,
+}
+
+/// What a pool executes in a generation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// The pool.
+    pub pool: String,
+    /// The file, resolved when the generation was made.
+    pub path: String,
+    /// The file is gone or another one by now, so a start takes what is there.
+    pub changed: bool,
+}
+
+/// Numbers that should stay small; since the daemon started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Notifications that were dropped, because their sender was not to be believed.
+    pub notifications_dropped: u64,
+    /// Log lines that were dropped, because standard error did not take them.
+    pub log_lines_dropped: u64,
+    /// Lines that could not be written at all, because standard error is closed.
+    pub lines_lost: u64,
+    /// Texts that the service manager did not take.
+    pub manager_texts_lost: u64,
+    /// Connections to the control socket that were refused, because there were too many.
+    pub control_refused: u64,
+}
+
+impl StatusDocument {
+    /// The same without output of workers: what a client sees that may only look.
+    #[must_use]
+    pub fn without_output(mut self) -> Self {
+        for slot in self.pools.iter_mut().flat_map(|pool| &mut pool.slots) {
+            slot.workers.iter_mut().for_each(|worker| worker.output = None);
+            slot.last_failure.iter_mut().for_each(|last| last.failure.output = None);
+        }
+        self.last_failed_rollout.iter_mut().for_each(|last| last.failure.output = None);
+        self.rollout.iter_mut().filter_map(|now| now.rolling_back.as_mut()).for_each(|f| f.output = None);
+        self
+    }
+}
+
+impl Failure {
+    /// Of a worker. `output`: its last lines.
+    pub fn of_worker(worker: u64, failure: &WorkerFailure, output: Vec<String>) -> Self {
+        let mut said = Self {
+            text: format!("{failure}"),
+            worker: Some(worker),
+            output: Some(output),
+            ..Self::default()
+        };
+        let kind = match failure {
+            WorkerFailure::Start(failure) => {
+                said.stage = Some(failure.stage.clone());
+                "start"
+            }
+            WorkerFailure::EndedBeforeReady { status } => {
+                said.ended(*status);
+                "ended_before_ready"
+            }
+            WorkerFailure::StartTimeout { .. } => "start_timeout",
+            WorkerFailure::Died { status, .. } => {
+                said.ended(*status);
+                "died"
+            }
+            WorkerFailure::Watchdog { .. } => "watchdog",
+        };
+        said.kind = kind.to_owned();
+        said
+    }
+
+    /// Of a rollout. `output`: the last lines of the worker that failed, where one did.
+    pub fn of_rollout(reason: &RolloutFailure, output: Vec<String>) -> Self {
+        let plain = |kind: &str| Self { kind: kind.to_owned(), text: reason.to_string(), ..Self::default() };
+        match reason {
+            RolloutFailure::Worker { worker, place, failure } => Self {
+                text: reason.to_string(),
+                place: Some(place.into()),
+                ..Self::of_worker(worker.0, failure, output)
+            },
+            RolloutFailure::Deadline { pool, .. } => Self {
+                place: Some(Place { pool: Some(pool.to_string()), ..Place::default() }),
+                ..plain("deadline")
+            },
+            RolloutFailure::Cancelled => plain("cancelled"),
+        }
+    }
+
+    fn ended(&mut self, status: ExitStatus) {
+        match status {
+            ExitStatus::Code(code) => self.exit_code = Some(code),
+            ExitStatus::Signal { signal, .. } => self.signal = Some(signal),
+            ExitStatus::Unknown => {}
+        }
+    }
+}
+
+impl From<&supervisor::Place> for Place {
+    fn from(place: &supervisor::Place) -> Self {
+        Self {
+            pool: Some(place.pool.to_string()),
+            slot: Some(place.slot.0),
+            generation: Some(place.generation.0),
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Is it fine, and if not, why: one line from a status document.
+//!
+//! Pure. The same line is the first of `handover status` and, through `daemon.summary`, whatever a monitor shows.
+
+use super::document::{Pool, Rollout, StatusDocument};
+
+/// `true` where nothing needs attention, and the line.
+pub(super) fn summary(document: &StatusDocument) -> (bool, String) {
+    let troubles = troubles(document);
+    let ready: u32 = document.pools.iter().map(|pool| pool.ready).sum();
+    let wanted: u32 = document.pools.iter().map(|pool| pool.wanted).sum();
+    let serving = format!("{ready} of {wanted} workers ready");
+    let doing = match (document.daemon.phase.as_str(), &document.rollout) {
+        ("running", None) => None,
+        ("running", Some(rollout)) => Some(rolling(rollout)),
+        (phase, _) => Some(phase.to_owned()),
+    };
+    let first = doing.map_or_else(|| serving.clone(), |doing| format!("{doing}; {serving}"));
+    if troubles.is_empty() {
+        return (true, format!("fine: {first}"));
+    }
+    (false, format!("needs attention: {}; {first}", troubles.join("; ")))
+}
+
+fn rolling(rollout: &Rollout) -> String {
+    let verb = if rollout.rolling_back.is_some() { "rolling back from" } else { "rolling to" };
+    let Rollout { generation, moved, slots, .. } = rollout;
+    let mut text = format!("{verb} generation {generation}, {moved} of {slots} slots moved");
+    if !rollout.waiting_for.is_empty() {
+        text.push_str(&format!(", waiting for {}", rollout.waiting_for));
+    }
+    text
+}
+
+fn troubles(document: &StatusDocument) -> Vec<String> {
+    let mut troubles: Vec<String> = document.pools.iter().filter_map(pool_trouble).collect();
+    if let (Some(failed), None) = (&document.last_failed_rollout, &document.rollout) {
+        let part = if failed.kept.is_empty() { "" } else { " in part" };
+        troubles.push(format!(
+            "the rollout to generation {} was rolled back{part}: {}",
+            failed.generation, failed.failure.text
+        ));
+    }
+    for listener in document.listeners.iter().filter(|listener| !listener.drift.is_empty()) {
+        troubles.push(format!("listener {}: {}", listener.name, listener.drift.join(", ")));
+    }
+    troubles
+}
+
+/// What is wrong with a pool that runs: a start or a rollout in its proper course is no trouble.
+fn pool_trouble(pool: &Pool) -> Option<String> {
+    let looping: Vec<_> = pool.slots.iter().filter(|slot| slot.crash_loop).collect();
+    if let Some(slot) = looping.first() {
+        let slots: Vec<_> = looping.iter().map(|slot| slot.slot.to_string()).collect();
+        let why = slot.last_failure.as_ref().map_or("", |last| last.failure.text.as_str());
+        let plural = if slots.len() == 1 { "" } else { "s" };
+        return Some(format!("crash loop in pool {}, slot{plural} {}: {why}", pool.name, slots.join(", ")));
+    }
+    let waiting =
+        pool.slots.iter().find(|slot| slot.workers.is_empty() && slot.restart_in_seconds.is_some())?;
+    let why = waiting.last_failure.as_ref().map_or("", |last| last.failure.text.as_str());
+    Some(format!("pool {}, slot {} waits for its restart: {why}", pool.name, waiting.slot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::document::{Failure, Listener, Moment, Slot, SlotFailure};
+    use super::*;
+
+    fn document() -> StatusDocument {
+        let text = include_str!("../../docs/control.md");
+        let example = text.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        serde_json::from_str(example).unwrap()
+    }
+
+    #[test]
+    fn the_line_of_the_documented_example_is_what_its_facts_give() {
+        let document = document();
+        assert_eq!(summary(&document), (document.daemon.fine, document.daemon.summary.clone()));
+    }
+
+    #[test]
+    fn a_daemon_without_trouble_is_fine_whatever_it_is_doing() {
+        let mut document = document();
+        document.last_failed_rollout = None;
+        document.listeners.clear();
+        document.pools.iter_mut().for_each(|pool| pool.slots.clear());
+        document.rollout = None;
+        assert_eq!(summary(&document), (true, "fine: 2 of 2 workers ready".into()));
+        document.daemon.phase = "stopping".into();
+        assert_eq!(summary(&document), (true, "fine: stopping; 2 of 2 workers ready".into()));
+    }
+
+    #[test]
+    fn each_trouble_is_named() {
+        let mut document = document();
+        document.rollout = None;
+        document.last_failed_rollout = None;
+        document.listeners =
+            vec![Listener { name: "http".into(), drift: vec!["backlog 511".into()], ..Listener::default() }];
+        let failure = Failure { text: "exited with status 1".into(), ..Failure::default() };
+        let slot = |slot, crash_loop| Slot {
+            slot,
+            workers: Vec::new(),
+            restarts: 5,
+            restart_in_seconds: Some(30.0),
+            crash_loop,
+            kept: false,
+            last_failure: Some(SlotFailure { at: Moment::default(), failure: failure.clone() }),
+        };
+        document.pools[0].slots = vec![slot(0, true), slot(1, true)];
+        let (fine, line) = summary(&document);
+        assert!(!fine);
+        assert!(line.starts_with(
+            "needs attention: crash loop in pool web, slots 0, 1: exited with status 1; listener http: backlog 511; "
+        ));
+        document.pools[0].slots = vec![slot(1, false)];
+        assert!(
+            summary(&document).1.contains("pool web, slot 1 waits for its restart: exited with status 1")
+        );
+    }
+}
