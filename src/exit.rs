@@ -13,3 +13,5 @@ pub const USAGE: u8 = 2;
 pub const TIMED_OUT: u8 = 3;
 /// There is no such daemon, or it does not answer.
 pub const NO_DAEMON: u8 = 4;
+/// The client was interrupted (Ctrl-C); the work goes on. As a shell reports a death by `SIGINT`.
+pub const INTERRUPTED: u8 = 130;
