@@ -106,11 +106,13 @@ impl Faults {
         self.faults.iter()
     }
 
-    /// Every fault with its place, the line itself with the place marked, what is wrong, and a hint. With
-    /// `colour`, in the escape sequences of terminals. Ends with a newline.
+    /// Every fault with its place, the line itself with the place marked, what is wrong, and a hint; an empty
+    /// line between them. With `colour`, in the escape sequences of terminals. Ends with a newline.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        self.faults.iter().map(|fault| renderer.render(&[self.report(fault)]) + "\n").collect()
+        let reports: Vec<String> =
+            self.faults.iter().map(|fault| renderer.render(&[self.report(fault)]) + "\n").collect();
+        reports.join("\n")
     }
 
     fn report<'a>(&'a self, fault: &'a Fault) -> Group<'a> {

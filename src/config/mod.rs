@@ -3,7 +3,7 @@
 //! Pure: it reads no file, no clock and no user database. Whoever calls it brings the text and the facts
 //! about the machine ([`Facts`]), and gets a configuration or all faults at once ([`Faults`]).
 //!
-//! The way of a file: `syntax` makes a tree in which everything knows its place, [`schema`] declares the keys
+//! The way of a file: `syntax` makes a tree in which everything knows its place, `schema` declares the keys
 //! and reads the tree with that one declaration, `resolve` checks what needs more than one key to be known
 //! and makes the [`model`]. [`reference`] prints the same declaration as `docs/configuration.md`, [`render`]
 //! prints a configuration, and [`change`] compares two.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Fault, Wrong};
 use super::facts::Facts;
-use super::model::{Config, GroupId, Listener, Log as LogModel, Pool, UserId};
+use super::model::{Address, Config, GroupId, Listener, Log as LogModel, Pool, UserId};
 use super::names::{check_listener_name, check_name, check_pool_name};
 use super::nearest::nearest;
 use super::overlap::overlap;
@@ -78,10 +78,10 @@ fn listeners(
     }
     resolved.sort_by_key(|(_, place, _)| place.value.start);
     for (index, (_, place, listener)) in resolved.iter().enumerate() {
-        if let Some((other, taken, _)) =
+        if let Some((other, taken, earlier)) =
             resolved[..index].iter().find(|(.., earlier)| overlap(earlier, listener))
         {
-            log.add(overlapping(place, other, taken));
+            log.add(overlapping((place, listener), other, (taken, earlier)));
         }
     }
     (resolved.len() == wanted.len()).then(|| {
@@ -89,9 +89,18 @@ fn listeners(
     })
 }
 
-fn overlapping(place: &Place, other: &str, taken: &Place) -> Fault {
-    let wrong = Wrong::new(format!("listener {other:?} already listens there"))
-        .hint("one listener can serve several pools; `[::]` takes IPv4 as well unless `v6only = true`");
+fn overlapping((place, new): (&Place, &Listener), other: &str, (taken, held): (&Place, &Listener)) -> Fault {
+    let hint = match (&new.address, &held.address) {
+        (Some(Address::Tcp(a) | Address::Udp(a)), Some(Address::Tcp(b) | Address::Udp(b)))
+            if a.is_ipv4() != b.is_ipv4() =>
+        {
+            "[::] takes IPv4 as well, unless it has v6only = true"
+        }
+        (a, b) if a == b => "one listener can serve several pools",
+        (Some(Address::Tcp(_) | Address::Udp(_)), _) => "0.0.0.0 and [::] stand for every address",
+        _ => "a file can be one socket only",
+    };
+    let wrong = Wrong::new(format!("listener {other:?} already listens there")).hint(hint);
     Fault::new(place.value.clone(), &place.path, wrong).with_also(taken.value.clone(), "taken here")
 }
 
@@ -119,7 +128,7 @@ fn pools(
 ) -> Option<BTreeMap<PoolName, Pool>> {
     let wanted = file.pool.value()?;
     if wanted.is_empty() {
-        log.key(&wanted.at, Wrong::new("there is no pool").hint("[pool.web] with a command"));
+        log.key(&wanted.at, Wrong::new("there is no pool").hint("add a section [pool.NAME]"));
     }
     let mut resolved = BTreeMap::new();
     for (name, keys) in wanted.iter() {

@@ -72,7 +72,7 @@ macro_rules! section {
                 match value.as_table() {
                     Some(table) => Some($crate::config::walk::Section::from_table(table, at, log)),
                     None => {
-                        log.value(at, $crate::config::walk::mismatch(&Self::kind(), value));
+                        log.value(at, $crate::config::walk::no_section(&Self::kind(), value, at));
                         None
                     }
                 }

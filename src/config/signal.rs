@@ -1,39 +1,52 @@
-//! Signals by name. The numbers differ between platforms, so they come from `libc`'s constants.
+//! Signals by name.
+//!
+//! The numbers differ between systems, and a pure module asks no system: they stand here for Linux
+//! (`signal(7)`, the column of x86 and ARM) and macOS (`sys/signal.h`), and a test compares them with the one
+//! that it runs on.
 
 use super::error::Wrong;
 use super::model::Signal;
 use super::nearest::nearest;
 
-const NAMES: &[(&str, i32)] = &[
-    ("SIGHUP", libc::SIGHUP),
-    ("SIGINT", libc::SIGINT),
-    ("SIGQUIT", libc::SIGQUIT),
-    ("SIGILL", libc::SIGILL),
-    ("SIGTRAP", libc::SIGTRAP),
-    ("SIGABRT", libc::SIGABRT),
-    ("SIGBUS", libc::SIGBUS),
-    ("SIGFPE", libc::SIGFPE),
-    ("SIGKILL", libc::SIGKILL),
-    ("SIGUSR1", libc::SIGUSR1),
-    ("SIGSEGV", libc::SIGSEGV),
-    ("SIGUSR2", libc::SIGUSR2),
-    ("SIGPIPE", libc::SIGPIPE),
-    ("SIGALRM", libc::SIGALRM),
-    ("SIGTERM", libc::SIGTERM),
-    ("SIGCHLD", libc::SIGCHLD),
-    ("SIGCONT", libc::SIGCONT),
-    ("SIGTSTP", libc::SIGTSTP),
-    ("SIGTTIN", libc::SIGTTIN),
-    ("SIGTTOU", libc::SIGTTOU),
-    ("SIGURG", libc::SIGURG),
-    ("SIGXCPU", libc::SIGXCPU),
-    ("SIGXFSZ", libc::SIGXFSZ),
-    ("SIGVTALRM", libc::SIGVTALRM),
-    ("SIGPROF", libc::SIGPROF),
-    ("SIGWINCH", libc::SIGWINCH),
-    ("SIGIO", libc::SIGIO),
-    ("SIGSYS", libc::SIGSYS),
+/// Name, number on Linux, number on macOS.
+const TABLE: &[(&str, i32, i32)] = &[
+    ("SIGHUP", 1, 1),
+    ("SIGINT", 2, 2),
+    ("SIGQUIT", 3, 3),
+    ("SIGILL", 4, 4),
+    ("SIGTRAP", 5, 5),
+    ("SIGABRT", 6, 6),
+    ("SIGBUS", 7, 10),
+    ("SIGFPE", 8, 8),
+    ("SIGKILL", 9, 9),
+    ("SIGUSR1", 10, 30),
+    ("SIGSEGV", 11, 11),
+    ("SIGUSR2", 12, 31),
+    ("SIGPIPE", 13, 13),
+    ("SIGALRM", 14, 14),
+    ("SIGTERM", 15, 15),
+    ("SIGCHLD", 17, 20),
+    ("SIGCONT", 18, 19),
+    ("SIGSTOP", 19, 17),
+    ("SIGTSTP", 20, 18),
+    ("SIGTTIN", 21, 21),
+    ("SIGTTOU", 22, 22),
+    ("SIGURG", 23, 16),
+    ("SIGXCPU", 24, 24),
+    ("SIGXFSZ", 25, 25),
+    ("SIGVTALRM", 26, 26),
+    ("SIGPROF", 27, 27),
+    ("SIGWINCH", 28, 28),
+    ("SIGIO", 29, 23),
+    ("SIGSYS", 31, 12),
 ];
+
+const STOP: &str = "SIGSTOP";
+
+/// Names and numbers on the system that this is built for.
+fn signals() -> impl Iterator<Item = (&'static str, i32)> {
+    TABLE.iter().map(|(name, linux, macos)| (*name, if cfg!(target_os = "macos") { *macos } else { *linux }))
+}
 
 /// The highest number of a signal on Linux (`SIGRTMAX`); macOS ends at 31.
 const MAX: i32 = if cfg!(target_os = "linux") { 64 } else { 31 };
@@ -42,23 +55,23 @@ const MAX: i32 = if cfg!(target_os = "linux") { 64 } else { 31 };
 pub(super) fn parse(text: &str) -> Result<Signal, Wrong> {
     let upper = text.to_ascii_uppercase();
     let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    if name == "SIGSTOP" {
-        return Err(no_end());
+    match signals().find(|(known, _)| *known == name) {
+        Some((STOP, _)) => Err(no_end()),
+        Some((_, number)) => Ok(Signal(number)),
+        None => {
+            let hint = match nearest(&name, signals().map(|(known, _)| known)) {
+                Some(known) => format!("did you mean \"{known}\"?"),
+                None => "for example \"SIGTERM\", \"SIGQUIT\", or a number".to_owned(),
+            };
+            Err(Wrong::new(format!("{text:?} is not a signal")).hint(hint))
+        }
     }
-    if let Some((_, number)) = NAMES.iter().find(|(known, _)| *known == name) {
-        return Ok(Signal(*number));
-    }
-    let hint = match nearest(&name, NAMES.iter().map(|(known, _)| *known)) {
-        Some(known) => format!("did you mean \"{known}\"?"),
-        None => "for example \"SIGTERM\", \"SIGQUIT\", or a number".to_owned(),
-    };
-    Err(Wrong::new(format!("{text:?} is not a signal")).hint(hint))
 }
 
 /// Takes the number of a signal; those without a name here are the real-time signals.
 pub(super) fn from_number(number: i64) -> Result<Signal, Wrong> {
     match i32::try_from(number) {
-        Ok(libc::SIGSTOP) => Err(no_end()),
+        Ok(number @ 1..=MAX) if name(Signal(number)) == Ok(STOP) => Err(no_end()),
         Ok(number @ 1..=MAX) => Ok(Signal(number)),
         _ => Err(Wrong::new(format!("{number} is not a signal")).hint(format!("signals are 1 to {MAX}"))),
     }
@@ -70,7 +83,7 @@ fn no_end() -> Wrong {
 
 /// The name of a signal, or its number where it has none.
 pub(super) fn name(signal: Signal) -> Result<&'static str, i32> {
-    NAMES.iter().find(|(_, number)| *number == signal.0).map(|(name, _)| *name).ok_or(signal.0)
+    signals().find(|(_, number)| *number == signal.0).map(|(name, _)| name).ok_or(signal.0)
 }
 
 #[cfg(test)]
@@ -89,8 +102,46 @@ mod tests {
     #[test]
     fn what_ends_nothing_is_refused() {
         assert!(parse("SIGSTOP").is_err());
+        assert!(from_number(libc::SIGSTOP.into()).is_err());
         assert!(from_number(0).is_err());
         assert!(from_number(65).is_err());
         assert_eq!(parse("SIGTREM").unwrap_err().hint.unwrap(), "did you mean \"SIGTERM\"?");
+    }
+
+    #[test]
+    fn the_numbers_are_those_of_this_system() {
+        let theirs = [
+            libc::SIGHUP,
+            libc::SIGINT,
+            libc::SIGQUIT,
+            libc::SIGILL,
+            libc::SIGTRAP,
+            libc::SIGABRT,
+            libc::SIGBUS,
+            libc::SIGFPE,
+            libc::SIGKILL,
+            libc::SIGUSR1,
+            libc::SIGSEGV,
+            libc::SIGUSR2,
+            libc::SIGPIPE,
+            libc::SIGALRM,
+            libc::SIGTERM,
+            libc::SIGCHLD,
+            libc::SIGCONT,
+            libc::SIGSTOP,
+            libc::SIGTSTP,
+            libc::SIGTTIN,
+            libc::SIGTTOU,
+            libc::SIGURG,
+            libc::SIGXCPU,
+            libc::SIGXFSZ,
+            libc::SIGVTALRM,
+            libc::SIGPROF,
+            libc::SIGWINCH,
+            libc::SIGIO,
+            libc::SIGSYS,
+        ];
+        let ours: Vec<i32> = signals().map(|(_, number)| number).collect();
+        assert_eq!(ours, theirs);
     }
 }

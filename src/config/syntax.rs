@@ -34,7 +34,7 @@ fn fault(text: &str, span: Span, message: &str) -> Fault {
         "string values must be quoted" if marked.is_empty() => {
             Wrong::new("there is no value").hint("write one, or leave the key out to have its default")
         }
-        "string values must be quoted" => {
+        "string values must be quoted" | "invalid boolean" => {
             Wrong::new("text must be quoted").hint(format!("write \"{marked}\""))
         }
         "unexpected leading zero" => {

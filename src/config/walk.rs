@@ -67,12 +67,19 @@ pub(super) fn mismatch(kind: &Kind, found: &DeValue<'_>) -> Wrong {
             let words: Vec<String> = text.split_whitespace().map(super::render::quote).collect();
             format!("write [{}]", words.join(", "))
         }
-        (Kind::Named(_) | Kind::Table(_), DeValue::Array(_)) => {
-            "single brackets make a table: [section], not [[section]]".to_owned()
-        }
         _ => format!("for example {}", kind.example()),
     };
     Wrong::new(format!("takes {}, not {found_as}", kind.what())).hint(hint)
+}
+
+/// What is said of a value where a section should be.
+pub(super) fn no_section(kind: &Kind, found: &DeValue<'_>, at: &Place) -> Wrong {
+    let name = if matches!(kind, Kind::Named(_)) { ".NAME" } else { "" };
+    let hint = match found {
+        DeValue::Array(_) => format!("single brackets make a section: [{}{name}]", at.path),
+        _ => format!("write a section [{}{name}]", at.path),
+    };
+    mismatch(kind, found).hint(hint)
 }
 
 /// Everything that can be the value of a key.
@@ -135,8 +142,8 @@ pub(super) fn check_keys(keys: &'static [Key], table: &DeTable<'_>, at: &Place, 
             Some(Key { default: Default::Later, .. }) => log.key(&at, Wrong::new("is not supported yet")),
             Some(_) => {}
             None => {
-                let hint = super::schema::belongs_to(name.get_ref())
-                    .or_else(|| nearest_key(keys, name.get_ref()))
+                let hint = nearest_key(keys, name.get_ref())
+                    .or_else(|| super::schema::belongs_to(name.get_ref()))
                     .or_else(|| super::schema::known_elsewhere_as(name.get_ref()));
                 log.key(&at, Wrong::new("no such key").maybe_hint(hint));
             }
@@ -163,8 +170,12 @@ pub(super) fn optional<T: Read>(name: &str, table: &DeTable<'_>, at: &Place, log
 pub(super) fn required<T: Read>(name: &str, table: &DeTable<'_>, at: &Place, log: &mut Log) -> Given<T> {
     let given = optional(name, table, at, log);
     if given.is_absent() {
-        let hint = format!("add {name} = {}", T::kind().example());
         let missing = Place { path: at.path_of(name), ..at.clone() };
+        let hint = match T::kind() {
+            Kind::Table(_) => format!("add a section [{}]", missing.path),
+            Kind::Named(_) => format!("add a section [{}.NAME]", missing.path),
+            kind => format!("add {name} = {}", kind.example()),
+        };
         log.key(&missing, Wrong::new("is missing").hint(hint));
     }
     given
@@ -200,7 +211,7 @@ impl<T: Section> Read for BTreeMap<String, Placed<T>> {
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
         let Some(table) = value.as_table() else {
-            log.value(at, mismatch(&Self::kind(), value));
+            log.value(at, no_section(&Self::kind(), value, at));
             return None;
         };
         let named = table.iter().filter_map(|(name, value)| {

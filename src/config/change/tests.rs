@@ -1,3 +1,5 @@
+//! What a reload does and refuses, one sentence each.
+
 use super::*;
 use crate::config::facts::Fake;
 

@@ -1,10 +1,13 @@
 //! The sections of a pool.
 
+use std::time::Duration;
+
 use super::{Out, duration, mode, quote, timeout};
 use crate::config::model::{
     Limit, Policy, Pool, Program, Ready, Resource, RestartPolicy, RolloutPolicy, Share,
 };
 use crate::config::signal;
+use crate::config::units::{format_duration, format_size};
 use crate::config::values::RESOURCES;
 
 pub(super) fn pool(out: &mut Out, path: &str, pool: &Pool) {
@@ -51,7 +54,7 @@ fn program(out: &mut Out, program: &Program, watchdog: bool) {
     out.maybe("nice", program.nice);
     out.table(
         "limits",
-        program.limits.iter().map(|(resource, value)| (resource_name(*resource), limit(value))),
+        program.limits.iter().map(|(resource, value)| (resource_name(*resource), limit(*resource, value))),
     );
     out.key("no_new_privileges", program.no_new_privileges);
     out.table("environment", program.environment.iter().map(|(name, value)| (name.clone(), quote(value))));
@@ -72,9 +75,13 @@ fn resource_name(resource: Resource) -> String {
         .unwrap_or_default()
 }
 
-fn limit(limit: &Limit) -> String {
-    let amount =
-        |amount: Option<u64>| amount.map_or_else(|| "infinity".to_owned(), |amount| amount.to_string());
+fn limit(resource: Resource, limit: &Limit) -> String {
+    let amount = |amount: Option<u64>| match (amount, resource) {
+        (None, _) => "infinity".to_owned(),
+        (Some(seconds), Resource::Cpu) => format_duration(Duration::from_secs(seconds)),
+        (Some(count), Resource::NoFile | Resource::NProc) => count.to_string(),
+        (Some(bytes), _) => format_size(bytes),
+    };
     let (soft, hard) = (amount(limit.soft), amount(limit.hard));
     quote(&if soft == hard { soft } else { format!("{soft}:{hard}") })
 }

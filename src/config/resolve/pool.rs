@@ -125,10 +125,13 @@ fn ready(keys: &PoolKeys, log: &mut Log) -> Option<Ready> {
         }
         (ReadyKind::Fd, Given::Value(fd)) => {
             let number: i32 = fd.value.get()?;
-            let after_listeners = FIRST_LISTENER_FD + keys.listeners.len();
-            if usize::try_from(number).is_ok_and(|number| number < after_listeners) {
-                let reason = format!("{number} is the fd of a listener: 3 to {} are", after_listeners - 1);
-                log.value(&fd.at, Wrong::new(reason).hint(format!("take {after_listeners} or more")));
+            let taken = usize::try_from(number)
+                .ok()
+                .and_then(|fd| keys.listeners.get(fd.checked_sub(FIRST_LISTENER_FD)?));
+            if let Some(listener) = taken {
+                let reason = format!("{number} is the fd of listener {:?}", listener.value);
+                let hint = format!("take {} or more", FIRST_LISTENER_FD + keys.listeners.len());
+                log.value(&fd.at, Wrong::new(reason).hint(hint));
             }
             Some(Ready::Fd(number))
         }

@@ -17,7 +17,7 @@ use crate::time::Timeout;
 /// What an `int` of the kernel holds.
 const INT_MAX: i64 = i32::MAX as i64;
 
-static ANY: On = On { what: "any socket that handover binds", holds: |_| true };
+static ANY: On = On { what: "sockets that handover binds", holds: |_| true };
 static IP: On =
     On { what: "TCP and UDP", holds: |address| matches!(address, Address::Tcp(_) | Address::Udp(_)) };
 static IPV6: On = On {
