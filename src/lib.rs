@@ -12,6 +12,8 @@
 //! - `daemon`: the shell, where everything meets
 //! - `cli`: the `handover` command
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "supervisor")]
 pub mod config;
 #[cfg(feature = "supervisor")]

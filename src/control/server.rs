@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -63,7 +64,7 @@ pub struct Call {
 #[derive(Debug)]
 pub struct Reply {
     parts: mpsc::Sender<Part>,
-    patience: Rc<watch::Sender<Patience>>,
+    patience: Arc<watch::Sender<Patience>>,
 }
 
 #[derive(Debug)]
@@ -114,13 +115,13 @@ impl Reply {
 
     /// A way to wait until the client has the answer; to be taken before [`finish`](Self::finish).
     pub fn delivery(&self) -> Delivery {
-        Delivery(Rc::clone(&self.patience))
+        Delivery(Arc::clone(&self.patience))
     }
 }
 
 /// See [`Reply::delivery`].
 #[derive(Debug)]
-pub struct Delivery(Rc<watch::Sender<Patience>>);
+pub struct Delivery(Arc<watch::Sender<Patience>>);
 
 impl Delivery {
     /// Returns when the kernel has all of the answer, or the client is gone or has used up its time. For the end
@@ -241,9 +242,9 @@ fn turn_away(stream: &UnixStream) {
 async fn connection(stream: UnixStream, level: Option<Level>, calls: mpsc::Sender<Call>) {
     // Head, body and the daemon's answer each have their time; this bounds them and the delivery together.
     let (patience, mut limit) = watch::channel(Patience::For(REQUEST_TIME * 4));
-    let patience = Rc::new(patience);
+    let patience = Arc::new(patience);
     let service = service_fn(|request| {
-        let (calls, patience) = (calls.clone(), Rc::clone(&patience));
+        let (calls, patience) = (calls.clone(), Arc::clone(&patience));
         async move { Ok::<_, Infallible>(answer(request, level, calls, patience).await) }
     });
     let connection = http1::Builder::new()
@@ -282,7 +283,7 @@ async fn answer(
     request: hyper::Request<Incoming>,
     level: Option<Level>,
     calls: mpsc::Sender<Call>,
-    patience: Rc<watch::Sender<Patience>>,
+    patience: Arc<watch::Sender<Patience>>,
 ) -> Response<Answer> {
     let (route, request) = match understand(request, level).await {
         Ok(understood) => understood,

@@ -1,0 +1,63 @@
+//! What can be typed: the only declaration of commands and flags.
+//!
+//! The texts here are the help; each command's own file holds its arguments.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::{cancel, check, demo, reload, restart, run, scale, status, stop, timeout};
+
+/// Holds a service's listening sockets, and replaces workers, program and configuration without losing a connection
+#[derive(Debug, Parser)]
+#[command(name = "handover", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Run(run::Run),
+    Demo(demo::Demo),
+    Check(check::Check),
+    Status(status::Status),
+    Reload(reload::Reload),
+    Restart(restart::Restart),
+    Cancel(cancel::Cancel),
+    Scale(scale::Scale),
+    Stop(stop::Stop),
+    /// The worker that `demo` runs
+    #[command(name = "__demo-worker", hide = true)]
+    DemoWorker,
+}
+
+/// Which daemon; without any of these, the only one that runs
+#[derive(Clone, Debug, Default, Args)]
+#[group(multiple = false)]
+pub(super) struct Target {
+    /// The daemon of this name
+    #[arg(long, value_name = "NAME", value_parser = super::target::daemon_name, help_heading = "Which daemon")]
+    pub(super) name: Option<String>,
+    /// The daemon of this configuration file
+    #[arg(long, value_name = "FILE", help_heading = "Which daemon")]
+    pub(super) config: Option<PathBuf>,
+    /// The daemon at this control socket
+    #[arg(long, value_name = "PATH", help_heading = "Which daemon")]
+    pub(super) socket: Option<PathBuf>,
+}
+
+/// How to wait for the end
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Waiting {
+    /// Wait until it is done, and tell by the exit code how it ended [default]
+    #[arg(long, conflicts_with = "no_wait")]
+    pub(super) wait: bool,
+    /// Return as soon as the daemon has accepted it
+    #[arg(long)]
+    pub(super) no_wait: bool,
+    /// Wait no longer than this, as in "90s" or "5min"; the work goes on
+    #[arg(long, value_name = "TIME", value_parser = timeout::parse, conflicts_with = "no_wait")]
+    pub(super) timeout: Option<Duration>,
+}

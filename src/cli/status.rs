@@ -1,0 +1,41 @@
+//! `handover status`: how the daemon is.
+
+use clap::Args;
+
+use super::args::Target;
+use super::{console, table, target, work};
+use crate::control::client::{Client, ClientError};
+use crate::control::document::StatusDocument;
+
+/// Show pools, workers, listeners and the rollout, and what it waits for
+///
+/// The first line tells whether it is fine, and if not, why.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Print the status document as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+pub(super) fn run(args: &Status) -> u8 {
+    console::block_on(async {
+        let socket = match target::find(&args.target, &target::surroundings()).await {
+            Ok(socket) => socket,
+            Err(error) => {
+                console::complain(&error);
+                return error.exit_code();
+            }
+        };
+        match ask(&socket).await {
+            Ok((json, _)) if args.json => console::print(format_args!("{}\n", json.trim_end())),
+            Ok((_, document)) => console::print(table::status(&document)),
+            Err(error) => work::complain(&error),
+        }
+    })
+}
+
+async fn ask(socket: &std::path::Path) -> Result<(String, StatusDocument), ClientError> {
+    Client::connect(socket).await?.status().await
+}
