@@ -6,6 +6,7 @@
 #![cfg(feature = "cli")]
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::rc::Rc;
@@ -358,4 +359,25 @@ fn the_surroundings_of_the_service_name_its_daemon() {
     let (status, out, _) = output(handover(&["status", "--json"]).env("RUNTIME_DIRECTORY", directory));
     assert_eq!(status, code(exit::DONE));
     assert!(out.contains("\"myapp\""));
+}
+
+#[test]
+fn the_demos_worker_serves_the_socket_it_was_given_and_ends_when_asked() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let script = "export LISTEN_PID=$$; exec \"$0\" __demo-worker 3<&0 0</dev/null";
+    let mut worker = Command::new("/bin/sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_handover")])
+        .env("LISTEN_FDS", "1")
+        .stdin(std::os::fd::OwnedFd::from(listener))
+        .spawn()
+        .unwrap();
+    let mut client = std::net::TcpStream::connect(address).unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let answer = std::io::read_to_string(client).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(worker.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(worker.wait().unwrap().code(), Some(code(exit::DONE)));
 }

@@ -9,8 +9,9 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 
 use super::work::printable;
-use crate::control::document::{Daemon, Failure, Listener, Pool, Rollout, Slot, StatusDocument, Worker};
-use crate::supervisor::WorkerState;
+use crate::control::document::{
+    Daemon, Failure, Listener, Pool, Rollout, Slot, StatusDocument, Worker, WorkerState,
+};
 
 /// Lines of a failed worker's output that are shown.
 const OUTPUT_LINES: usize = 5;

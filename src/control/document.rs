@@ -6,7 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::supervisor::{self, ExitStatus, RolloutFailure, WorkerFailure, WorkerState};
+use crate::supervisor::{self, ExitStatus, RolloutFailure, WorkerFailure};
+
+pub use crate::supervisor::WorkerState;
 
 /// The version of the document.
 pub const VERSION: u32 = 1;

@@ -63,6 +63,7 @@ pub struct Call {
 /// The way back to a client. Nothing here waits.
 #[derive(Debug)]
 pub struct Reply {
+    level: Level,
     parts: mpsc::Sender<Part>,
     patience: Arc<watch::Sender<Patience>>,
 }
@@ -83,10 +84,13 @@ enum Patience {
 }
 
 impl Reply {
-    /// Answers a status request. Output of workers is taken out by the caller where the level is `Read`
-    /// ([`StatusDocument::without_output`]).
+    /// Answers a status request; without output of workers where the client may only look.
     pub fn status(self, document: &StatusDocument) {
-        let part = match serde_json::to_vec(document) {
+        let json = match self.level {
+            Level::Admin => serde_json::to_vec(document),
+            Level::Read => serde_json::to_vec(&document.clone().without_output()),
+        };
+        let part = match json {
             Ok(json) => Part::Whole(StatusCode::OK, json),
             Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         };
@@ -294,7 +298,7 @@ async fn answer(
     if route.streams {
         patience.send_replace(Patience::Endless);
     }
-    let reply = Reply { parts, patience };
+    let reply = Reply { level, parts, patience };
     match timeout(REQUEST_TIME, calls.send(Call { level, request, reply })).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) => {

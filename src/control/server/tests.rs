@@ -203,6 +203,20 @@ fn the_level_of_a_connection_is_checked_for_each_route() {
 }
 
 #[test]
+fn a_client_that_may_only_look_gets_no_output_of_workers() {
+    let page = include_str!("../../../docs/control.md");
+    let example = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let document: StatusDocument = serde_json::from_str(example).unwrap();
+    for (level, sees) in [(Level::Read, false), (Level::Admin, true)] {
+        let (parts, mut received) = mpsc::channel(1);
+        let patience = Arc::new(watch::Sender::new(Patience::Endless));
+        Reply { level, parts, patience }.status(&document);
+        let Ok(Part::Whole(StatusCode::OK, json)) = received.try_recv() else { panic!("there is an answer") };
+        assert_eq!(String::from_utf8(json).unwrap().contains("permission denied"), sees);
+    }
+}
+
+#[test]
 fn too_many_connections_are_refused_and_readers_cannot_fill_the_house() {
     run(async {
         let bench = bench(ours());
