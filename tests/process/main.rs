@@ -1,0 +1,1 @@
+//! The real daemon with real workers: does it do what the machine decided, and what the documentation says?
