@@ -1,1 +1,1 @@
-//! Programs that know nothing of handover, unmodified, as its workers.
+//! x
