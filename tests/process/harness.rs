@@ -44,12 +44,16 @@ impl Stage {
         Self { scratch, manager, reports, address, socket }
     }
 
+    fn mark(&self) -> &str {
+        self.scratch.path().to_str().expect("a path in /tmp")
+    }
+
     fn worker(&self, steps: &[&str]) -> OwnedChild {
         use std::os::fd::AsRawFd;
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         let mut command = Command::new(scripted_worker());
         command.arg("activate").arg(scripted_worker()).args(steps);
-        command.env(proc::MARK, self.scratch.path()).env("NOTIFY_SOCKET", self.manager.path());
+        command.env(proc::MARK, self.mark()).env("NOTIFY_SOCKET", self.manager.path());
         command.env("WORKER_REPORT", self.reports.path());
         let child = OwnedChild::spawn(command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()));
         ours.send_with_fd(b"http\n", &[self.socket.as_raw_fd()]).expect("the other end waits");
@@ -59,7 +63,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        proc::end_marked(self.scratch.path());
+        proc::end_marked(self.mark());
     }
 }
 
@@ -160,7 +164,7 @@ fn what_a_test_started_is_found_by_its_mark_and_ended() {
     let child = stage.reports.wait("a forked child", |report| report.what.starts_with("forked")).child();
     worker.wait(deadline());
     let child = child.expect("its pid");
-    eventually("the child is marked", || proc::marked(stage.scratch.path()).contains(&child).then_some(()));
-    proc::end_marked(stage.scratch.path());
+    eventually("the child is marked", || proc::marked(stage.mark()).contains(&child).then_some(()));
+    proc::end_marked(stage.mark());
     assert!(!proc::is_alive(child));
 }

@@ -3,8 +3,25 @@
 //! One file a subject. Every test owns what it starts and waits on events, never on time.
 
 #![allow(unreachable_pub, reason = "a test program")]
+#![allow(clippy::disallowed_methods, reason = "a deadline needs the clock")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod control;
+mod faults;
+mod given;
 mod harness;
+mod inherited;
+mod listeners;
+mod manager;
+mod notify;
+mod output;
+mod readiness;
+mod reload;
+mod resources;
+mod rollback;
+mod start;
+mod stop;
+mod watchdog;
+mod zero_loss;

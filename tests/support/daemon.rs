@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use sendfd::SendWithFd;
 
@@ -40,12 +41,16 @@ pub struct Setup {
     only_this_environment: bool,
     passed: Option<(Vec<OwnedFd>, String)>,
     stderr: Option<Stdio>,
+    mark: String,
 }
 
 impl Setup {
     /// `handover run ARGUMENTS`, with its runtime directory in `scratch`.
     pub fn new<I: Into<OsString>>(scratch: &Scratch, arguments: impl IntoIterator<Item = I>) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("{}#{}", scratch.path().display(), NEXT.fetch_add(1, Ordering::Relaxed));
         Self {
+            mark,
             scratch: scratch.clone(),
             arguments: arguments.into_iter().map(Into::into).collect(),
             wrapper: Vec::new(),
@@ -116,7 +121,7 @@ impl Setup {
         } else {
             Log::read(std::io::empty())
         };
-        Daemon { child, log, socket: runtime.join("control.sock"), scratch: self.scratch }
+        Daemon { child, log, socket: runtime.join("control.sock"), mark: self.mark, _scratch: self.scratch }
     }
 
     fn command(&self, runtime: &Path) -> Command {
@@ -134,7 +139,7 @@ impl Setup {
         NOT_OURS.iter().for_each(|key| {
             command.env_remove(key);
         });
-        command.env("RUNTIME_DIRECTORY", runtime).env(proc::MARK, self.scratch.path());
+        command.env("RUNTIME_DIRECTORY", runtime).env(proc::MARK, &self.mark);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }
@@ -231,7 +236,8 @@ pub struct Daemon {
     /// Its log.
     pub log: Log,
     socket: PathBuf,
-    scratch: Scratch,
+    mark: String,
+    _scratch: Scratch,
 }
 
 impl Daemon {
@@ -283,7 +289,7 @@ impl Daemon {
 
     /// The pids of it and of all that it started.
     pub fn processes(&self) -> Vec<u32> {
-        proc::marked(self.scratch.path())
+        proc::marked(&self.mark)
     }
 
     /// Begins `handover COMMAND… --socket ITS_SOCKET`.
@@ -320,6 +326,6 @@ impl Drop for Daemon {
             eprintln!("--- log of the daemon:\n{}---", self.log.text());
         }
         self.child.signal(libc::SIGKILL);
-        proc::end_marked(self.scratch.path());
+        proc::end_marked(&self.mark);
     }
 }

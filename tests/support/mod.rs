@@ -11,6 +11,7 @@
 
 pub mod child;
 pub mod client;
+pub mod clock;
 pub mod daemon;
 pub mod inbox;
 pub mod load;

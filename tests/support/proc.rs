@@ -1,7 +1,7 @@
 //! What `/proc` says of processes.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::child::Handle;
 
@@ -9,8 +9,8 @@ use super::child::Handle;
 pub const MARK: &str = "HANDOVER_TEST";
 
 /// The pids of all living processes that bear `mark`; a zombie has no environment, so none is among them.
-pub fn marked(mark: &Path) -> Vec<u32> {
-    let wanted = format!("{MARK}={}", mark.display());
+pub fn marked(mark: &str) -> Vec<u32> {
+    let wanted = format!("{MARK}={mark}");
     pids()
         .into_iter()
         .filter(|pid| {
@@ -21,7 +21,7 @@ pub fn marked(mark: &Path) -> Vec<u32> {
 }
 
 /// Ends all processes that bear `mark`, until there are none.
-pub fn end_marked(mark: &Path) {
+pub fn end_marked(mark: &str) {
     for _ in 0..100 {
         let pids = marked(mark);
         if pids.is_empty() {

@@ -27,12 +27,6 @@ pub struct Plan {
     script: Option<PathBuf>,
 }
 
-impl Default for Plan {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Plan {
     /// One worker on a TCP address; short times throughout.
     pub fn new() -> Self {
@@ -71,17 +65,27 @@ impl Plan {
     /// Sets a key in a section (`""` is the top); `value` as TOML.
     #[must_use]
     pub fn set(mut self, section: &str, key: &str, value: &str) -> Self {
-        self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), value.to_owned());
+        self.change(section, key, Some(value));
         self
     }
 
     /// Takes a key out.
     #[must_use]
     pub fn unset(mut self, section: &str, key: &str) -> Self {
-        if let Some(keys) = self.sections.get_mut(section) {
-            keys.remove(key);
-        }
+        self.change(section, key, None);
         self
+    }
+
+    /// Sets a key, or takes it out; a section without keys is none.
+    pub fn change(&mut self, section: &str, key: &str, value: Option<&str>) {
+        let keys = self.sections.entry(section.to_owned()).or_default();
+        match value {
+            Some(value) => keys.insert(key.to_owned(), value.to_owned()),
+            None => keys.remove(key),
+        };
+        if keys.is_empty() {
+            self.sections.remove(section);
+        }
     }
 
     /// Sets a key at the top.
@@ -189,13 +193,19 @@ impl Plan {
     /// Starts it as `setup` says, and waits until it is ready.
     #[track_caller]
     pub fn start_with(self, setup: Setup) -> Service {
-        let service = self.start_unready(setup);
+        let service = self.begin_with(setup);
         service.manager().wait_for("READY=1");
         service
     }
 
+    /// Starts it.
+    pub fn begin(self) -> Service {
+        let setup = self.setup();
+        self.begin_with(setup)
+    }
+
     /// Starts it as `setup` says.
-    pub fn start_unready(self, setup: Setup) -> Service {
+    pub fn begin_with(self, setup: Setup) -> Service {
         Service { daemon: setup.start(), plan: self }
     }
 }
@@ -235,10 +245,8 @@ impl Service {
     }
 
     /// Changes the configuration's file.
-    pub fn configure(&mut self, change: impl FnOnce(Plan) -> Plan) {
-        // The plan is moved out and in again; the stand-in is never started.
-        let plan = std::mem::take(&mut self.plan);
-        self.plan = change(plan);
+    pub fn configure(&mut self, section: &str, key: &str, value: Option<&str>) {
+        self.plan.change(section, key, value);
         self.plan.write();
     }
 
@@ -258,6 +266,14 @@ impl Service {
     #[track_caller]
     pub fn ready(&self) -> Vec<Worker> {
         self.daemon.status().ready("web")
+    }
+
+    /// Waits until the daemon has ended by itself, and returns its exit code and its log.
+    #[track_caller]
+    pub fn ended(&mut self) -> (Option<i32>, String) {
+        let code = self.daemon.wait().code();
+        self.daemon.log.read_to_end();
+        (code, self.daemon.log.text())
     }
 
     /// Asks it to end, and checks that nothing is left.

@@ -15,6 +15,9 @@ use std::path::Path;
 
 use rules::{Fault, Source};
 
+/// What is wrong with one file.
+type Rule = fn(&Source) -> Vec<Fault>;
+
 /// All sources under `directory`, with paths relative to the package.
 fn sources(directory: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -40,7 +43,7 @@ fn assert_none(faults: &[Fault]) {
     assert!(faults.is_empty(), "\n{}", faults.iter().map(|fault| format!("{fault}\n")).collect::<String>());
 }
 
-fn check(rule: fn(&Source) -> Vec<Fault>, directories: &[&str]) {
+fn check(rule: Rule, directories: &[&str]) {
     let sources: Vec<Source> = directories.iter().flat_map(|directory| sources(directory)).collect();
     assert!(!sources.is_empty(), "no sources in {directories:?}");
     assert_none(&sources.iter().flat_map(rule).collect::<Vec<_>>());
@@ -90,7 +93,7 @@ fn tests_wait_on_events_and_do_not_sleep() {
 #[test]
 fn the_rules_catch_planted_faults() {
     let long = "//! Why.\n".to_owned() + &"fn f() {}\n".repeat(rules::LINES_MAX);
-    let planted: [(fn(&Source) -> Vec<Fault>, &str, &str); 16] = [
+    let planted: [(Rule, &str, &str); 16] = [
         (arrows::forbidden, "src/supervisor/slot.rs", "//! Why.\nuse crate::os::clock;"),
         (arrows::forbidden, "src/supervisor/slot.rs", "//! Why.\nuse crate::{id, daemon::run};"),
         (arrows::forbidden, "src/supervisor/slot.rs", "//! Why.\nuse crate::config::schema::File;"),

@@ -1,0 +1,84 @@
+//! Nothing grows with the number of rollouts, and idle means idle.
+
+use crate::support::load::Load;
+use crate::support::proc;
+use crate::support::service::{Plan, Service};
+
+const ROLLOUTS: u64 = 200;
+/// What malloc may keep. A leak of one kilobyte a worker would be more.
+const GROWTH_KIB_MAX: u64 = 300;
+
+/// What the daemon has: its fds by kind, its threads, its children, the files in its directory.
+fn holdings(service: &Service) -> (Vec<String>, Option<String>, usize, usize) {
+    let pid = service.daemon.pid();
+    let mut fds: Vec<String> =
+        proc::fds(pid).into_values().map(|fd| fd.split('[').next().unwrap_or("").to_owned()).collect();
+    fds.sort();
+    let files = walk(&service.plan.scratch.join("run"));
+    (fds, proc::field(pid, "Threads:"), proc::children(pid).len(), files)
+}
+
+fn walk(directory: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| if entry.path().is_dir() { walk(&entry.path()) } else { 1 }).sum()
+}
+
+#[test]
+fn two_hundred_rollouts_leave_nothing_behind() {
+    let service = Plan::new().workers(2).rollout("bake_time", "\"0s\"").start();
+    for _ in 0..20 {
+        service.reload_well();
+    }
+    let settled = || {
+        crate::support::eventually("the old workers are gone", || {
+            (service.daemon.status().workers("web").len() == 2).then_some(())
+        });
+        holdings(&service)
+    };
+    let before = settled();
+    let memory = proc::pss_kib(service.daemon.pid());
+    for _ in 20..ROLLOUTS {
+        service.reload_well();
+    }
+    assert_eq!(settled(), before);
+    let grown = proc::pss_kib(service.daemon.pid()).saturating_sub(memory);
+    assert!(grown < GROWTH_KIB_MAX, "{grown} KiB more than {memory} KiB");
+    service.stop();
+}
+
+#[test]
+fn deaths_and_failed_deploys_leave_nothing_behind() {
+    let service = Plan::new().workers(2).restart("stable_after", "\"0s\"").start();
+    service.reload_well();
+    let settled = || {
+        crate::support::eventually("two workers, both ready", || {
+            let status = service.daemon.status();
+            (status.workers("web").len() == 2 && status.ready("web").len() == 2).then_some(())
+        });
+        holdings(&service)
+    };
+    let before = settled();
+    for _ in 0..10 {
+        service.deploy("fork=group\nexit=1");
+        service.reload().assert_code(handover::exit::FAILED);
+        service.deploy("serve\nready");
+        let victim = service.ready()[0].pid;
+        crate::support::child::Handle::open(victim).expect("it lives").signal(libc::SIGKILL);
+        service.reports().wait("the successor", |report| report.what == "ready" && report.pid != victim);
+    }
+    assert_eq!(settled(), before);
+    service.stop();
+}
+
+#[test]
+fn the_daemon_is_out_of_the_way_of_traffic_and_sleeps() {
+    let service = Plan::new().workers(2).start();
+    service.ready();
+    let load = Load::open(service.address(), 300).start();
+    let before = proc::waits(service.daemon.pid());
+    load.wait_for(300);
+    let woken = proc::waits(service.daemon.pid()) - before;
+    load.stop().assert_nothing_lost();
+    assert!(woken <= 3, "woken {woken} times during 300 requests that are none of its business");
+    service.stop();
+}

@@ -1,0 +1,148 @@
+//! Starts that fail: at which stage, why, and how soon handover gives up.
+
+use crate::support::daemon::{Setup, command};
+use crate::support::scratch::{Address, Scratch};
+use crate::support::service::Plan;
+
+/// A plan that reaches its verdict quickly.
+fn hasty() -> Plan {
+    Plan::new().restart("burst", "2").restart("backoff", "\"5ms\"").restart("backoff_max", "\"10ms\"")
+}
+
+/// Starts it, waits for its end, which must be a failure, and returns the log.
+#[track_caller]
+fn fails(plan: Plan) -> String {
+    let mut service = plan.begin();
+    let (code, log) = service.ended();
+    assert_eq!(code, Some(1), "{log}");
+    assert!(service.manager().said(&["READY"]).is_empty(), "it said READY=1 and then failed");
+    service.daemon.assert_nothing_left();
+    log
+}
+
+#[track_caller]
+fn assert_says(log: &str, texts: &[&str]) {
+    for text in texts {
+        assert!(log.contains(text), "nothing of {text:?} in:\n{log}");
+    }
+}
+
+#[test]
+fn a_program_that_is_missing_fails_at_its_stage() {
+    let log = fails(hasty().command(&["/nonexistent/program"]));
+    assert_says(&log, &["/nonexistent/program", "exec"]);
+}
+
+#[test]
+fn a_program_that_may_not_be_executed_fails_at_its_stage() {
+    let plan = hasty();
+    let program = plan.scratch.write("program", "#!/bin/sh\n").display().to_string();
+    let log = fails(plan.command(&[&program]));
+    assert_says(&log, &[&program, "exec"]);
+}
+
+#[test]
+fn a_directory_that_is_missing_fails_at_its_stage() {
+    let log = fails(hasty().pool("directory", "\"/nonexistent/directory\""));
+    assert_says(&log, &["/nonexistent/directory", "directory"]);
+}
+
+#[test]
+fn a_user_that_cannot_be_set_fails_at_its_stage() {
+    // As nobody, we cannot become daemon.
+    let plan = hasty().pool("user", "\"daemon\"");
+    make_accessible(&plan.scratch);
+    let setup = plan.setup().under(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    let mut service = plan.begin_with(setup);
+    let (code, log) = service.ended();
+    assert!(matches!(code, Some(1 | 2)), "{code:?} {log}");
+    assert_says(&log, &["user"]);
+}
+
+/// Lets nobody use the directory.
+fn make_accessible(scratch: &Scratch) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(scratch.join("run")).expect("our directory");
+    for path in [scratch.path().to_owned(), scratch.join("run"), scratch.join("notify")] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("our directory");
+    }
+}
+
+#[test]
+fn a_worker_that_exits_at_once_is_not_ready_even_with_success() {
+    for status in ["0", "1"] {
+        let log = fails(hasty().script(&format!("eprint=cannot go on\nexit={status}")));
+        assert_says(&log, &["cannot go on"]);
+    }
+}
+
+#[test]
+fn a_worker_that_never_becomes_ready_is_a_failed_start_with_a_hint() {
+    let log = fails(hasty().pool("start_timeout", "\"100ms\"").script("eprint=thinking\nserve\nhang"));
+    assert_says(&log, &["thinking", r#"hint: if this program cannot send READY=1, set ready = \"exec\""#]);
+}
+
+#[test]
+fn a_worker_that_binds_our_address_itself_gets_a_hint() {
+    let plan = hasty().script("eprint=bind: Address already in use (os error 98)\nexit=1");
+    assert_says(&fails(plan), &["hint: this program must listen on fd 3 ($LISTEN_FDS), not bind"]);
+}
+
+#[test]
+fn the_others_serve_while_one_slot_fails_for_good() {
+    let service = hasty().workers(3).script("[slot=1] exit=1\nserve\nready").start();
+    let ready = service.ready();
+    assert_eq!(ready.iter().map(|worker| worker.slot).collect::<Vec<_>>(), [0, 2]);
+    assert!(service.daemon.cli(&["status"]).stdout.contains("crash loop"));
+    service.get("/").expect("an answer");
+    service.stop();
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_ends_with_two_and_all_faults() {
+    let scratch = Scratch::new();
+    let half = scratch.write("half.toml", "[pool.web]\ncommand = [\"/bin/true\"\n");
+    let faults = scratch.write(
+        "faults.toml",
+        "[listener.http]\nadress = \"tcp://127.0.0.1:1\"\n[pool.web]\ncommand = [\"/bin/true\"]\nstart_timeout = \"soon\"\n",
+    );
+    let empty = scratch.write("empty.toml", "");
+    let missing = scratch.join("missing.toml");
+    let directory = scratch.path().to_owned();
+    for path in [&half, &faults, &empty, &missing, &directory] {
+        let mut daemon = Setup::new(&scratch, [path]).start();
+        assert_eq!(daemon.wait().code(), Some(2), "{}", path.display());
+        daemon.log.read_to_end();
+        let log = daemon.log.text();
+        assert_says(&log, &[&path.display().to_string()]);
+        if *path == faults {
+            assert_says(&log, &["faults.toml:2:", "did you mean", "faults.toml:5:", "soon"]);
+        }
+    }
+}
+
+#[test]
+fn a_command_line_that_is_wrong_ends_with_two() {
+    for words in
+        [&["run"][..], &["run", "--no-such-flag"], &["no-such-command"], &["run", "-n", "x", "--", "true"]]
+    {
+        let output = crate::support::daemon::Running::start(&mut command(words)).finish();
+        output.assert_code(handover::exit::USAGE);
+        assert!(output.stdout.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
+fn without_a_file_the_command_line_is_enough() {
+    let (scratch, address) = (Scratch::new(), Address::tcp());
+    let worker = crate::support::scripted_worker().display().to_string();
+    let Address::Tcp(to) = address else { panic!("tcp() gives a TCP address") };
+    let words = ["-l".to_owned(), to.to_string(), "-n".to_owned(), "2".to_owned(), "--".to_owned(), worker];
+    let manager = crate::support::manager::NotifySocket::new(&scratch);
+    let mut daemon = Setup::new(&scratch, words).env("NOTIFY_SOCKET", manager.path()).start();
+    manager.wait_for("READY=1");
+    let load = crate::support::load::Load::closed(&address, 2).start();
+    daemon.cli(&["restart"]).assert_code(handover::exit::DONE);
+    load.stop().assert_nothing_lost();
+    daemon.stop();
+}
