@@ -52,8 +52,7 @@ fn a_socket_is_taken_by_its_name() {
 
 #[test]
 fn a_listener_without_an_address_is_inherited_by_name() {
-    let plan =
-        Plan::new().unset("listener.http", "address").set("listener.http", "# inherited", "by its name");
+    let plan = Plan::new().inherited();
     serves_with(plan, "http");
 }
 
@@ -124,8 +123,7 @@ fn a_socket_that_nobody_wants_is_closed_with_a_warning_where_that_is_configured(
 
 #[test]
 fn a_socket_that_is_wanted_but_not_passed_is_an_error() {
-    let plan =
-        Plan::new().unset("listener.http", "address").set("listener.http", "# inherited", "by its name");
+    let plan = Plan::new().inherited();
     refused(plan.begin(), &["http"]);
 }
 
@@ -147,8 +145,7 @@ fn a_socket_of_another_type_than_its_listener_is_an_error() {
 
 #[test]
 fn several_sockets_of_one_name_are_one_listener() {
-    let plan =
-        Plan::new().unset("listener.http", "address").set("listener.http", "# inherited", "by its name");
+    let plan = Plan::new().inherited();
     let second = Address::tcp();
     let sockets = vec![listening(&plan.address), listening(&second)];
     let service = begin(plan, sockets, "http:http");

@@ -76,6 +76,13 @@ impl Plan {
         self
     }
 
+    /// Leaves the listener's address out: it must be inherited under its name.
+    #[must_use]
+    pub fn inherited(mut self) -> Self {
+        self.sections.insert("listener.http".to_owned(), BTreeMap::new());
+        self
+    }
+
     /// Sets a key, or takes it out; a section without keys is none.
     pub fn change(&mut self, section: &str, key: &str, value: Option<&str>) {
         let keys = self.sections.entry(section.to_owned()).or_default();
