@@ -5,10 +5,11 @@ use crate::rules::{Fault, Source};
 
 /// Each module at the top, and the paths that it may use beside its own. Bottom up; what is not here is
 /// forbidden.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("exit", &[]),
     ("id", &[]),
     ("time", &[]),
+    ("stamp", &[]),
     ("os", &[]),
     ("config", &["id", "time"]),
     ("wire", &["id", "time"]),
@@ -16,8 +17,8 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("listeners", &["config::model", "os", "id", "time"]),
     ("notify", &["os", "id", "time"]),
     ("worker", &["wire", "os"]),
-    ("control", &["supervisor", "config::model", "os", "exit", "id", "time"]),
-    ("observe", &["supervisor", "config::model", "os", "id", "time"]),
+    ("control", &["supervisor", "config::model", "os", "exit", "id", "time", "stamp"]),
+    ("observe", &["supervisor", "config::model", "os", "id", "time", "stamp"]),
     (
         "daemon",
         &[
@@ -35,7 +36,22 @@ const ARROWS: [(&str, &[&str]); 16] = [
         ],
     ),
     ("demo", &["worker", "wire", "os"]),
-    ("cli", &["daemon", "demo", "control", "supervisor", "observe", "config", "os", "exit", "id", "time"]),
+    (
+        "cli",
+        &[
+            "daemon",
+            "demo",
+            "control",
+            "supervisor",
+            "observe",
+            "config",
+            "os",
+            "exit",
+            "id",
+            "time",
+            "stamp",
+        ],
+    ),
     ("main", &["cli", "exit", "os"]),
 ];
 
