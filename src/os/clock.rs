@@ -45,6 +45,11 @@ pub fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The wall clock, as a date.
+pub fn wall_time() -> std::time::SystemTime {
+    std::time::UNIX_EPOCH + wall()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! Fds by number: what only the exec helper and the intake of inherited fds need.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
@@ -35,6 +35,40 @@ pub(super) fn place(fd: OwnedFd, target: RawFd) -> io::Result<()> {
     // owned here and is closed at the end.
     Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), target) })?;
     Ok(())
+}
+
+/// Whether this number is an open fd.
+pub(crate) fn is_open(number: RawFd) -> bool {
+    // SAFETY: F_GETFD only looks the number up.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// What the socket with this number is.
+///
+/// # Errors
+/// `EBADF` where the number is not open, `ENOTSOCK` where it is something else.
+pub(crate) fn facts_of(number: RawFd) -> io::Result<super::socket::Facts> {
+    if !is_open(number) {
+        return Err(Errno::EBADF.into());
+    }
+    // SAFETY: the number is open now, and while this process is still being set up nobody closes it.
+    super::socket::facts(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// Takes over an fd that this process was started with: a close-on-exec duplicate, which has an owner, in
+/// place of the number, which has none.
+///
+/// # Errors
+/// `EBADF` where the number is not open; `EMFILE`.
+pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+    if !is_open(number) {
+        return Err(Errno::EBADF.into());
+    }
+    // SAFETY: as above; the duplicate outlives the borrow.
+    let taken = duplicate_from(unsafe { BorrowedFd::borrow_raw(number) }, 3)?;
+    // SAFETY: nobody in this process owns a number that it was started with and has not taken.
+    Errno::result(unsafe { libc::close(number) })?;
+    Ok(taken)
 }
 
 /// Sets or clears close-on-exec on fd number `number`.

@@ -19,10 +19,19 @@
 #![allow(unsafe_code)]
 
 pub mod clock;
+pub mod directory;
+pub mod environment;
 pub(crate) mod fd;
 pub mod limits;
 #[cfg(target_os = "linux")]
 mod linux;
+pub mod lock;
 pub mod passing;
+pub mod peer;
 pub mod process;
+pub mod program;
+pub mod signal;
+pub mod socket;
 pub mod spawn;
+pub mod usage;
+pub mod user;

@@ -144,3 +144,104 @@ unsafe fn take_fds(data: *const u8, bytes: usize, fds: &mut Vec<OwnedFd>) {
         fds.push(fd);
     }
 }
+
+/// Makes the datagram socket to which a worker reports (`sd_notify(3)`), nonblocking, with the sender's
+/// credentials on every message. Everybody may send to it, whatever our umask: a program that has given up
+/// its privileges, too. Who may find it is for the directory to say.
+///
+/// # Errors
+/// `AddrInUse`: something is at `path`. `InvalidInput`: it is longer than 107 bytes.
+pub fn bind_notify_socket(path: &std::path::Path) -> io::Result<std::os::unix::net::UnixDatagram> {
+    use std::os::unix::fs::PermissionsExt;
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    // Before it can be reached, so that no message comes without credentials.
+    socket2::SockRef::from(&socket).set_passcred(true)?;
+    socket2::SockRef::from(&socket).bind(&socket2::SockAddr::unix(path)?)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
+
+    use sendfd::SendWithFd;
+
+    fn is_close_on_exec(fd: &OwnedFd) -> bool {
+        // SAFETY: F_GETFD only asks.
+        unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) & libc::FD_CLOEXEC != 0 }
+    }
+
+    #[test]
+    fn fds_and_credentials_arrive_together_and_close_on_exec() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let socket = bind_notify_socket(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o666);
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.connect(&path).unwrap();
+        let fds = vec![sender.as_raw_fd(); FDS_MAX];
+        sender.send_with_fd(b"READY=1", &fds).unwrap();
+        let mut buffer = [0; 100];
+        let received = receive(socket.as_fd(), &mut buffer).unwrap();
+        assert_eq!(&buffer[..received.length], b"READY=1");
+        assert_eq!(received.fds.len(), FDS_MAX);
+        assert!(received.fds.iter().all(is_close_on_exec));
+        assert!(!received.truncated && !received.fds_lost);
+        let who = received.credentials.unwrap();
+        assert_eq!((who.pid, who.uid), (std::process::id(), nix::unistd::geteuid().as_raw()));
+        let empty = receive(socket.as_fd(), &mut buffer).unwrap_err();
+        assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+        assert!(bind_notify_socket(&path).is_err());
+    }
+
+    #[test]
+    fn a_datagram_that_is_too_long_says_so_and_its_fds_have_owners() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let (watched, end) = std::io::pipe().unwrap();
+        theirs.send_with_fd(b"0123456789", &[end.as_raw_fd()]).unwrap();
+        drop(end);
+        let received = receive(ours.as_fd(), &mut [0; 4]).unwrap();
+        assert!(received.truncated);
+        assert_eq!((received.length, received.fds.len(), received.credentials), (4, 1, None));
+        drop(received);
+        // Its only writing end is closed now.
+        assert_eq!(io::Read::read(&mut &watched, &mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_pidfd_that_nobody_asked_for_does_not_leak() {
+        const SO_PASSPIDFD: libc::c_int = 76;
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        let on: libc::c_int = 1;
+        // SAFETY: the option takes one int. (Kernels before 6.5 refuse it, which only weakens the test.)
+        unsafe {
+            libc::setsockopt(ours.as_raw_fd(), libc::SOL_SOCKET, SO_PASSPIDFD, (&raw const on).cast(), 4)
+        };
+        theirs.send(b"x").unwrap();
+        let received = receive(ours.as_fd(), &mut [0; 4]).unwrap();
+        assert!(received.fds.is_empty());
+        let pidfds = std::fs::read_dir("/proc/self/fdinfo").unwrap().filter(|entry| {
+            let info = std::fs::read_to_string(entry.as_ref().unwrap().path()).unwrap_or_default();
+            info.contains(&format!("\nPid:\t{}\n", std::process::id()))
+        });
+        assert_eq!(pidfds.count(), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_no_bytes() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.send_with_fd(b"ab", &[0]).unwrap();
+        drop(theirs);
+        let mut buffer = [0; 1];
+        let first = receive(ours.as_fd(), &mut buffer).unwrap();
+        assert_eq!((first.length, first.fds.len()), (1, 1), "fds come with the first byte");
+        let second = receive(ours.as_fd(), &mut buffer).unwrap();
+        assert_eq!((second.length, second.fds.len()), (1, 0));
+        assert_eq!(receive(ours.as_fd(), &mut buffer).unwrap().length, 0);
+    }
+}

@@ -1,0 +1,77 @@
+//! Who is at the other end of a Unix stream socket.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, sockopt};
+
+/// The process that connected, as it was then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// 0 where its pid has no number here (another pid namespace).
+    pub pid: u32,
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+    /// Its supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// `SO_PEERCRED` and `SO_PEERGROUPS` (Linux 4.13).
+///
+/// # Errors
+/// Where the socket is not a connected Unix stream socket.
+#[cfg(target_os = "linux")]
+pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
+    let who = getsockopt(&socket, sockopt::PeerCredentials)?;
+    let groups = peer_groups(&socket)?;
+    Ok(Peer { pid: u32::try_from(who.pid()).unwrap_or(0), uid: who.uid(), gid: who.gid(), groups })
+}
+
+#[cfg(target_os = "linux")]
+fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
+    let fd = socket.as_fd().as_raw_fd();
+    let mut groups: Vec<u32> = vec![0; 64];
+    loop {
+        let mut bytes = libc::socklen_t::try_from(size_of_val(groups.as_slice())).unwrap_or(0);
+        // SAFETY: the buffer has `bytes` bytes; the kernel writes no more and says how many.
+        let done = unsafe {
+            libc::getsockopt(
+                fd,
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut bytes,
+            )
+        };
+        let count = bytes as usize / size_of::<u32>();
+        match Errno::result(done) {
+            Err(Errno::ERANGE) if count > groups.len() => groups.resize(count, 0),
+            Err(errno) => return Err(errno.into()),
+            Ok(_) => {
+                groups.truncate(count);
+                return Ok(groups);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_end_of_our_own_pair_is_ourselves() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let peer = peer(&ours).unwrap();
+        assert_eq!((peer.pid, peer.uid), (std::process::id(), nix::unistd::geteuid().as_raw()));
+        let mut expected: Vec<u32> =
+            nix::unistd::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
+        let mut groups = peer.groups;
+        groups.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(groups, expected);
+    }
+}

@@ -1,0 +1,131 @@
+//! The signals that the daemon answers to, as one stream.
+//!
+//! A handler only marks that a signal came; several of one kind may be seen as one, as always with signals.
+
+use std::io;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// A signal that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrived {
+    /// `SIGTERM`
+    Term,
+    /// `SIGINT`
+    Int,
+    /// `SIGQUIT`
+    Quit,
+    /// `SIGHUP`
+    Hup,
+    /// `SIGUSR1`
+    Usr1,
+    /// `SIGUSR2`
+    Usr2,
+    /// `SIGCHLD`: at least one child ended, whichever.
+    Child,
+}
+
+/// Handlers for all of [`Arrived`], from the moment it exists; as PID 1, too, where a signal without a
+/// handler has no effect. The runtime keeps the handlers for good.
+#[derive(Debug)]
+pub struct Signals {
+    term: Signal,
+    int: Signal,
+    quit: Signal,
+    hup: Signal,
+    usr1: Signal,
+    usr2: Signal,
+    child: Signal,
+}
+
+impl Signals {
+    /// Within a tokio runtime.
+    ///
+    /// # Errors
+    /// Any of `sigaction(2)`.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+            child: signal(SignalKind::child())?,
+        })
+    }
+
+    /// The next signal; where several came, the one that ends most comes first. Dropping the future loses
+    /// nothing.
+    pub async fn next(&mut self) -> Arrived {
+        tokio::select! {
+            biased;
+            _ = self.quit.recv() => Arrived::Quit,
+            _ = self.term.recv() => Arrived::Term,
+            _ = self.int.recv() => Arrived::Int,
+            _ = self.child.recv() => Arrived::Child,
+            _ = self.hup.recv() => Arrived::Hup,
+            _ = self.usr1.recv() => Arrived::Usr1,
+            _ = self.usr2.recv() => Arrived::Usr2,
+        }
+    }
+}
+
+/// Undoes what the launcher of this process may have left: blocked signals, and an ignored `SIGCHLD`, with
+/// which children would vanish without a status. `SIGPIPE` is ignored: a reader that is gone is an error
+/// value. First thing at the start of a daemon.
+///
+/// # Errors
+/// Any of `sigaction(2)` and `sigprocmask(2)`.
+pub fn settle() -> io::Result<()> {
+    // A handler that is there already is ours, and stays.
+    if is_ignored(libc::SIGCHLD)? {
+        dispose(libc::SIGCHLD, libc::SIG_DFL)?;
+    }
+    dispose(libc::SIGPIPE, libc::SIG_IGN)?;
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+fn dispose(signal: i32, disposition: libc::sighandler_t) -> io::Result<()> {
+    // SAFETY: for the callers here: neither the default nor ignoring runs any code.
+    match unsafe { libc::signal(signal, disposition) } {
+        libc::SIG_ERR => Err(Errno::last().into()),
+        _ => Ok(()),
+    }
+}
+
+fn is_ignored(signal: i32) -> io::Result<bool> {
+    // SAFETY: all bytes zero are a valid sigaction.
+    let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: a null action only asks; `now` is a place for one.
+    Errno::result(unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) })?;
+    Ok(now.sa_sigaction == libc::SIG_IGN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn signals_come_as_values_and_the_gravest_first() {
+        settle().unwrap();
+        let mut signals = Signals::install().unwrap();
+        for number in [libc::SIGUSR1, libc::SIGHUP, libc::SIGTERM] {
+            // SAFETY: a signal to this process, for which a handler is installed.
+            assert_eq!(unsafe { libc::kill(libc::getpid(), number) }, 0);
+        }
+        let mut came = Vec::new();
+        // Children of other tests end, too; and a handler may run a moment after kill returns.
+        while came.len() < 3 {
+            match signals.next().await {
+                Arrived::Child => {}
+                other => came.push(other),
+            }
+        }
+        came.sort_unstable_by_key(|arrived| *arrived as u8);
+        assert_eq!(came, [Arrived::Term, Arrived::Hup, Arrived::Usr1]);
+    }
+}

@@ -1,0 +1,9 @@
+//! Sockets: asking them what they are, and the few options that no library sets.
+
+mod facts;
+mod options;
+mod queue;
+
+pub use facts::{Facts, Family, Kind, Local, facts};
+pub use options::{listen, set_defer_accept, set_fast_open};
+pub use queue::{Queue, accept_queue};
