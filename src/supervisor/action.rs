@@ -195,6 +195,15 @@ pub enum WorkerFailure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "note")]
 pub enum Note {
+    /// A worker is able to serve.
+    WorkerReady {
+        /// Which.
+        worker: WorkerId,
+        /// Its place.
+        place: Place,
+        /// The time since its start.
+        after: Duration,
+    },
     /// A worker is asked to end.
     Retiring {
         /// Which.

@@ -193,13 +193,15 @@ impl Pool {
         let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
         worker.executed = true;
         if policy.ready == Ready::Exec {
-            worker.become_ready(cx.now, policy);
+            self.became_ready(slot, id, cx);
         }
     }
 
     pub(super) fn became_ready(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
-        if let Some((worker, policy)) = self.worker_and_policy(slot, id) {
-            worker.become_ready(cx.now, policy);
+        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+        if worker.become_ready(cx.now, policy) {
+            let (generation, after) = (worker.generation, cx.now.since(worker.started));
+            cx.note(Note::WorkerReady { worker: id, place: self.place(slot, generation), after });
         }
     }
 

@@ -103,13 +103,15 @@ impl Worker {
         }
     }
 
-    /// It said that it is ready. Counts once.
-    pub(super) fn become_ready(&mut self, now: Monotonic, policy: &Policy) {
+    /// It said that it is ready. True the first time, if it was not asked to end before.
+    pub(super) fn become_ready(&mut self, now: Monotonic, policy: &Policy) -> bool {
         self.executed = true;
-        if let State::Starting { .. } = self.state {
-            self.ready = Some(now);
-            self.state = State::Ready { watchdog_by: policy.watchdog.map(|every| now + every) };
+        if !matches!(self.state, State::Starting { .. }) {
+            return false;
         }
+        self.ready = Some(now);
+        self.state = State::Ready { watchdog_by: policy.watchdog.map(|every| now + every) };
+        true
     }
 
     /// It fed its watchdog.

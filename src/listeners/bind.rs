@@ -1,0 +1,207 @@
+//! Binding a listener ourselves.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::unix_file::{Access, UnixFile};
+use crate::config::model::{Address, SocketOptions, UnixKind, UnixName};
+use crate::os::socket;
+
+/// The accept queue where the configuration names none: as long as the kernel allows (it caps it at
+/// `net.core.somaxconn`).
+pub(super) const DEFAULT_BACKLOG: u32 = i32::MAX as u32;
+
+/// A listener that cannot be bound.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// What the system said.
+    #[error("{subject}: {what}")]
+    Failed {
+        /// The address or path.
+        subject: String,
+        /// What went wrong, and a hint.
+        what: String,
+    },
+    /// Another daemon holds the path.
+    #[error("{}: address already in use: another handover holds it{}", .0.display(), by(.1))]
+    HeldByAnother(PathBuf, Option<u32>),
+    /// Something else is at the path.
+    #[error("{}: occupied by something that is not a socket; it is left alone", .0.display())]
+    Occupied(PathBuf),
+    /// A socket at the path answers.
+    #[error("{}: address already in use: a live socket answers there", .0.display())]
+    Live(PathBuf),
+}
+
+fn by(holder: &Option<u32>) -> String {
+    holder.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+}
+
+impl BindError {
+    pub(super) fn of(subject: impl fmt::Display, error: io::Error) -> Self {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "address already in use; `ss -lptn` shows by whom",
+            io::ErrorKind::AddrNotAvailable => {
+                "address not available: no interface of this machine has it; free_bind = true binds it all the same"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "permission denied; a port below 1024 needs CAP_NET_BIND_SERVICE, or a socket that \
+                 systemd passes; a path needs a directory that may be written"
+            }
+            io::ErrorKind::NotFound => "no such directory",
+            io::ErrorKind::ReadOnlyFilesystem => "read-only file system",
+            _ => {
+                let text = error.to_string();
+                let text = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
+                return Self::Failed { subject: subject.to_string(), what: text };
+            }
+        };
+        Self::Failed { subject: subject.to_string(), what: hint.to_owned() }
+    }
+}
+
+/// A socket that we bound.
+pub(super) struct Bound {
+    pub(super) socket: Socket,
+    pub(super) file: Option<UnixFile>,
+}
+
+/// Binds and, where the kind does so, listens.
+pub(super) fn bind(address: &Address, options: &SocketOptions) -> Result<Bound, BindError> {
+    bind_over(address, options, None)
+}
+
+/// The same, in place of a file that we made earlier for the same address.
+pub(super) fn bind_over(
+    address: &Address,
+    options: &SocketOptions,
+    old: Option<UnixFile>,
+) -> Result<Bound, BindError> {
+    let fault = |error: io::Error| BindError::of(address, error);
+    let (socket, file) = match address {
+        Address::Tcp(at) => (inet(*at, Type::STREAM, options).map_err(fault)?, None),
+        Address::Udp(at) => (inet(*at, Type::DGRAM, options).map_err(fault)?, None),
+        Address::Unix(kind, name) => unix(*kind, name, options, old)?,
+    };
+    if listens(address) {
+        socket::listen(&socket, options.backlog.unwrap_or(DEFAULT_BACKLOG)).map_err(fault)?;
+    }
+    if let Some(nonblocking) = options.nonblocking {
+        socket.set_nonblocking(nonblocking).map_err(fault)?;
+    }
+    Ok(Bound { socket, file })
+}
+
+/// Does a socket at this address accept connections?
+pub(super) fn listens(address: &Address) -> bool {
+    !matches!(address, Address::Udp(_) | Address::Unix(UnixKind::Datagram, _))
+}
+
+fn inet(at: SocketAddr, kind: Type, options: &SocketOptions) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(at), kind, None)?;
+    if kind == Type::STREAM {
+        // A port whose last connections are still in TIME_WAIT is free (socket(7)). Never SO_REUSEPORT:
+        // it would hide that somebody else listens.
+        socket.set_reuse_address(true)?;
+    }
+    before_bind(&socket, at, options)?;
+    socket.bind(&SockAddr::from(at))?;
+    set_buffers(&socket, options)?;
+    if kind == Type::STREAM {
+        set_stream_options(&socket, options)?;
+    }
+    Ok(socket)
+}
+
+fn before_bind(socket: &Socket, at: SocketAddr, options: &SocketOptions) -> io::Result<()> {
+    if let (SocketAddr::V6(_), Some(v6only)) = (at, options.v6only) {
+        socket.set_only_v6(v6only)?;
+    }
+    #[cfg(target_os = "linux")]
+    {
+        if options.free_bind {
+            match at {
+                SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+                SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+            }
+        }
+        if let Some(device) = &options.device {
+            socket.bind_device(Some(device.as_bytes()))?;
+        }
+        if let Some(mark) = options.mark {
+            socket.set_mark(mark)?;
+        }
+    }
+    Ok(())
+}
+
+/// Options that the kernel takes at any time (`socket(7)`).
+pub(super) fn set_buffers(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(bytes as usize)?;
+    }
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(bytes as usize)?;
+    }
+    Ok(())
+}
+
+/// Options of a TCP listener that the kernel takes at any time; connections that are accepted from then on
+/// have them (`tcp(7)`).
+pub(super) fn set_stream_options(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
+    if let Some(on) = options.keepalive {
+        socket.set_keepalive(on)?;
+    }
+    if let Some(on) = options.nodelay {
+        socket.set_tcp_nodelay(on)?;
+    }
+    if let Some(within) = options.defer_accept {
+        socket::set_defer_accept(socket, within)?;
+    }
+    if let Some(queue) = options.fast_open {
+        socket::set_fast_open(socket, queue)?;
+    }
+    Ok(())
+}
+
+fn unix(
+    kind: UnixKind,
+    name: &UnixName,
+    options: &SocketOptions,
+    old: Option<UnixFile>,
+) -> Result<(Socket, Option<UnixFile>), BindError> {
+    let kind = match kind {
+        UnixKind::Stream => Type::STREAM,
+        UnixKind::Datagram => Type::DGRAM,
+        UnixKind::SeqPacket => Type::SEQPACKET,
+    };
+    let subject = match name {
+        UnixName::Path(path) => path.display().to_string(),
+        UnixName::Abstract(name) => format!("@{name}"),
+    };
+    let fault = |error: io::Error| BindError::of(&subject, error);
+    let socket = Socket::new(Domain::UNIX, kind, None).map_err(fault)?;
+    set_buffers(&socket, options).map_err(fault)?;
+    let file = match (name, old) {
+        (UnixName::Path(_), Some(old)) => Some(old.rebind(&socket, access(options))?),
+        (UnixName::Path(path), None) => Some(UnixFile::bind(&socket, path, access(options))?),
+        (UnixName::Abstract(name), _) => {
+            let address = SockAddr::unix(format!("\0{name}")).map_err(fault)?;
+            socket.bind(&address).map_err(fault)?;
+            None
+        }
+    };
+    Ok((socket, file))
+}
+
+pub(super) fn access(options: &SocketOptions) -> Access {
+    Access {
+        mode: options.mode,
+        uid: options.user.as_ref().map(|user| user.uid),
+        gid: options.group.as_ref().map(|group| group.gid),
+    }
+}

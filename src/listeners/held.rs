@@ -1,0 +1,358 @@
+//! A listener's sockets while they are held.
+//!
+//! All workers share the socket, so each of them can harm it for all: `shutdown` ends it, `listen` cuts its
+//! queue (Node does, to 511), `O_NONBLOCK` surprises those that expected to block. [`Held::drift`] compares
+//! what the socket is with what it was, and mends what can be mended.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use socket2::SockRef;
+
+use super::bind::{self, BindError, DEFAULT_BACKLOG, listens};
+use super::systemd::Inherited;
+use super::unix_file::UnixFile;
+use crate::config::model::{Address, Listener, SocketOptions};
+use crate::os::socket::{self, Facts, Local, Queue, accept_queue, facts};
+
+/// Where a listener's sockets come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Whoever started us passed them.
+    Inherited,
+    /// We bound them.
+    Bound,
+}
+
+/// What workers have done to a shared socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// It does not listen any more.
+    NotListening,
+    /// Its queue had another length; it was set again where the socket is ours.
+    Backlog {
+        /// What it should be.
+        wanted: u32,
+        /// What it was made.
+        found: u32,
+        /// It is as it should be again.
+        mended: bool,
+    },
+    /// `O_NONBLOCK` was changed; it is left alone, since other holders may rely on it by now.
+    Nonblocking {
+        /// What it is now.
+        now: bool,
+    },
+    /// The file of a Unix socket is gone, or another one is in its place: nobody can connect.
+    FileLost,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotListening => f.write_str("it does not listen any more"),
+            Self::Backlog { wanted, found, mended } => {
+                write!(f, "a worker set its backlog to {found} instead of {wanted}")?;
+                if *mended { f.write_str(" (set back)") } else { Ok(()) }
+            }
+            Self::Nonblocking { now } => {
+                write!(f, "a worker made it {}", if *now { "nonblocking" } else { "blocking" })
+            }
+            Self::FileLost => f.write_str("its file is gone"),
+        }
+    }
+}
+
+/// One socket, and what it was when it was taken or made.
+#[derive(Debug)]
+struct Socket {
+    fd: OwnedFd,
+    facts: Facts,
+    /// The length of its queue; `None` where it has none.
+    backlog: Cell<Option<u32>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Held {
+    sockets: Vec<Socket>,
+    origin: Origin,
+    /// As the configuration has it; `None`: inherited by name.
+    address: Option<Address>,
+    file: RefCell<Option<UnixFile>>,
+}
+
+impl Held {
+    /// Holds sockets that were passed to us. They are taken as they are configured; only `nonblocking` is
+    /// applied, where it is set.
+    ///
+    /// # Errors
+    /// [`BindError`], from `fcntl(2)`.
+    pub fn adopt(listener: &Listener, inherited: Vec<Inherited>) -> Result<Self, BindError> {
+        let mut sockets = Vec::new();
+        for Inherited { socket, mut facts, offer } in inherited {
+            if let Some(nonblocking) = listener.options.nonblocking {
+                let set = SockRef::from(&socket).set_nonblocking(nonblocking);
+                set.map_err(|error| BindError::of(&offer.name, error))?;
+                facts.nonblocking = nonblocking;
+            }
+            sockets.push(Socket::new(socket, facts));
+        }
+        let address = listener.address.clone();
+        Ok(Self { sockets, origin: Origin::Inherited, address, file: RefCell::new(None) })
+    }
+
+    /// Binds a listener.
+    ///
+    /// # Errors
+    /// [`BindError`]; nothing is left behind.
+    pub fn bind(address: &Address, options: &SocketOptions) -> Result<Self, BindError> {
+        Self::of_bound(address, bind::bind(address, options)?)
+    }
+
+    /// Binds the listener afresh at the same address, after a worker has ended its socket for all. The old
+    /// sockets stay open until nobody holds `self` any more.
+    ///
+    /// # Errors
+    /// [`BindError`]; an inherited listener, which only its owner can make anew, is one.
+    pub fn rebind(&self, options: &SocketOptions) -> Result<Self, BindError> {
+        let address = self.address.as_ref().filter(|_| self.origin == Origin::Bound);
+        let Some(address) = address else {
+            let error = io::Error::other("only its owner can make an inherited socket anew");
+            return Err(BindError::of(self.shown(), error));
+        };
+        Self::of_bound(address, bind::bind_over(address, options, self.file.take())?)
+    }
+
+    fn of_bound(address: &Address, bound: bind::Bound) -> Result<Self, BindError> {
+        let facts = facts(&bound.socket).map_err(|error| BindError::of(address, error))?;
+        Ok(Self {
+            sockets: vec![Socket::new(bound.socket.into(), facts)],
+            origin: Origin::Bound,
+            address: Some(address.clone()),
+            file: RefCell::new(bound.file),
+        })
+    }
+
+    /// Its sockets; more than one only where several were passed under one name.
+    pub fn sockets(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.sockets.iter().map(|socket| &socket.fd)
+    }
+
+    /// Where they come from.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The address that it was made for; `None`: it was passed by name.
+    pub fn address(&self) -> Option<&Address> {
+        self.address.as_ref()
+    }
+
+    /// Where it is bound, for a person; with the real port where 0 was asked for.
+    pub fn shown(&self) -> String {
+        let real = self.sockets.first().map(|socket| &socket.facts.local);
+        match (&self.address, real) {
+            (Some(Address::Tcp(_)), Some(Local::Inet(at))) => Address::Tcp(*at).to_string(),
+            (Some(Address::Udp(_)), Some(Local::Inet(at))) => Address::Udp(*at).to_string(),
+            (Some(address), _) => address.to_string(),
+            (None, Some(Local::Inet(at))) => at.to_string(),
+            (None, Some(Local::Path(path))) => path.display().to_string(),
+            (None, Some(Local::Abstract(name))) => format!("@{}", String::from_utf8_lossy(name)),
+            (None, _) => "unknown".to_owned(),
+        }
+    }
+
+    /// What each socket was when it was taken or made, and its queue now.
+    pub fn look(&self) -> impl Iterator<Item = (&Facts, Option<Queue>)> {
+        self.sockets.iter().map(|socket| (&socket.facts, accept_queue(&socket.fd, &socket.facts)))
+    }
+
+    /// Takes over the options that can be changed while it is held; those of inherited sockets are their
+    /// owner's.
+    ///
+    /// # Errors
+    /// Any of `setsockopt(2)`, `listen(2)` and `chmod(2)`.
+    pub fn apply(&self, options: &SocketOptions) -> io::Result<()> {
+        let Some(address) = self.address.as_ref().filter(|_| self.origin == Origin::Bound) else {
+            return Ok(());
+        };
+        for socket in &self.sockets {
+            let sock = SockRef::from(&socket.fd);
+            bind::set_buffers(&sock, options)?;
+            if matches!(address, Address::Tcp(_)) {
+                bind::set_stream_options(&sock, options)?;
+            }
+            if listens(address) {
+                socket::listen(&socket.fd, options.backlog.unwrap_or(DEFAULT_BACKLOG))?;
+                socket.backlog.set(socket.queue_limit());
+            }
+        }
+        self.file.borrow().as_ref().map_or(Ok(()), |file| file.set_access(bind::access(options)))
+    }
+
+    /// Compares the sockets with what they were, and sets a backlog back where the socket is ours.
+    pub fn drift(&self) -> Vec<Drift> {
+        let mut found: Vec<Drift> = self.sockets.iter().flat_map(|socket| self.drift_of(socket)).collect();
+        if self.file.borrow().as_ref().is_some_and(|file| !file.is_ours()) {
+            found.push(Drift::FileLost);
+        }
+        found
+    }
+
+    fn drift_of(&self, socket: &Socket) -> Vec<Drift> {
+        let Ok(now) = facts(&socket.fd) else { return Vec::new() };
+        if socket.facts.listening && !now.listening {
+            return vec![Drift::NotListening];
+        }
+        let mut found = Vec::new();
+        if let Some((wanted, queue)) = socket.backlog.get().zip(accept_queue(&socket.fd, &now))
+            && queue.limit != wanted
+        {
+            let ours = self.origin == Origin::Bound;
+            let mended = ours && socket::listen(&socket.fd, wanted).is_ok();
+            found.push(Drift::Backlog { wanted, found: queue.limit, mended });
+        }
+        if now.nonblocking != socket.facts.nonblocking {
+            found.push(Drift::Nonblocking { now: now.nonblocking });
+        }
+        found
+    }
+
+    /// Connections that wait to be accepted, in all sockets.
+    pub fn waiting(&self) -> u32 {
+        self.look().filter_map(|(_, queue)| queue).map(|queue| queue.waiting).sum()
+    }
+}
+
+impl Socket {
+    fn new(fd: OwnedFd, facts: Facts) -> Self {
+        let socket = Self { fd, facts, backlog: Cell::new(None) };
+        socket.backlog.set(socket.queue_limit());
+        socket
+    }
+
+    fn queue_limit(&self) -> Option<u32> {
+        accept_queue(&self.fd, &self.facts).map(|queue| queue.limit)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::model::{UnixKind, UnixName};
+
+    fn unix(kind: UnixKind, path: &Path) -> Address {
+        Address::Unix(kind, UnixName::Path(path.to_owned()))
+    }
+
+    fn tcp() -> Address {
+        Address::Tcp("127.0.0.1:0".parse().unwrap())
+    }
+
+    fn bind(address: &Address) -> Result<Held, String> {
+        Held::bind(address, &SocketOptions::default()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_shortened_backlog_is_noticed_and_set_back() {
+        let options = SocketOptions { backlog: Some(100), ..SocketOptions::default() };
+        let held = Held::bind(&tcp(), &options).unwrap();
+        assert_eq!(held.drift(), []);
+        socket::listen(held.sockets().next().unwrap(), 5).unwrap();
+        assert_eq!(held.drift(), [Drift::Backlog { wanted: 100, found: 5, mended: true }]);
+        assert_eq!(held.drift(), []);
+    }
+
+    #[test]
+    fn a_socket_that_was_shut_down_is_noticed_and_can_be_bound_afresh() {
+        let held = bind(&tcp()).unwrap();
+        let shared = SockRef::from(held.sockets().next().unwrap());
+        let port = held.shown();
+        shared.shutdown(std::net::Shutdown::Both).unwrap();
+        assert_eq!(held.drift(), [Drift::NotListening]);
+        let at = port.trim_start_matches("tcp://").parse().unwrap();
+        let same_port = Held { address: Some(Address::Tcp(at)), ..held };
+        let fresh = same_port.rebind(&SocketOptions::default()).unwrap();
+        assert_eq!((fresh.shown(), fresh.drift()), (port, vec![]));
+    }
+
+    #[test]
+    fn a_changed_blocking_mode_is_shown_and_left_alone() {
+        let held = bind(&tcp()).unwrap();
+        SockRef::from(held.sockets().next().unwrap()).set_nonblocking(true).unwrap();
+        assert_eq!(held.drift(), [Drift::Nonblocking { now: true }]);
+        assert_eq!(held.drift(), [Drift::Nonblocking { now: true }]);
+    }
+
+    #[test]
+    fn a_unix_socket_has_exactly_the_mode_that_was_asked_for_and_goes_with_its_holder() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("s");
+        for kind in [UnixKind::Stream, UnixKind::Datagram, UnixKind::SeqPacket] {
+            let options = SocketOptions { mode: Some(0o622), ..SocketOptions::default() };
+            let held = Held::bind(&unix(kind, &path), &options).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o622);
+            drop(held);
+            assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing is left");
+        }
+    }
+
+    #[test]
+    fn a_stale_file_is_replaced_and_anything_else_is_left_alone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("s");
+        let address = unix(UnixKind::Stream, &path);
+        drop(UnixListener::bind(&path).unwrap());
+        let held = bind(&address).unwrap();
+        UnixStream::connect(&path).unwrap();
+        assert!(bind(&address).unwrap_err().contains("another handover holds it"));
+        drop(held);
+
+        let live = UnixListener::bind(&path).unwrap();
+        assert!(bind(&address).unwrap_err().contains("a live socket answers there"));
+        drop(live);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        assert!(bind(&address).unwrap_err().contains("not a socket"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_file_that_somebody_replaced_is_not_removed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("s");
+        let held = bind(&unix(UnixKind::Stream, &path)).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let theirs = UnixListener::bind(&path).unwrap();
+        let inode = std::fs::metadata(&path).unwrap().ino();
+        assert_eq!(held.drift(), [Drift::FileLost]);
+        drop(held);
+        assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode);
+        drop(theirs);
+    }
+
+    #[test]
+    fn what_went_wrong_is_said_with_the_address() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Tcp(taken.local_addr().unwrap());
+        let text = bind(&address).unwrap_err();
+        assert!(text.starts_with(&format!("{}: address already in use", address)), "{text}");
+        let text = bind(&Address::Tcp("192.0.2.1:1".parse().unwrap())).unwrap_err();
+        assert!(text.contains("no interface of this machine has it"), "{text}");
+        let text = bind(&unix(UnixKind::Stream, Path::new("/no/such/directory/s"))).unwrap_err();
+        assert!(text.contains("no such directory"), "{text}");
+    }
+}

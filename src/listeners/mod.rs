@@ -1,0 +1,14 @@
+//! The named sockets that handover holds: taken over from whoever started it, or bound.
+//!
+//! [`plan`] is pure and decides which inherited socket serves which listener; [`systemd`] takes what the
+//! environment offers; `bind` and `unix_file` make sockets; [`Held`] is a listener's sockets while they are
+//! held, and notices what workers do to them. What generation holds which listener is the daemon's affair.
+
+mod bind;
+mod held;
+pub mod plan;
+pub mod systemd;
+mod unix_file;
+
+pub use bind::BindError;
+pub use held::{Drift, Held, Origin};

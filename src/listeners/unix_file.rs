@@ -1,0 +1,149 @@
+//! The file of a Unix socket: made under a lock, removed only by who made it.
+//!
+//! That the file disappears under a service, or that a stale one keeps it from starting, is the fault that
+//! users of such software report most. The rules: a lock file beside the socket is held as long as the
+//! socket is, so that two daemons never believe that the same path is theirs; what lies at the path is
+//! removed only if it is a socket to which nobody answers; and at the end the file is removed only if it is
+//! still the one that was made.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
+use nix::unistd::{Gid, Uid, fchownat};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::bind::BindError;
+use crate::os::lock::{Lock, LockError};
+
+/// The mode of a socket's file where the configuration names none, as for `SocketMode=` in
+/// `systemd.socket(5)`.
+const DEFAULT_MODE: u32 = 0o666;
+
+/// A socket's file that we made.
+#[derive(Debug)]
+pub(super) struct UnixFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    /// Held as long as the socket is.
+    lock: Option<Lock>,
+}
+
+/// Who may connect.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Access {
+    pub(super) mode: Option<u32>,
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+}
+
+impl UnixFile {
+    /// Binds `socket` to `path`. Nobody can connect before it listens, so the file is as it should be by
+    /// then; a datagram socket is closed to everybody until its mode is set.
+    pub(super) fn bind(socket: &Socket, path: &Path, access: Access) -> Result<Self, BindError> {
+        let lock = lock(path)?;
+        Self::bind_locked(socket, path, access, lock)
+    }
+
+    /// Makes the file anew for another socket, under the lock that is held.
+    pub(super) fn rebind(mut self, socket: &Socket, access: Access) -> Result<Self, BindError> {
+        self.remove();
+        let held = self.lock.take().map_or_else(|| lock(&self.path), Ok)?;
+        Self::bind_locked(socket, &self.path, access, held)
+    }
+
+    fn bind_locked(socket: &Socket, path: &Path, access: Access, lock: Lock) -> Result<Self, BindError> {
+        let fault = |error: io::Error| BindError::of(path.display(), error);
+        clear(path, socket.r#type().map_err(fault)?)?;
+        let mode = Mode::from_bits_truncate(access.mode.unwrap_or(DEFAULT_MODE));
+        // The file gets the socket's own mode, less the umask (unix_bind in net/unix/af_unix.c).
+        fchmod(socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| fault(errno.into()))?;
+        let address = SockAddr::unix(path).map_err(fault)?;
+        socket.bind(&address).map_err(fault)?;
+        let metadata = std::fs::symlink_metadata(path).map_err(fault)?;
+        let file =
+            Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino(), lock: Some(lock) };
+        let given = open_up(path, access, mode);
+        if let Err(error) = given {
+            file.remove();
+            return Err(fault(error));
+        }
+        Ok(file)
+    }
+
+    /// Gives the file another mode or owner.
+    pub(super) fn set_access(&self, access: Access) -> io::Result<()> {
+        if !self.is_ours() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the socket's file is not ours any more"));
+        }
+        open_up(&self.path, access, Mode::from_bits_truncate(access.mode.unwrap_or(DEFAULT_MODE)))
+    }
+
+    /// The path still leads to the file that we made.
+    pub(super) fn is_ours(&self) -> bool {
+        std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode))
+    }
+
+    pub(super) fn remove(&self) {
+        if self.is_ours() {
+            // Another process can be in between only if it ignores the lock.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Owner first: a mode that is given to the wrong owner would be open for a moment.
+fn open_up(path: &Path, access: Access, mode: Mode) -> io::Result<()> {
+    let (uid, gid) = (access.uid.map(Uid::from_raw), access.gid.map(Gid::from_raw));
+    if uid.is_some() || gid.is_some() {
+        fchownat(AT_FDCWD, path, uid, gid, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    }
+    fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink)?;
+    Ok(())
+}
+
+fn lock(path: &Path) -> Result<Lock, BindError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    Lock::take(Path::new(&name)).map_err(|error| match error {
+        LockError::Held { holder, .. } => BindError::HeldByAnother(path.to_owned(), holder),
+        LockError::File { path, source } => BindError::of(path.display(), source),
+    })
+}
+
+/// Makes room at a path, if what is there is a socket that nobody holds any more.
+fn clear(path: &Path, kind: Type) -> Result<(), BindError> {
+    let fault = |error: io::Error| BindError::of(path.display(), error);
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(fault(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(BindError::Occupied(path.to_owned())),
+        Ok(_) if is_stale(path, kind).map_err(fault)? => std::fs::remove_file(path).map_err(fault),
+        Ok(_) => Err(BindError::Live(path.to_owned())),
+    }
+}
+
+/// Nobody has the socket open that this file leads to.
+fn is_stale(path: &Path, kind: Type) -> io::Result<bool> {
+    let probe = Socket::new(Domain::UNIX, kind, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
+        // It answers, is too busy to, or is of another kind (EPROTOTYPE): somebody has it open.
+        _ => Ok(false),
+    }
+}
+
+impl Drop for UnixFile {
+    fn drop(&mut self) {
+        if let Some(lock) = self.lock.take() {
+            self.remove();
+            // A lock file that stays is no harm: it is not locked.
+            let _ = lock.remove();
+        }
+    }
+}
