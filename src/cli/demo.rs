@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::run::{RunRequest, Source};
 use super::{console, entry};
+use crate::daemon::{Options, Source};
 use crate::exit;
 
 /// Run a daemon with a small built-in web server, and say what to try next
@@ -31,7 +31,7 @@ pub(super) fn run(args: &Demo) -> u8 {
     };
     let text = config(args, program);
     console::tell(introduction(args, &text));
-    entry::run(&RunRequest { source: Source::Text { name: "demo".to_owned(), text }, socket: None })
+    entry::run(Options { source: Source::Text { name: "demo".to_owned(), text }, socket: None })
 }
 
 /// The configuration: also a first example of one.

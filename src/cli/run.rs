@@ -1,37 +1,14 @@
 //! `handover run`: the daemon, in the foreground.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{PathBuf, absolute};
 
 use clap::Args;
 
 use super::{console, entry, target};
 use crate::config::{Flags, Workers};
+use crate::daemon::{Options, Source};
 use crate::exit;
-
-/// What the daemon is to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunRequest {
-    /// Where the configuration comes from.
-    pub source: Source,
-    /// `--socket`: where to put the control socket instead of the usual place.
-    pub socket: Option<PathBuf>,
-}
-
-/// Where a configuration comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// A file, read again at each reload.
-    File(PathBuf),
-    /// The command line; a reload finds the same again.
-    Flags(Flags),
-    /// A text that is part of the program; a reload finds the same again.
-    Text {
-        /// The daemon's name.
-        name: String,
-        /// TOML.
-        text: String,
-    },
-}
 
 /// Run the daemon, in the foreground
 ///
@@ -66,28 +43,36 @@ pub(super) struct Run {
 }
 
 impl Run {
-    fn request(self) -> Option<RunRequest> {
+    /// Paths are made absolute: the daemon itself runs from `/`, so that it keeps no directory busy.
+    fn options(self) -> io::Result<Option<Options>> {
         let source = match self.config {
-            Some(file) => Source::File(file),
-            None if self.command.is_empty() => return None,
-            None => Source::Flags(Flags {
-                listen: self.listen,
-                workers: self.workers,
-                ready: self.ready,
-                name: self.name,
-                command: self.command,
-            }),
+            Some(file) => Source::File(absolute(file)?),
+            None if self.command.is_empty() => return Ok(None),
+            None => Source::Flags {
+                flags: Flags {
+                    listen: self.listen,
+                    workers: self.workers,
+                    ready: self.ready,
+                    name: self.name,
+                    command: self.command,
+                },
+                directory: std::env::current_dir()?,
+            },
         };
-        Some(RunRequest { source, socket: self.socket })
+        Ok(Some(Options { source, socket: self.socket.map(absolute).transpose()? }))
     }
 }
 
 pub(super) fn run(args: Run) -> u8 {
-    match args.request() {
-        Some(request) => entry::run(&request),
-        None => {
+    match args.options() {
+        Ok(Some(options)) => entry::run(options),
+        Ok(None) => {
             console::complain("neither a configuration file nor a command");
             exit::USAGE
+        }
+        Err(error) => {
+            console::complain(format_args!("working directory: {error}"));
+            exit::FAILED
         }
     }
 }

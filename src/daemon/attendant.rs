@@ -1,0 +1,226 @@
+//! One task a worker: it watches the worker from its start until nothing of it is left, and reports.
+//!
+//! What a worker said before it ended is reported before its end is: the datagrams that lie in its notify
+//! socket, the newline in its ready pipe and the lines in its output pipes are taken first. A pipe that
+//! others still hold open never delays that.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::unistd::{Pid, getpgid};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+use super::output::Pump;
+use super::process::Process;
+use crate::config::model::Signal;
+use crate::id::WorkerId;
+use crate::notify::{self, Group, Message, Sender, Verdict, WorkerProcess};
+use crate::os::passing;
+use crate::os::process::{Exit, group_empty, group_members};
+use crate::os::spawn::{Handshake, StartFault};
+use crate::supervisor::ExitStatus;
+
+/// What an attendant tells the loop.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// The program was executed.
+    Executed,
+    /// It was not, and nothing is left.
+    StartFailed(StartFault),
+    /// It wrote a newline to its ready fd.
+    ReadyByFd,
+    /// It said this to its notify socket.
+    Said(Message),
+    /// Something in its notify socket was dropped, for this reason.
+    Dropped(String),
+    /// Its main process ended.
+    Exited(ExitStatus),
+    /// Nothing of its process group is left.
+    GroupEnded,
+}
+
+/// The sending end that attendants share.
+pub(super) type Reports = mpsc::Sender<(WorkerId, Report)>;
+
+/// The buffer into which all attendants receive, one datagram at a time.
+pub(super) type DatagramBuffer = Rc<RefCell<Vec<u8>>>;
+
+/// See the module.
+pub(super) struct Attendant {
+    pub(super) worker: WorkerId,
+    pub(super) process: Rc<Process>,
+    /// The user that it is started as; a helper of it that is gone already is believed if it had this one.
+    pub(super) uid: u32,
+    pub(super) handshake: Handshake,
+    pub(super) notify: UnixDatagram,
+    pub(super) buffer: DatagramBuffer,
+    pub(super) ready: Option<pipe::Receiver>,
+    pub(super) output: Vec<Pump>,
+    /// The signal for what is left of the group, once the main process has ended.
+    pub(super) end_group: mpsc::UnboundedReceiver<Signal>,
+    pub(super) reports: Reports,
+}
+
+impl Attendant {
+    /// Attends the worker to its end.
+    pub(super) async fn attend(mut self) {
+        if let Err(fault) = self.handshake.finished().await {
+            return self.give_up_start(fault).await;
+        }
+        self.report(Report::Executed).await;
+        self.listen_until_exit().await;
+        self.take_last_words().await;
+        let status = self.process.pidfd().peek().ok().flatten().map_or(ExitStatus::Unknown, exit_status);
+        self.report(Report::Exited(status)).await;
+        self.end_group().await;
+        self.reap();
+        self.report(Report::GroupEnded).await;
+    }
+
+    async fn report(&self, report: Report) {
+        // The loop outlives its attendants; when it is gone there is nobody to tell.
+        let _ = self.reports.send((self.worker, report)).await;
+    }
+
+    async fn give_up_start(&mut self, fault: StartFault) {
+        // A helper that reported a fault ends by itself; one that broke off may not.
+        let _ = self.process.signal(9);
+        let _ = self.process.pidfd().exited().await;
+        self.take_last_words().await;
+        self.reap();
+        self.report(Report::StartFailed(fault)).await;
+    }
+
+    async fn listen_until_exit(&mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.process.pidfd().exited() => return,
+                readable = self.notify.readable() => match readable {
+                    Ok(()) => self.take_datagram().await,
+                    // The socket is our own: it cannot fail in a way that waiting would mend.
+                    Err(_) => return drop(self.process.pidfd().exited().await),
+                }.unwrap_or_default(),
+                newline = newline(self.ready.as_mut()) => {
+                    self.ready = None;
+                    if newline {
+                        self.report(Report::ReadyByFd).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one datagram. `None`: there was none.
+    async fn take_datagram(&mut self) -> Option<()> {
+        let (reports, _fds) = {
+            let mut buffer = self.buffer.borrow_mut();
+            let received =
+                self.notify.try_io(Interest::READABLE, || passing::receive(self.notify.as_fd(), &mut buffer));
+            match received {
+                Ok(received) => (self.read(&buffer[..received.length], &received), received.fds),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) => (vec![Report::Dropped(error.to_string())], Vec::new()),
+            }
+        };
+        for report in reports {
+            self.report(report).await;
+        }
+        // Fds that came are closed here: what a barrier waits for, and what storing fds is not built for yet.
+        Some(())
+    }
+
+    fn read(&self, datagram: &[u8], received: &passing::Received) -> Vec<Report> {
+        let dropped = |why: &str| vec![Report::Dropped(why.to_owned())];
+        if received.truncated {
+            return dropped("notification too long");
+        }
+        let sender = received.credentials.map(|credentials| Sender {
+            pid: i32::try_from(credentials.pid).unwrap_or(0),
+            uid: credentials.uid,
+        });
+        let pid = i32::try_from(self.process.pid()).unwrap_or(0);
+        match notify::judge(sender, WorkerProcess { pid, uid: self.uid }, group_of) {
+            Verdict::Dropped(why) => dropped(why.as_str()),
+            Verdict::Believed => match notify::parse(datagram) {
+                Err(refused) => dropped(&refused.to_string()),
+                Ok(notification) => {
+                    let faults = notification.faults.iter().map(|fault| Report::Dropped(fault.to_string()));
+                    faults.chain(notification.messages.into_iter().map(Report::Said)).collect()
+                }
+            },
+        }
+    }
+
+    async fn take_last_words(&mut self) {
+        for pump in &self.output {
+            pump.drain().await;
+        }
+        while self.take_datagram().await.is_some() {}
+        if let Some(ready) = &self.ready
+            && ready.try_read(&mut [0; 64]).is_ok_and(|length| length > 0)
+        {
+            self.report(Report::ReadyByFd).await;
+        }
+    }
+
+    /// Waits for the order to end what is left of the group, gives it, and waits until nothing is.
+    async fn end_group(&mut self) {
+        let Some(signal) = self.end_group.recv().await else { return };
+        let pid = self.process.pid();
+        if group_members(pid).is_ok_and(|members| members.is_empty()) {
+            return;
+        }
+        // Members that may not be signalled, or end meanwhile, are waited for all the same.
+        let _ = self.process.signal_group(signal.0);
+        if group_empty(pid).await.is_err() {
+            // Without fds or /proc nobody can watch them: what cannot be watched is not left behind.
+            let _ = self.process.kill();
+        }
+    }
+
+    fn reap(&self) {
+        // It has ended, so there is nothing to wait for; and a child that somebody else reaped is gone, too.
+        let _ = self.process.reap();
+    }
+}
+
+/// Waits for a newline; false: the pipe is closed and there will be none.
+async fn newline(pipe: Option<&mut pipe::Receiver>) -> bool {
+    let Some(pipe) = pipe else { return std::future::pending().await };
+    loop {
+        if pipe.readable().await.is_err() {
+            return false;
+        }
+        let mut buffer = [0; 64];
+        match pipe.try_read(&mut buffer) {
+            Ok(0) => return false,
+            Ok(length) if buffer[..length].contains(&b'\n') => return true,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+fn group_of(pid: i32) -> Group {
+    match getpgid(Some(Pid::from_raw(pid))) {
+        Ok(group) => Group::Is(group.as_raw()),
+        Err(Errno::ESRCH) => Group::Gone,
+        Err(_) => Group::Unknown,
+    }
+}
+
+fn exit_status(exit: Exit) -> ExitStatus {
+    match exit {
+        Exit::Code(code) => ExitStatus::Code(code),
+        Exit::Signal { signal, core } => ExitStatus::Signal { signal, core },
+        Exit::Unknown => ExitStatus::Unknown,
+    }
+}

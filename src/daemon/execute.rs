@@ -1,0 +1,224 @@
+//! The actions of the machine, one function each. What comes of them is put into the inbox.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Stdio;
+use std::rc::Rc;
+
+use tokio::net::UnixDatagram;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+use super::Daemon;
+use super::attendant::Attendant;
+use super::narrate;
+use super::output::{Pump, SharedTail};
+use super::process::Process;
+use super::start::{self, Plan};
+use super::table::Entry;
+use crate::config::model::{Ready, Signal, WorkerOutput};
+use crate::id::WorkerId;
+use crate::observe::{Origin, Stream};
+use crate::os::passing::bind_notify_socket;
+use crate::os::spawn::{Starting, Streams, spawn};
+use crate::supervisor::{Action, Event, ManagerState, Note, Place, StartFailure};
+
+/// The pipes between a worker and us, both ends.
+struct Pipes {
+    streams: Streams,
+    /// What we read, for each captured stream.
+    captured: Vec<(Stream, pipe::Receiver)>,
+    /// The worker's end of its ready fd, its number there, and ours.
+    ready: Option<(OwnedFd, i32, pipe::Receiver)>,
+}
+
+impl Daemon {
+    /// Carries out everything that the machine asks for now.
+    pub(super) fn carry_out(&mut self) {
+        while let Some(action) = self.machine.next_action() {
+            narrate::action(&action, &self.table);
+            self.show_progress(&action);
+            self.execute(action);
+        }
+    }
+
+    fn execute(&mut self, action: Action) {
+        match action {
+            Action::Spawn { worker, at, exact } => self.spawn(worker, at, exact),
+            Action::Signal { worker, signal } => self.signal(worker, signal),
+            Action::Kill { worker } => self.kill(worker),
+            Action::EndGroup { worker, signal } => self.end_group(worker, signal),
+            Action::Prepare { generation, scope } => {
+                let event = match self.prepare(generation, &scope) {
+                    Ok(pools) => Event::Prepared { pools },
+                    Err(reason) => Event::PrepareRefused { reason },
+                };
+                self.inbox.push_back(event);
+            }
+            Action::Commit { generation } => self.commit(generation),
+            Action::Forget { generation } => self.forget(generation),
+            Action::Answer { request, outcome } => self.answer(request, outcome),
+            Action::Tell(state) => self.tell(state),
+            Action::ExtendTimeout { by } => self.manager.extend_timeout(by),
+            Action::Note(note) => self.take_note(&note),
+            Action::Exit { failure } => self.ended = Some(failure),
+        }
+    }
+
+    fn tell(&mut self, state: ManagerState) {
+        let status = self.machine.status();
+        self.manager.tell(state, &status);
+        if state == ManagerState::Ready {
+            self.write_pid_file();
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, at: Place, exact: bool) {
+        if let Err(failure) = self.try_spawn(worker, at, exact) {
+            self.inbox.push_back(Event::SpawnFailed { worker, failure });
+        }
+    }
+
+    fn try_spawn(&mut self, worker: WorkerId, at: Place, exact: bool) -> Result<(), StartFailure> {
+        let fault = |stage: &str, error: &io::Error| StartFailure {
+            stage: stage.to_owned(),
+            reason: error.to_string(),
+            program_changed: false,
+        };
+        let record = self.generations.get(&at.generation).ok_or_else(|| StartFailure {
+            stage: "generation".to_owned(),
+            reason: format!("generation {} is not recorded", at.generation),
+            program_changed: false,
+        })?;
+        let pool = record.config.pools.get(&at.pool);
+        let ready_mode = pool.map_or(Ready::Notify, |pool| pool.policy.ready);
+        let ready_fd = pool.and_then(start::ready_fd);
+        let notify_path = self.runtime.notify_path().map_err(|error| fault("notify", &error))?;
+        let plan = start::plan(worker, &at, exact, record, &self.surroundings, &notify_path)?;
+        let notify = bind_notify_socket(&notify_path)
+            .and_then(UnixDatagram::from_std)
+            .map_err(|error| fault("notify", &error))?;
+        let pipes = Pipes::open(self.output, ready_fd).map_err(|error| fault("pipes", &error))?;
+        let uid = plan.uid;
+        let changed = plan.program_changed;
+        let (starting, captured, ready) = self.start(plan, pipes).map_err(|error| fault("fork", &error))?;
+        if changed {
+            tracing::warn!(pool = %at.pool, generation = %at.generation, "program changed since this generation was made");
+        }
+        let process = Rc::new(Process::new(starting.pidfd));
+        let pid = process.pid();
+        tracing::info!(pool = %at.pool, slot = %at.slot, generation = %at.generation, %worker, pid, "worker started");
+        let tail: SharedTail = Rc::new(RefCell::default());
+        let output = captured
+            .into_iter()
+            .map(|(stream, pipe)| self.pump(pipe, tail.clone(), origin(&at, worker, pid, stream)))
+            .collect();
+        let (end_group, orders) = mpsc::unbounded_channel();
+        let attendant = Attendant {
+            worker,
+            process: process.clone(),
+            uid: uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
+            handshake: starting.handshake,
+            notify,
+            buffer: self.datagram_buffer.clone(),
+            ready,
+            output,
+            end_group: orders,
+            reports: self.reports.clone(),
+        };
+        tokio::task::spawn_local(attendant.attend());
+        let ready_by_notify = ready_mode == Ready::Notify;
+        self.table.insert(worker, Entry::new(at, process, end_group, tail, ready_by_notify, notify_path));
+        Ok(())
+    }
+
+    #[expect(clippy::type_complexity, reason = "the parts of one start, taken apart at once")]
+    fn start(
+        &self,
+        plan: Plan<'_>,
+        pipes: Pipes,
+    ) -> io::Result<(Starting, Vec<(Stream, pipe::Receiver)>, Option<pipe::Receiver>)> {
+        let mut fds = plan.fds;
+        let (theirs, ours) = match pipes.ready {
+            Some((theirs, number, ours)) => (Some((theirs, number)), Some(ours)),
+            None => (None, None),
+        };
+        fds.extend(theirs.iter().map(|(fd, number)| (fd.as_fd(), *number)));
+        let starting = spawn(&self.helper, &plan.spec, &fds, pipes.streams)?;
+        Ok((starting, pipes.captured, ours))
+    }
+
+    fn pump(&self, pipe: pipe::Receiver, tail: SharedTail, origin: Origin) -> Pump {
+        let log = self.log.clone();
+        Pump::start(pipe, tail, self.writer.clone(), move |line| {
+            crate::observe::render::worker_line(log.format(), crate::os::clock::wall_time(), &origin, line)
+        })
+    }
+
+    fn signal(&self, worker: WorkerId, signal: Signal) {
+        if let Some(entry) = self.table.get(worker)
+            && let Err(error) = entry.process.signal(signal.0)
+        {
+            tracing::warn!(%worker, signal = signal.0, %error, "worker not signalled");
+        }
+    }
+
+    fn kill(&self, worker: WorkerId) {
+        if let Some(entry) = self.table.get(worker)
+            && let Err(error) = entry.process.kill()
+        {
+            tracing::error!(%worker, %error, "worker not killed");
+        }
+    }
+
+    fn end_group(&self, worker: WorkerId, signal: Signal) {
+        if let Some(entry) = self.table.get(worker) {
+            // An attendant that is gone has nothing left to end.
+            let _ = entry.end_group.send(signal);
+        }
+    }
+
+    fn take_note(&mut self, note: &Note) {
+        match note {
+            Note::RollingBack { generation, reason } => self.remember_failure(*generation, reason),
+            Note::RolloutDone { .. } => self.failed_rollout = None,
+            _ => {}
+        }
+    }
+}
+
+impl Pipes {
+    fn open(output: WorkerOutput, ready_fd: Option<i32>) -> io::Result<Self> {
+        let mut captured = Vec::new();
+        let mut capture = |stream| -> io::Result<Stdio> {
+            let (theirs, ours) = open_pipe()?;
+            captured.push((stream, ours));
+            Ok(theirs.into())
+        };
+        let streams = match output {
+            WorkerOutput::Capture => {
+                Streams { stdout: capture(Stream::Stdout)?, stderr: capture(Stream::Stderr)? }
+            }
+            WorkerOutput::Inherit => Streams { stdout: Stdio::inherit(), stderr: Stdio::inherit() },
+        };
+        let ready = match ready_fd {
+            Some(number) => {
+                let (theirs, ours) = open_pipe()?;
+                Some((theirs, number, ours))
+            }
+            None => None,
+        };
+        Ok(Self { streams, captured, ready })
+    }
+}
+
+/// A pipe: the worker's end, which blocks, and ours, which does not.
+fn open_pipe() -> io::Result<(OwnedFd, pipe::Receiver)> {
+    let (ours, theirs) = std::io::pipe()?;
+    Ok((theirs.into(), pipe::Receiver::from_owned_fd(ours.into())?))
+}
+
+fn origin(at: &Place, worker: WorkerId, pid: u32, stream: Stream) -> Origin {
+    Origin { pool: at.pool.clone(), slot: at.slot, generation: at.generation, worker, pid, stream }
+}

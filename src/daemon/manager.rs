@@ -1,0 +1,122 @@
+//! What the service manager is told, and when: the facts, once each.
+
+use std::time::Duration;
+
+use crate::notify::{ServiceManager, Text};
+use crate::os::clock;
+use crate::supervisor::{ManagerState, Status};
+use crate::time::Monotonic;
+
+/// `WATCHDOG_USEC` of our own, and when it is to be fed next.
+#[derive(Debug)]
+struct Watchdog {
+    every: Duration,
+    next: Monotonic,
+}
+
+/// See the module.
+pub(super) struct Manager {
+    service: ServiceManager,
+    watchdog: Option<Watchdog>,
+    /// The last `STATUS=`.
+    said: String,
+    /// It was told that we are ready.
+    ready: bool,
+}
+
+impl Manager {
+    /// `watchdog`: the time within which the manager wants to hear from us (`sd_watchdog_enabled(3)`).
+    pub(super) fn new(service: ServiceManager, watchdog: Option<Duration>, now: Monotonic) -> Self {
+        let watchdog = watchdog
+            .filter(|timeout| !timeout.is_zero())
+            .map(|timeout| Watchdog { every: timeout / 2, next: now + timeout / 2 });
+        Self { service, watchdog, said: String::new(), ready: false }
+    }
+
+    /// Tells it how we are.
+    pub(super) fn tell(&mut self, state: ManagerState, status: &Status) {
+        self.said = summary(status);
+        self.ready |= state == ManagerState::Ready;
+        let text = match state {
+            ManagerState::Ready => Text::ready(),
+            ManagerState::Reloading => Text::reloading(i128::from(clock::monotonic_usec())),
+            ManagerState::Stopping => Text::stopping(),
+        };
+        self.service.send(text.with_status(&self.said));
+        if state == ManagerState::Ready && self.watchdog.is_some() {
+            // The manager counts from its own READY, which may be long after ours was due (3.3).
+            self.service.send(Text::watchdog());
+        }
+    }
+
+    /// Asks for more time.
+    pub(super) fn extend_timeout(&self, by: Duration) {
+        self.service.send(Text::extend_timeout(by));
+    }
+
+    /// Tells it the state of things, if that changed.
+    pub(super) fn show(&mut self, status: &Status) {
+        let line = summary(status);
+        if self.service.is_there() && line != self.said {
+            self.service.send(Text::status(&line));
+            self.said = line;
+        }
+    }
+
+    /// When the watchdog is to be fed.
+    pub(super) fn next_feed(&self) -> Option<Monotonic> {
+        self.watchdog.as_ref().map(|watchdog| watchdog.next)
+    }
+
+    /// Feeds the watchdog if it is time; not while we are not `healthy`.
+    pub(super) fn feed(&mut self, now: Monotonic, healthy: bool) {
+        let Some(watchdog) = &mut self.watchdog else { return };
+        if watchdog.next <= now {
+            watchdog.next = now + watchdog.every;
+            if healthy {
+                self.service.send(Text::watchdog());
+            }
+        }
+    }
+
+    /// It was told that we are ready.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Texts that it did not take.
+    pub(super) fn lost(&self) -> u64 {
+        self.service.lost()
+    }
+
+    /// Waits until all is sent, but not for ever.
+    pub(super) async fn flush(&self, deadline: Duration) {
+        let _ = tokio::time::timeout(deadline, self.service.flushed()).await;
+    }
+}
+
+/// The state of things in one line for a person.
+pub(super) fn summary(status: &Status) -> String {
+    let ready: u32 = status.pools.values().map(|pool| pool.ready).sum();
+    let wanted: u32 = status.pools.values().map(|pool| pool.wanted).sum();
+    let mut line = format!("{ready} of {wanted} workers ready");
+    if let Some(rollout) = &status.rollout {
+        let what = if rollout.rolling_back.is_some() { "rolling back" } else { "rolling out" };
+        let (moved, slots) = rollout.moved;
+        line.push_str(&format!(", {what} generation {}: {moved} of {slots} slots", rollout.generation));
+    } else if let Some(generation) = status.pools.values().filter_map(|pool| pool.generation).max() {
+        line.push_str(&format!(", generation {generation}"));
+    }
+    let looping = status.pools.values().flat_map(|pool| pool.slots.values());
+    let looping = looping.filter(|slot| slot.crash_loop).count();
+    if looping > 0 {
+        line.push_str(&format!(", {looping} in a crash loop"));
+    }
+    if let Some((generation, reason)) = &status.last_failure {
+        line.push_str(&format!("; generation {generation} was rolled back: {reason}"));
+    }
+    if status.phase == "stopping" {
+        line.push_str(", stopping");
+    }
+    line
+}

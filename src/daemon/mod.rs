@@ -1,0 +1,89 @@
+//! The shell: the one place where everything meets.
+//!
+//! It has no opinion. One turn of the loop (`turn`): wait, turn what happened into events, give them to the
+//! machine, carry out what the machine asks for (`execute`), turn the results into events. What it owns is
+//! what the machine must not know: processes (`table`, `attendant`), sockets and programs of each generation
+//! (`generation`), clients that wait for an answer (`commands`). Logs (`narrate`), the status document
+//! (`report`) and what the service manager is told (`manager`) are projections of events, actions and state.
+
+mod attendant;
+mod commands;
+mod drift;
+mod execute;
+mod generation;
+mod manager;
+mod narrate;
+mod output;
+mod process;
+mod program;
+mod reload;
+mod report;
+mod run;
+mod runtime;
+mod source;
+mod start;
+mod table;
+mod turn;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+pub use run::{Options, RunError, run};
+pub use runtime::RuntimeError;
+pub use source::{Refused, Source, ThisMachine};
+
+use attendant::{DatagramBuffer, Reports};
+use commands::FailedRollout;
+use generation::Record;
+use manager::Manager;
+use runtime::Runtime;
+use start::Surroundings;
+use table::Table;
+
+use crate::config::model::WorkerOutput;
+use crate::control::Reply;
+use crate::control::server::{Delivery, Traffic};
+use crate::id::{Generation, ListenerName, RequestId};
+use crate::observe::{Limits, Log, Writer};
+use crate::os::clock::Clock;
+use crate::os::spawn::Helper;
+use crate::supervisor::{Event, Supervisor};
+
+/// Everything that the shell owns.
+struct Daemon {
+    clock: Clock,
+    machine: Supervisor,
+    /// Events that the machine has not seen yet.
+    inbox: VecDeque<Event>,
+    /// The machine said that it is over; the failure, if one ended it.
+    ended: Option<Option<String>>,
+
+    source: Source,
+    generations: BTreeMap<Generation, Record>,
+    committed: Generation,
+    runtime: Runtime,
+    surroundings: Surroundings,
+    helper: Helper,
+
+    table: Table,
+    reports: Reports,
+    datagram_buffer: DatagramBuffer,
+    notifications_dropped: u64,
+    drift_is_possible: bool,
+    /// What workers have done to listeners.
+    drifts: BTreeMap<ListenerName, Vec<String>>,
+
+    last_request: u64,
+    /// Clients that wait for the answer to a request.
+    waiting: BTreeMap<RequestId, Reply>,
+    /// Answers that must have gone out before we end.
+    deliveries: Vec<Delivery>,
+    traffic: Rc<Traffic>,
+    failed_rollout: Option<FailedRollout>,
+
+    manager: Manager,
+    writer: Writer,
+    log: Log,
+    limits: Limits,
+    output: WorkerOutput,
+}

@@ -1,0 +1,58 @@
+//! A worker's process, as far as signals are concerned.
+//!
+//! Two parts of the shell hold it: the loop, which signals, and the attendant, which reaps. A pid may only be
+//! used while it cannot be another's, so who reaps says so here first.
+
+use std::cell::Cell;
+use std::io;
+
+use crate::os::process::{Pidfd, kill_group};
+
+const SIGKILL: i32 = 9;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Process {
+    pidfd: Pidfd,
+    reaped: Cell<bool>,
+}
+
+impl Process {
+    pub(super) fn new(pidfd: Pidfd) -> Self {
+        Self { pidfd, reaped: Cell::new(false) }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pidfd.pid()
+    }
+
+    pub(super) fn pidfd(&self) -> &Pidfd {
+        &self.pidfd
+    }
+
+    /// Sends a signal to the main process. One that has ended gets none, and that is no error.
+    pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
+        self.pidfd.send_signal(signal).map(drop)
+    }
+
+    /// Sends a signal to the whole process group.
+    pub(super) fn signal_group(&self, signal: i32) -> io::Result<()> {
+        if self.reaped.get() {
+            return Ok(());
+        }
+        kill_group(self.pid(), signal).map(drop)
+    }
+
+    /// Kills the whole process group.
+    pub(super) fn kill(&self) -> io::Result<()> {
+        // A process that left its own group would be missed by the group's signal.
+        self.signal(SIGKILL)?;
+        self.signal_group(SIGKILL)
+    }
+
+    /// Gives the pid back.
+    pub(super) fn reap(&self) -> io::Result<()> {
+        self.reaped.set(true);
+        self.pidfd.reap().map(drop)
+    }
+}

@@ -1,0 +1,138 @@
+//! What the shell knows, for the status document.
+
+use std::collections::BTreeMap;
+
+use super::Daemon;
+use super::source::Source;
+use crate::control::document::{Counters, Generation, Listener, Program};
+use crate::control::{Facts, StatusDocument, WorkerFacts};
+use crate::id::WorkerId;
+use crate::listeners::Origin;
+use crate::os::clock;
+use crate::os::process::group_members;
+use crate::os::socket::Kind;
+use crate::supervisor::{Status, WorkerState};
+
+impl Daemon {
+    /// Everything, output of workers included.
+    pub(super) fn document(&self) -> StatusDocument {
+        let status = self.machine.status();
+        let facts = Facts {
+            now: self.now(),
+            wall: clock::wall_time(),
+            name: self.surroundings.name.clone(),
+            pid: std::process::id(),
+            ready: self.manager.is_ready(),
+            config: self.config_shown(),
+            workers: self.worker_facts(&status),
+            listeners: self.listener_facts(),
+            generations: self.generation_facts(),
+            counters: self.counters(),
+        };
+        StatusDocument::new(&status, facts)
+    }
+
+    fn config_shown(&self) -> Option<String> {
+        match &self.source {
+            Source::File(path) => Some(path.display().to_string()),
+            Source::Flags { .. } | Source::Text { .. } => None,
+        }
+    }
+
+    fn worker_facts(&self, status: &Status) -> BTreeMap<WorkerId, WorkerFacts> {
+        let mut facts = BTreeMap::new();
+        let ending = |worker: WorkerId| {
+            let slots = status.pools.values().flat_map(|pool| pool.slots.values());
+            let mut workers = slots.flat_map(|slot| &slot.workers);
+            workers.any(|status| status.worker == worker && status.state == WorkerState::Ending)
+        };
+        for (pool, slots) in &status.pools {
+            for slot in slots.slots.keys() {
+                let Some(words) = self.table.last_words_in(pool, *slot) else { continue };
+                let Some(worker) = words.worker else { continue };
+                facts.insert(worker, WorkerFacts { output: words.lines.clone(), ..WorkerFacts::default() });
+            }
+        }
+        for (worker, entry) in self.table.iter() {
+            let pid = entry.process.pid();
+            let leftovers = if ending(worker) { group_members(pid).map_or(0, |left| left.len()) } else { 0 };
+            let status = (!entry.status_text.is_empty()).then(|| entry.status_text.clone());
+            let output = entry.tail.borrow().lines().map(str::to_owned).collect();
+            let leftovers = u32::try_from(leftovers).unwrap_or(u32::MAX);
+            facts.insert(worker, WorkerFacts { pid: Some(pid), status, leftovers, output });
+        }
+        if let Some((generation, reason)) = &status.last_failure
+            && let Some((worker, ..)) = super::narrate::culprit(reason)
+        {
+            facts.entry(worker).or_default().output = self.failed_rollout_lines(*generation);
+        }
+        facts
+    }
+
+    fn listener_facts(&self) -> Vec<Listener> {
+        let Ok(record) = self.committed_record() else { return Vec::new() };
+        let mut listeners = Vec::new();
+        for (name, held) in &record.listeners {
+            let pools = record.config.pools.iter().filter(|(_, pool)| pool.listeners.contains(name));
+            let pools: Vec<String> = pools.map(|(pool, _)| pool.to_string()).collect();
+            for (facts, queue) in held.look() {
+                listeners.push(Listener {
+                    name: name.to_string(),
+                    address: held.shown(),
+                    kind: kind(facts.kind).to_owned(),
+                    origin: match held.origin() {
+                        Origin::Inherited => "inherited".to_owned(),
+                        Origin::Bound => "bound".to_owned(),
+                    },
+                    queue: queue.map(|queue| queue.waiting),
+                    queue_max: queue.map(|queue| queue.limit),
+                    drift: self.drifts.get(name).cloned().unwrap_or_default(),
+                    inode: Some(facts.inode),
+                    pools: pools.clone(),
+                });
+            }
+        }
+        listeners
+    }
+
+    fn generation_facts(&self) -> Vec<Generation> {
+        let programs = |record: &super::generation::Record| {
+            let of_pool = |(pool, record): (&crate::id::PoolName, &super::generation::PoolRecord)| {
+                let changed = record.programs.has_changed();
+                let paths = record.programs.programs().into_iter();
+                paths
+                    .map(|path| Program { pool: pool.to_string(), path: path.display().to_string(), changed })
+                    .collect::<Vec<_>>()
+            };
+            record.pools.iter().flat_map(of_pool).collect()
+        };
+        self.generations
+            .iter()
+            .map(|(generation, record)| Generation {
+                generation: generation.0,
+                config: self.config_shown(),
+                programs: programs(record),
+            })
+            .collect()
+    }
+
+    fn counters(&self) -> Counters {
+        let (log_lines_dropped, lines_lost) = self.writer.losses();
+        Counters {
+            notifications_dropped: self.notifications_dropped,
+            log_lines_dropped,
+            lines_lost,
+            manager_texts_lost: self.manager.lost(),
+            control_refused: self.traffic.refused(),
+        }
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Stream => "stream",
+        Kind::Datagram => "datagram",
+        Kind::SeqPacket => "seqpacket",
+        Kind::Other => "other",
+    }
+}

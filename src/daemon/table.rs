@@ -1,0 +1,147 @@
+//! Who is who: the shell's side of each living worker, by its `WorkerId`, and the last words of the dead.
+//!
+//! The machine knows workers by number only; here a number meets a process, a notify socket and a tail of
+//! output. Everything an entry owns goes with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use tokio::sync::mpsc;
+
+use super::output::SharedTail;
+use super::process::Process;
+use crate::config::model::Signal;
+use crate::id::{PoolName, SlotIndex, WorkerId};
+use crate::supervisor::Place;
+
+/// The shell's side of one worker.
+pub(super) struct Entry {
+    pub(super) place: Place,
+    pub(super) process: Rc<Process>,
+    /// Tells the attendant how to end what is left of the group.
+    pub(super) end_group: mpsc::UnboundedSender<Signal>,
+    pub(super) tail: SharedTail,
+    /// What it last said with `STATUS=`.
+    pub(super) status_text: String,
+    /// `READY=1` makes it ready (`ready = "notify"`).
+    pub(super) ready_by_notify: bool,
+    /// What was logged of its notifications already.
+    pub(super) warned: BTreeSet<String>,
+    /// Something came through its notify socket.
+    pub(super) has_notified: bool,
+    /// Things in its notify socket that were dropped.
+    pub(super) dropped: u64,
+    /// Its notify socket's file, removed with the entry.
+    pub(super) notify_path: PathBuf,
+}
+
+impl Entry {
+    pub(super) fn new(
+        place: Place,
+        process: Rc<Process>,
+        end_group: mpsc::UnboundedSender<Signal>,
+        tail: SharedTail,
+        ready_by_notify: bool,
+        notify_path: PathBuf,
+    ) -> Self {
+        Self {
+            place,
+            process,
+            end_group,
+            tail,
+            status_text: String::new(),
+            ready_by_notify,
+            warned: BTreeSet::new(),
+            has_notified: false,
+            dropped: 0,
+            notify_path,
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // It lies in a directory of our own; one that is gone already is no loss.
+        let _ = std::fs::remove_file(&self.notify_path);
+    }
+}
+
+/// The last words of a worker that is gone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LastWords {
+    pub(super) worker: Option<WorkerId>,
+    pub(super) lines: Vec<String>,
+    /// It said something to its notify socket while it lived.
+    pub(super) has_notified: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Table {
+    living: BTreeMap<WorkerId, Entry>,
+    /// Of the worker that ended last in each slot.
+    last_words: BTreeMap<(PoolName, SlotIndex), LastWords>,
+}
+
+impl Table {
+    pub(super) fn insert(&mut self, worker: WorkerId, entry: Entry) {
+        self.living.insert(worker, entry);
+    }
+
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Entry> {
+        self.living.get(&worker)
+    }
+
+    pub(super) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Entry> {
+        self.living.get_mut(&worker)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (WorkerId, &Entry)> {
+        self.living.iter().map(|(worker, entry)| (*worker, entry))
+    }
+
+    /// Keeps the last words of a worker whose main process has ended.
+    pub(super) fn keep_last_words(&mut self, worker: WorkerId) {
+        let Some(entry) = self.living.get(&worker) else { return };
+        let key = (entry.place.pool.clone(), entry.place.slot);
+        self.last_words.insert(key, words_of(worker, entry));
+    }
+
+    /// Nothing is left of a worker.
+    pub(super) fn remove(&mut self, worker: WorkerId) {
+        self.living.remove(&worker);
+    }
+
+    /// The last words of a worker, living or the last one that ended in its slot.
+    pub(super) fn words(&self, worker: WorkerId, place: &Place) -> LastWords {
+        if let Some(entry) = self.living.get(&worker) {
+            return words_of(worker, entry);
+        }
+        let kept = self.last_words_in(&place.pool, place.slot);
+        kept.filter(|words| words.worker == Some(worker)).cloned().unwrap_or_default()
+    }
+
+    /// The last words of the worker that ended last in a slot.
+    pub(super) fn last_words_in(&self, pool: &PoolName, slot: SlotIndex) -> Option<&LastWords> {
+        self.last_words.get(&(pool.clone(), slot))
+    }
+
+    /// Forgets the slots that are gone.
+    pub(super) fn retain_slots(&mut self, is_there: impl Fn(&PoolName, SlotIndex) -> bool) {
+        self.last_words.retain(|(pool, slot), _| is_there(pool, *slot));
+    }
+
+    /// Is this pid the main process of a worker?
+    pub(super) fn has_pid(&self, pid: u32) -> bool {
+        self.living.values().any(|entry| entry.process.pid() == pid)
+    }
+}
+
+fn words_of(worker: WorkerId, entry: &Entry) -> LastWords {
+    LastWords {
+        worker: Some(worker),
+        lines: entry.tail.borrow().lines().map(str::to_owned).collect(),
+        has_notified: entry.has_notified,
+    }
+}

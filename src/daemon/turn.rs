@@ -1,0 +1,208 @@
+//! The loop: wait, turn what happened into events, give them to the machine, carry the actions out, turn
+//! their results into events. It waits in one place only, and decides nothing.
+
+use tokio::sync::mpsc;
+
+use super::Daemon;
+use super::attendant::Report;
+use super::narrate;
+use crate::control::Call;
+use crate::id::WorkerId;
+use crate::notify::Message;
+use crate::os::process::reap_orphans;
+use crate::os::signal::{Arrived, Signals};
+use crate::supervisor::{Event, Request, Scope, StartFailure};
+use crate::time::Monotonic;
+
+/// Reports that one turn takes at most, so that commands and signals get their turn, too.
+const REPORTS_PER_TURN: usize = 256;
+
+/// What the loop waits for.
+pub(super) struct Inputs {
+    pub(super) signals: Signals,
+    pub(super) calls: mpsc::Receiver<Call>,
+    pub(super) reports: mpsc::Receiver<(WorkerId, Report)>,
+}
+
+impl Daemon {
+    /// Runs until the machine says that it is over. Gives the failure that ended it, if one did.
+    pub(super) async fn run(&mut self, mut inputs: Inputs) -> Option<String> {
+        self.carry_out();
+        while self.ended.is_none() {
+            self.wait(&mut inputs).await;
+            self.turn();
+        }
+        self.ended.take().flatten()
+    }
+
+    /// Waits until something happens, and puts it into the inbox.
+    async fn wait(&mut self, inputs: &mut Inputs) {
+        let wake_at = self.next_wake();
+        let deadline = wake_at.map(|at| self.clock.instant(at.since_origin()).into());
+        tokio::select! {
+            biased;
+            signal = inputs.signals.next() => self.take_signal(signal),
+            Some(call) = inputs.calls.recv() => self.take_call(call),
+            Some((worker, report)) = inputs.reports.recv() => {
+                self.take_report(worker, report);
+                for _ in 1..REPORTS_PER_TURN {
+                    let Ok((worker, report)) = inputs.reports.try_recv() else { break };
+                    self.take_report(worker, report);
+                }
+            }
+            () = sleep_until(deadline) => self.inbox.push_back(Event::DeadlinePassed),
+        }
+    }
+
+    fn next_wake(&self) -> Option<Monotonic> {
+        self.machine.next_deadline().into_iter().chain(self.manager.next_feed()).min()
+    }
+
+    /// Gives everything in the inbox to the machine, and carries out what it says.
+    fn turn(&mut self) {
+        loop {
+            while let Some(event) = self.inbox.pop_front() {
+                narrate::event(&event, &self.table);
+                self.before(&event);
+                let now = self.now();
+                self.machine.handle(now, event.clone());
+                self.carry_out();
+                self.after(&event);
+            }
+            self.look_for_drift();
+            if self.inbox.is_empty() {
+                break;
+            }
+        }
+        let now = self.now();
+        self.manager.feed(now, self.machine.is_healthy(now));
+        self.manager.show(&self.machine.status());
+    }
+
+    pub(super) fn now(&self) -> Monotonic {
+        Monotonic::from_origin(self.clock.now())
+    }
+
+    /// What the shell itself keeps of an event.
+    fn before(&mut self, event: &Event) {
+        match event {
+            Event::Spawned { .. } => self.drift_is_possible = true,
+            Event::Exited { worker, .. } => {
+                self.table.keep_last_words(*worker);
+                self.drift_is_possible = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// What the shell lets go when the machine has seen an event.
+    fn after(&mut self, event: &Event) {
+        if let Event::GroupEnded { worker } | Event::SpawnFailed { worker, .. } = event {
+            self.table.remove(*worker);
+        }
+    }
+
+    fn take_signal(&mut self, signal: Arrived) {
+        let roll = |reread| Request::Roll(Scope { reread, pools: None, changed_only: false });
+        let what = match signal {
+            Arrived::Hup => roll(true),
+            Arrived::Usr1 => roll(false),
+            Arrived::Term | Arrived::Int => {
+                let again = self.machine.status().phase == "stopping";
+                Request::Stop { now: again }
+            }
+            Arrived::Quit => Request::Stop { now: true },
+            Arrived::Usr2 => return tracing::warn!("upgrade in place is not supported yet"),
+            Arrived::Child => return self.reap_orphans(),
+        };
+        let request = self.next_request();
+        self.inbox.push_back(Event::Requested { request, what });
+    }
+
+    /// Children that are not ours by choice: processes whose parents ended.
+    fn reap_orphans(&mut self) {
+        let table = &self.table;
+        match reap_orphans(&|pid| table.has_pid(pid)) {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "orphans reaped"),
+            Err(error) => tracing::warn!(%error, "orphans not reaped"),
+        }
+    }
+
+    fn take_report(&mut self, worker: WorkerId, report: Report) {
+        let event = match report {
+            Report::Executed => Event::Spawned { worker },
+            Report::StartFailed(fault) => {
+                self.table.keep_last_words(worker);
+                let failure =
+                    StartFailure { stage: fault.stage, reason: fault.reason, program_changed: false };
+                Event::SpawnFailed { worker, failure }
+            }
+            Report::ReadyByFd => Event::Ready { worker },
+            Report::Said(message) => match self.take_message(worker, message) {
+                Some(event) => event,
+                None => return,
+            },
+            Report::Dropped(why) => return self.take_dropped(worker, &why),
+            Report::Exited(status) => Event::Exited { worker, status },
+            Report::GroupEnded => Event::GroupEnded { worker },
+        };
+        self.inbox.push_back(event);
+    }
+
+    /// What a worker said, as an event where it is one.
+    fn take_message(&mut self, worker: WorkerId, message: Message) -> Option<Event> {
+        let entry = self.table.get_mut(worker)?;
+        entry.has_notified = true;
+        match message {
+            Message::Ready => entry.ready_by_notify.then_some(Event::Ready { worker }),
+            Message::Stopping => Some(Event::Stopping { worker }),
+            Message::Watchdog => Some(Event::Heartbeat { worker }),
+            Message::WatchdogTrigger => Some(Event::WatchdogTriggered { worker }),
+            Message::ExtendTimeout(by) => Some(Event::MoreTime { worker, by }),
+            Message::Status(text) => {
+                entry.status_text = text;
+                None
+            }
+            Message::MainPid(_) => {
+                self.warn_once(worker, "MAINPID is ignored: a worker is the process that was started");
+                None
+            }
+            Message::FdStore { .. } | Message::FdStoreRemove { .. } => {
+                self.warn_once(worker, "FDSTORE is not supported yet: the fds were closed");
+                None
+            }
+            Message::Reloading | Message::Barrier => None,
+        }
+    }
+
+    fn take_dropped(&mut self, worker: WorkerId, why: &str) {
+        if let Some(entry) = self.table.get_mut(worker) {
+            entry.dropped += 1;
+            self.notifications_dropped += 1;
+            self.warn_once(worker, why);
+        }
+    }
+
+    /// Logs something about a worker that it could repeat for ever. `what` is one of a few texts.
+    fn warn_once(&mut self, worker: WorkerId, what: &str) {
+        let now = self.now();
+        let Some(entry) = self.table.get_mut(worker) else { return };
+        if entry.warned.insert(what.to_owned())
+            && let Some(held_back) = self.limits.pass("worker notification", now)
+        {
+            let place = &entry.place;
+            tracing::warn!(
+                pool = %place.pool, slot = %place.slot, %worker, pid = entry.process.pid(), what, held_back,
+                "worker notification"
+            );
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
