@@ -33,9 +33,9 @@ use super::document::StatusDocument;
 use super::protocol::{JSON, JSON_LINES, Level, ROUTES, Request, Route};
 
 /// Connections at a time.
-pub const CONNECTIONS_MAX: usize = 64;
+pub const CONNECTIONS_MAX: usize = 256;
 /// Connections at a time of clients that may not change anything.
-pub const READERS_MAX: usize = 48;
+pub const READERS_MAX: usize = 128;
 /// The time in which a request must have come, head and body each; the time in which the daemon must answer
 /// what is not long work; and the time in which a client must take the end of its answer.
 pub const REQUEST_TIME: Duration = Duration::from_secs(10);

@@ -103,7 +103,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let inherited =
         systemd::take(&environment.activation, std::process::id(), crate::os::process::own_inode())?;
     crate::os::fd::close_on_exec_all().map_err(|error| RunError::System("inherited fds", error))?;
-    let listeners = hold(&config, inherited)?;
+    let (listeners, closed) = hold(&config, inherited)?;
     let record = Record::new(Rc::new(config), listeners).map_err(RunError::EnvironmentFiles)?;
     let runtime = take_runtime(&options, &environment, &record.config)?;
     let open_files = limits::raise_open_files().ok();
@@ -118,6 +118,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let executor = executor.map_err(|error| RunError::System("runtime", error))?;
     let parts = Parts {
+        closed,
         options,
         record,
         runtime,
@@ -131,6 +132,8 @@ pub fn run(options: Options) -> Result<(), RunError> {
 
 /// What is ready before the runtime is.
 struct Parts {
+    /// Inherited sockets that nobody wants (`unused_sockets = "close"`).
+    closed: Vec<String>,
     options: Options,
     record: Record,
     runtime: Runtime,
@@ -152,6 +155,9 @@ impl Parts {
         let (service, fault) = crate::notify::upward::from_environment(self.notify_socket.take());
         if let Some(fault) = fault {
             tracing::warn!(%fault, "service manager not told");
+        }
+        for socket in &self.closed {
+            tracing::warn!(socket, "inherited socket closed: no listener takes it over");
         }
         let signals = Signals::install().map_err(system("signals"))?;
         let control = self.runtime.control_socket().map_err(system("control socket"))?;
@@ -234,11 +240,15 @@ impl Daemon {
     }
 }
 
-/// Takes over what was passed, and binds the rest.
-fn hold(config: &Config, inherited: Vec<Inherited>) -> Result<BTreeMap<ListenerName, Rc<Held>>, RunError> {
+/// Takes over what was passed, and binds the rest. Also gives the names of the sockets that are closed.
+fn hold(
+    config: &Config,
+    inherited: Vec<Inherited>,
+) -> Result<(BTreeMap<ListenerName, Rc<Held>>, Vec<String>), RunError> {
     let offers: Vec<_> = inherited.iter().map(|inherited| inherited.offer.clone()).collect();
     let plan = plan(&config.listeners, &offers, config.unused_sockets).map_err(RunError::Misfits)?;
     let mut passed: Vec<Option<Inherited>> = inherited.into_iter().map(Some).collect();
+    let closed = plan.unused.iter().map(|position| offers[*position].name.clone()).collect();
     let mut held = BTreeMap::new();
     let mut faults = Vec::new();
     for (name, choice) in plan.choices {
@@ -256,7 +266,7 @@ fn hold(config: &Config, inherited: Vec<Inherited>) -> Result<BTreeMap<ListenerN
             Err(error) => faults.push((name, error)),
         }
     }
-    if faults.is_empty() { Ok(held) } else { Err(RunError::Listeners(faults)) }
+    if faults.is_empty() { Ok((held, closed)) } else { Err(RunError::Listeners(faults)) }
 }
 
 fn take_runtime(options: &Options, environment: &Environment, config: &Config) -> Result<Runtime, RunError> {

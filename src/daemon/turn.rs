@@ -28,6 +28,7 @@ impl Daemon {
     /// Runs until the machine says that it is over. Gives the failure that ended it, if one did.
     pub(super) async fn run(&mut self, mut inputs: Inputs) -> Option<String> {
         self.carry_out();
+        self.turn();
         while self.ended.is_none() {
             self.wait(&mut inputs).await;
             self.turn();
@@ -86,7 +87,7 @@ impl Daemon {
     /// What the shell itself keeps of an event.
     fn before(&mut self, event: &Event) {
         match event {
-            Event::Spawned { .. } => self.drift_is_possible = true,
+            Event::Spawned { .. } | Event::Ready { .. } => self.drift_is_possible = true,
             Event::Exited { worker, .. } => {
                 self.table.keep_last_words(*worker);
                 self.drift_is_possible = true;

@@ -44,13 +44,15 @@ fn by(holder: &Option<u32>) -> String {
 impl BindError {
     pub(super) fn of(subject: impl fmt::Display, error: io::Error) -> Self {
         let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "address already in use; `ss -lptn` shows by whom",
+            io::ErrorKind::AddrInUse => "address already in use",
             io::ErrorKind::AddrNotAvailable => {
-                "address not available: no interface of this machine has it; free_bind = true binds it all the same"
+                "address not available: no interface of this machine has it\n\
+                 hint: free_bind = true binds it all the same"
             }
             io::ErrorKind::PermissionDenied => {
-                "permission denied; a port below 1024 needs CAP_NET_BIND_SERVICE, or a socket that \
-                 systemd passes; a path needs a directory that may be written"
+                "permission denied\n\
+                 hint: a port below 1024 needs CAP_NET_BIND_SERVICE, or a socket that systemd passes; \
+                 a path needs a directory that may be written"
             }
             io::ErrorKind::NotFound => "no such directory",
             io::ErrorKind::ReadOnlyFilesystem => "read-only file system",
@@ -81,7 +83,10 @@ pub(super) fn bind_over(
     options: &SocketOptions,
     old: Option<UnixFile>,
 ) -> Result<Bound, BindError> {
-    let fault = |error: io::Error| BindError::of(address, error);
+    let fault = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => in_use(address),
+        _ => BindError::of(address, error),
+    };
     let (socket, file) = match address {
         Address::Tcp(at) => (inet(*at, Type::STREAM, options).map_err(fault)?, None),
         Address::Udp(at) => (inet(*at, Type::DGRAM, options).map_err(fault)?, None),
@@ -94,6 +99,20 @@ pub(super) fn bind_over(
         socket.set_nonblocking(nonblocking).map_err(fault)?;
     }
     Ok(Bound { socket, file })
+}
+
+/// Says who has an address that we cannot have, where that can be found out.
+fn in_use(address: &Address) -> BindError {
+    let holder = match address {
+        Address::Tcp(at) => socket::holder(at.port(), socket::Kind::Stream),
+        Address::Udp(at) => socket::holder(at.port(), socket::Kind::Datagram),
+        Address::Unix(..) => None,
+    };
+    let what = match holder {
+        Some(holder) => format!("address already in use by {} (pid {})", holder.name, holder.pid),
+        None => "address already in use\nhint: `ss -lptn` shows by whom".to_owned(),
+    };
+    BindError::Failed { subject: address.to_string(), what }
 }
 
 /// Does a socket at this address accept connections?

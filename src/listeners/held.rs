@@ -204,11 +204,12 @@ impl Held {
 
     fn drift_of(&self, socket: &Socket) -> Vec<Drift> {
         let Ok(now) = facts(&socket.fd) else { return Vec::new() };
-        if socket.facts.listening && !now.listening {
+        let queue = accept_queue(&socket.fd, &now);
+        if socket.facts.listening && (!now.listening || queue.is_some_and(|queue| queue.shut)) {
             return vec![Drift::NotListening];
         }
         let mut found = Vec::new();
-        if let Some((wanted, queue)) = socket.backlog.get().zip(accept_queue(&socket.fd, &now))
+        if let Some((wanted, queue)) = socket.backlog.get().zip(queue)
             && queue.limit != wanted
         {
             let ours = self.origin == Origin::Bound;
@@ -287,6 +288,19 @@ mod tests {
         let same_port = Held { address: Some(Address::Tcp(at)), ..held };
         let fresh = same_port.rebind(&SocketOptions::default()).unwrap();
         assert_eq!((fresh.shown(), fresh.drift()), (port, vec![]));
+    }
+
+    #[test]
+    fn a_unix_socket_that_was_shut_down_is_noticed_and_bound_afresh_at_its_path() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("s");
+        let held = bind(&unix(UnixKind::Stream, &path)).unwrap();
+        SockRef::from(held.sockets().next().unwrap()).shutdown(std::net::Shutdown::Both).unwrap();
+        assert_eq!(held.drift(), [Drift::NotListening]);
+        let fresh = held.rebind(&SocketOptions::default()).unwrap();
+        drop(held);
+        UnixStream::connect(&path).unwrap();
+        assert_eq!(fresh.drift(), []);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! removed only if it is a socket to which nobody answers; and at the end the file is removed only if it is
 //! still the one that was made.
 
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::AT_FDCWD;
@@ -26,8 +27,8 @@ const DEFAULT_MODE: u32 = 0o666;
 #[derive(Debug)]
 pub(super) struct UnixFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    /// Open, so that its inode number cannot become another file's: equal numbers are the same file.
+    handle: File,
     /// Held as long as the socket is.
     lock: Option<Lock>,
 }
@@ -63,9 +64,8 @@ impl UnixFile {
         fchmod(socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| fault(errno.into()))?;
         let address = SockAddr::unix(path).map_err(fault)?;
         socket.bind(&address).map_err(fault)?;
-        let metadata = std::fs::symlink_metadata(path).map_err(fault)?;
-        let file =
-            Self { path: path.to_owned(), device: metadata.dev(), inode: metadata.ino(), lock: Some(lock) };
+        let handle = handle(path).map_err(fault)?;
+        let file = Self { path: path.to_owned(), handle, lock: Some(lock) };
         let given = open_up(path, access, mode);
         if let Err(error) = given {
             file.remove();
@@ -84,8 +84,10 @@ impl UnixFile {
 
     /// The path still leads to the file that we made.
     pub(super) fn is_ours(&self) -> bool {
-        std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == (self.device, self.inode))
+        let (Ok(ours), Ok(there)) = (self.handle.metadata(), std::fs::symlink_metadata(&self.path)) else {
+            return false;
+        };
+        (ours.dev(), ours.ino()) == (there.dev(), there.ino())
     }
 
     pub(super) fn remove(&self) {
@@ -94,6 +96,15 @@ impl UnixFile {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// A handle on the file itself, not on what may be put in its place.
+fn handle(path: &Path) -> io::Result<File> {
+    #[cfg(target_os = "linux")]
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    #[cfg(not(target_os = "linux"))]
+    let flags = libc::O_NOFOLLOW;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 /// Owner first: a mode that is given to the wrong owner would be open for a moment.

@@ -16,6 +16,11 @@ pub struct Program {
     pub device: u64,
     /// The inode of the file behind it.
     pub inode: u64,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When its content was last changed: seconds and nanoseconds since 1970. Inode numbers are given out
+    /// again at once, and a file can be written over in place.
+    pub modified: (i64, i64),
 }
 
 /// Why a command means no program.
@@ -83,11 +88,13 @@ fn look(path: &Path) -> Result<Program, ProgramError> {
         return Err(ProgramError::NotExecutable(path.into()));
     }
     let parent = std::fs::canonicalize(parent).map_err(missing)?;
-    Ok(Program { path: parent.join(name), device: file.dev(), inode: file.ino() })
+    let modified = (file.mtime(), file.mtime_nsec());
+    let path = parent.join(name);
+    Ok(Program { path, device: file.dev(), inode: file.ino(), size: file.len(), modified })
 }
 
 impl Program {
-    /// Whether the path still leads to the same file. (A file that was written over in place is the same.)
+    /// Whether the path still leads to the same file, with the same content as far as that can be told.
     pub fn is_unchanged(&self) -> bool {
         look(&self.path).is_ok_and(|now| now == *self)
     }

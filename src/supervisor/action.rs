@@ -290,7 +290,7 @@ impl fmt::Display for WorkerFailure {
             Self::EndedBeforeReady { status } => write!(f, "{status} before it was ready"),
             Self::StartTimeout { after } => write!(f, "not ready after {after:?} (start_timeout)"),
             Self::Died { status, ready_for } => write!(f, "{status} after it was ready for {ready_for:.1?}"),
-            Self::Watchdog { after } => write!(f, "no WATCHDOG=1 for {after:?}"),
+            Self::Watchdog { after } => write!(f, "no WATCHDOG=1 for {after:?} (watchdog)"),
         }
     }
 }

@@ -12,17 +12,4 @@ mod tests;
 
 pub use group::{group_empty, group_members, kill_group};
 pub use orphans::{become_subreaper, reap_orphans};
-pub use pidfd::{Exit, Pidfd};
-
-/// The inode of a pidfd of this very process, which identifies it beside its pid; `None` where the kernel
-/// has none (before Linux 6.9, and elsewhere).
-pub fn own_inode() -> Option<u64> {
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::fd::AsFd;
-        let pidfd = super::linux::pidfd_open(std::process::id()).ok()?;
-        super::linux::pidfd_inode(pidfd.as_fd())
-    }
-    #[cfg(not(target_os = "linux"))]
-    None
-}
+pub use pidfd::{Exit, Pidfd, own_inode};

@@ -121,6 +121,11 @@ impl AsFd for Pidfd {
     }
 }
 
+/// The inode number of this process where the kernel gives one: what `LISTEN_PIDFDID` must say.
+pub fn own_inode() -> Option<u64> {
+    linux::pidfd_inode(linux::pidfd_open(std::process::id()).ok()?.as_fd())
+}
+
 /// Whether the process behind a pidfd has ended, all of its threads included. (`/proc` calls a process whose
 /// first thread has ended a zombie; this does not.)
 pub(super) fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {

@@ -13,6 +13,9 @@ pub struct Queue {
     pub waiting: u32,
     /// How many may.
     pub limit: u32,
+    /// It was shut down: a Unix socket still counts as listening then, and refuses everybody. (A TCP socket
+    /// no longer listens.)
+    pub shut: bool,
 }
 
 /// The accept queue of a listening socket; `None` where there is none, or the kernel does not say.
@@ -67,7 +70,7 @@ mod imp {
             )
         };
         Errno::result(done)?;
-        Ok(Queue { waiting: info.tcpi_unacked, limit: info.tcpi_sacked })
+        Ok(Queue { waiting: info.tcpi_unacked, limit: info.tcpi_sacked, shut: false })
     }
 
     // From include/uapi/linux/{netlink,sock_diag,unix_diag}.h.
@@ -76,6 +79,7 @@ mod imp {
     const NLM_F_REQUEST: u16 = 1;
     const UDIAG_SHOW_RQLEN: u32 = 0x10;
     const UNIX_DIAG_RQLEN: u16 = 4;
+    const UNIX_DIAG_SHUTDOWN: u16 = 6;
     const HEADER: usize = 16;
     const REPLY: usize = 16;
 
@@ -106,21 +110,24 @@ mod imp {
         bytes
     }
 
-    /// Finds the attribute among those that follow the reply.
+    /// Finds the attributes among those that follow the reply.
     fn queue_in(answer: &[u8]) -> Option<Queue> {
         let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
         let mut rest = answer.get(HEADER + REPLY..).filter(|_| kind == SOCK_DIAG_BY_FAMILY)?;
+        let (mut lengths, mut shut) = (None, false);
         while rest.len() >= 4 {
             let length = usize::from(u16::from_ne_bytes(rest[..2].try_into().ok()?));
             let name = u16::from_ne_bytes(rest[2..4].try_into().ok()?);
             let value = rest.get(4..length)?;
-            if name == UNIX_DIAG_RQLEN {
-                let number = |at: usize| Some(u32::from_ne_bytes(value.get(at..at + 4)?.try_into().ok()?));
-                return Some(Queue { waiting: number(0)?, limit: number(4)? });
+            let number = |at: usize| Some(u32::from_ne_bytes(value.get(at..at + 4)?.try_into().ok()?));
+            match name {
+                UNIX_DIAG_RQLEN => lengths = number(0).zip(number(4)),
+                UNIX_DIAG_SHUTDOWN => shut = value.first().is_some_and(|how| *how != 0),
+                _ => {}
             }
-            rest = rest.get(length.next_multiple_of(4)..)?;
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
-        None
+        lengths.map(|(waiting, limit)| Queue { waiting, limit, shut })
     }
 }
 
@@ -136,7 +143,7 @@ mod tests {
         listen(&listener, 7).unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let queue = accept_queue(&listener, &facts(&listener).unwrap());
-        assert_eq!(queue, Some(Queue { waiting: 1, limit: 7 }));
+        assert_eq!(queue, Some(Queue { waiting: 1, limit: 7, shut: false }));
     }
 
     #[test]
@@ -147,7 +154,7 @@ mod tests {
         listen(&listener, 9).unwrap();
         let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
         let queue = accept_queue(&listener, &facts(&listener).unwrap());
-        assert_eq!(queue, Some(Queue { waiting: 1, limit: 9 }));
+        assert_eq!(queue, Some(Queue { waiting: 1, limit: 9, shut: false }));
     }
 
     #[test]

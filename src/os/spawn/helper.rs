@@ -260,9 +260,7 @@ fn strings(spec: &StartSpec) -> Step<Strings> {
     if spec.listen_pid {
         own.push(("LISTEN_PID", pid.to_string()));
         #[cfg(target_os = "linux")]
-        if let Some(inode) =
-            crate::os::linux::pidfd_open(pid).ok().and_then(|fd| crate::os::linux::pidfd_inode(fd.as_fd()))
-        {
+        if let Some(inode) = crate::os::process::own_inode() {
             own.push(("LISTEN_PIDFDID", inode.to_string()));
         }
     }
