@@ -11,13 +11,16 @@ use crate::config::model::{Config, EnvironmentFile, Pool};
 use crate::id::{ListenerName, PoolName};
 use crate::listeners::Held;
 
+/// Sockets by the name of their listener. One that several generations have is shared, and closed with the
+/// last.
+pub(super) type Listeners = BTreeMap<ListenerName, Rc<Held>>;
+
 /// See the module.
 pub(super) struct Record {
     pub(super) config: Rc<Config>,
     pub(super) pools: BTreeMap<PoolName, PoolRecord>,
-    /// The sockets of the configuration's listeners. One that several generations have is shared, and
-    /// closed with the last.
-    pub(super) listeners: BTreeMap<ListenerName, Rc<Held>>,
+    /// The sockets of the configuration's listeners.
+    pub(super) listeners: Listeners,
 }
 
 /// What a generation remembers of one pool.
@@ -41,10 +44,7 @@ impl Record {
     ///
     /// # Errors
     /// All environment files that are missing or wrong, for a person.
-    pub(super) fn new(
-        config: Rc<Config>,
-        listeners: BTreeMap<ListenerName, Rc<Held>>,
-    ) -> Result<Self, Vec<String>> {
+    pub(super) fn new(config: Rc<Config>, listeners: Listeners) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let mut pools = BTreeMap::new();
         for (name, pool) in &config.pools {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::Daemon;
-use super::generation::Record;
+use super::generation::{Listeners, Record};
 use crate::config::change::{self, Change};
 use crate::config::model::{Config, Listener, Policy};
 use crate::id::{Generation, ListenerName, PoolName};
@@ -42,7 +42,7 @@ impl Daemon {
     }
 
     /// The sockets of a new configuration: those that are held already, and new ones for the rest.
-    fn hold(&self, new: &Config, change: &Change) -> Result<BTreeMap<ListenerName, Rc<Held>>, String> {
+    fn hold(&self, new: &Config, change: &Change) -> Result<Listeners, String> {
         let committed = self.committed_record()?;
         let mut listeners = BTreeMap::new();
         let mut faults = Vec::new();

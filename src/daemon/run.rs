@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::generation::Record;
+use super::generation::{Listeners, Record};
 use super::manager::Manager;
 use super::runtime::{Runtime, RuntimeError};
 use super::source::{Refused, Source};
@@ -241,10 +241,7 @@ impl Daemon {
 }
 
 /// Takes over what was passed, and binds the rest. Also gives the names of the sockets that are closed.
-fn hold(
-    config: &Config,
-    inherited: Vec<Inherited>,
-) -> Result<(BTreeMap<ListenerName, Rc<Held>>, Vec<String>), RunError> {
+fn hold(config: &Config, inherited: Vec<Inherited>) -> Result<(Listeners, Vec<String>), RunError> {
     let offers: Vec<_> = inherited.iter().map(|inherited| inherited.offer.clone()).collect();
     let plan = plan(&config.listeners, &offers, config.unused_sockets).map_err(RunError::Misfits)?;
     let mut passed: Vec<Option<Inherited>> = inherited.into_iter().map(Some).collect();
