@@ -253,10 +253,11 @@ impl Supervisor {
         self.last_failure = None;
         self.cx.note(Note::RolloutDone { generation });
         self.cx.ask(Action::Commit { generation });
+        self.tell_ready();
         for request in rollout.requests {
             self.answer(request, Outcome::Done { generation: Some(generation) });
         }
-        self.after_rollout();
+        self.begin_queued(true);
     }
 
     fn finish_rollback(&mut self) {
@@ -269,6 +270,7 @@ impl Supervisor {
         let reason = rollout.failure.map_or(super::RolloutFailure::Cancelled, |(failure, _)| failure);
         self.last_failure = Some((generation, reason.clone()));
         self.cx.note(Note::RolledBack { generation, kept: kept.clone() });
+        self.tell_ready();
         for request in rollout.cancels {
             self.answer(request, Outcome::Done { generation: None });
         }
@@ -276,19 +278,15 @@ impl Supervisor {
             let (reason, kept) = (reason.clone(), kept.clone());
             self.answer(request, Outcome::RolledBack { generation, reason, kept });
         }
-        self.after_rollout();
+        self.begin_queued(true);
     }
 
-    fn after_rollout(&mut self) {
-        self.tell_ready();
-    }
-
-    /// Ends the conversation that `RELOADING=1` began, and begins the next that was asked for meanwhile.
+    /// Ends the conversation that `RELOADING=1` began. It goes before the answers, so that whoever waits
+    /// for one finds the service manager informed.
     pub(super) fn tell_ready(&mut self) {
         if self.phase == Phase::Running {
             self.cx.ask(Action::Tell(ManagerState::Ready));
         }
-        self.begin_queued(true);
     }
 
     /// The first READY, or the verdict that there will be none.
@@ -300,6 +298,7 @@ impl Supervisor {
         if self.pools.values().all(|pool| StartCount::of(pool, stage).is_enough()) {
             self.phase = Phase::Running;
             self.tell_ready();
+            self.begin_queued(true);
             return;
         }
         let hopeless = self.pools.values().find(|pool| StartCount::of(pool, stage).is_hopeless());

@@ -42,6 +42,8 @@ mod rollout;
 mod slot;
 mod status;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use action::{Action, ManagerState, Note, Outcome, Place, Retirement, RolloutFailure, WorkerFailure};

@@ -115,10 +115,11 @@ impl Supervisor {
 
     pub(super) fn prepare_refused(&mut self, reason: &str) {
         let Some(requests) = self.preparing.take() else { return };
+        self.tell_ready();
         for request in requests {
             self.refuse(request, reason);
         }
-        self.tell_ready();
+        self.begin_queued(true);
     }
 
     fn cancel_requested(&mut self, request: RequestId, pool: Option<PoolName>) {

@@ -1,0 +1,25 @@
+//! Odd numbers in policies.
+
+use super::*;
+
+#[test]
+fn shares_that_round_to_nothing_still_let_a_rollout_move() {
+    let nothing = |policy: &mut Policy| {
+        policy.rollout.max_surge = Share::Percent(0);
+        policy.rollout.max_unavailable = Share::Percent(25);
+    };
+    let mut m = Machine::running(policy_with(2, nothing));
+    m.reload_to(policy_with(2, nothing));
+    assert_eq!(m.slot(0), ["1:Ready", "3:Starting"]);
+}
+
+#[test]
+fn a_pool_may_be_scaled_to_nothing_and_back() {
+    let mut m = Machine::running(policy(1));
+    m.scale(0);
+    m.ends(1, 0);
+    m.reload_to(policy(1));
+    assert_eq!(m.status().rollout, None, "nothing to move");
+    m.scale(1);
+    assert_eq!(m.orders(), ["spawn 2 in web/0 of 2"]);
+}

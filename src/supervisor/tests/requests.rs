@@ -1,0 +1,125 @@
+//! What people ask for, alone and at the same time.
+
+use super::*;
+
+#[test]
+fn a_reload_that_is_refused_changes_nothing() {
+    let mut m = Machine::running(policy(1));
+    m.reload();
+    m.orders();
+    m.event(Event::PrepareRefused { reason: "line 3: unknown key".to_owned() });
+    assert_eq!(m.orders(), ["READY", "answer 1: refused, line 3: unknown key"]);
+}
+
+#[test]
+fn reloads_during_a_rollout_are_joined_into_one_that_follows_it() {
+    let mut m = Machine::running(policy(1));
+    m.reload_to(policy(1));
+    m.reload();
+    m.reload();
+    assert_eq!(m.orders(), ["RELOADING", "RELOADING"]);
+    m.starts(2);
+    m.wait(2_000);
+    let orders = m.orders();
+    assert_eq!(orders[3..], ["commit 2", "READY", "answer 1: done with 2", "RELOADING", "prepare 3"]);
+    m.prepared([("web", Some(policy(1)))]);
+    m.starts(3);
+    m.wait(2_000);
+    let orders = m.orders();
+    assert_eq!(
+        orders[orders.len() - 4..],
+        ["commit 3", "READY", "answer 2: done with 3", "answer 3: done with 3"]
+    );
+}
+
+#[test]
+fn a_reload_during_the_start_follows_it() {
+    let mut m = Machine::new(policy(1));
+    m.reload();
+    assert_eq!(m.orders(), ["spawn 1 in web/0 of 1", "RELOADING"]);
+    m.starts(1);
+    assert_eq!(m.orders(), ["READY", "RELOADING", "prepare 2"]);
+}
+
+#[test]
+fn joined_scopes_cover_both() {
+    let only = |pool: &str| Some([PoolName::new(pool)].into());
+    let web = Scope { reread: false, pools: only("web"), changed_only: false };
+    let jobs = Scope { reread: true, pools: only("jobs"), changed_only: true };
+    let both = web.clone().joined(jobs);
+    assert_eq!(both.pools.map(|pools| pools.len()), Some(2));
+    assert!(both.reread && !both.changed_only);
+    assert_eq!(web.joined(Scope { reread: false, pools: None, changed_only: false }).pools, None);
+}
+
+#[test]
+fn scaling_up_is_done_when_the_new_slots_are_ready() {
+    let mut m = Machine::running(policy(1));
+    m.scale(2);
+    assert_eq!(m.orders(), ["spawn 2 in web/1 of 1"]);
+    m.starts(2);
+    assert_eq!(m.orders(), ["answer 1: done"]);
+}
+
+#[test]
+fn scaling_down_asks_the_highest_slots_to_end() {
+    let mut m = Machine::running(policy(3));
+    m.scale(1);
+    assert_eq!(
+        m.orders(),
+        [
+            "[retire 2: Removed]",
+            "signal 2 with 15",
+            "[retire 3: Removed]",
+            "signal 3 with 15",
+            "answer 1: done"
+        ]
+    );
+}
+
+#[test]
+fn a_scale_outlives_reloads_until_it_is_reset() {
+    let mut m = Machine::running(policy(1));
+    m.scale(2);
+    m.starts(2);
+    m.reload_to(policy(1));
+    m.starts(3);
+    m.wait(2_000);
+    m.starts(4);
+    m.orders();
+    let web = PoolName::new("web");
+    assert_eq!((m.status().pools[&web].wanted, m.status().pools[&web].scaled), (2, true));
+    m.request(Request::Scale { pool: web.clone(), workers: None });
+    assert_eq!(m.orders(), ["[retire 4: Removed]", "signal 4 with 15", "answer 3: done"]);
+}
+
+#[test]
+fn of_two_scales_of_a_pool_the_first_is_told_that_it_was_overtaken() {
+    let mut m = Machine::running(policy(1));
+    m.scale(3);
+    m.orders();
+    m.scale(2);
+    assert_eq!(m.orders()[0], "answer 1: failed, another scale command for this pool came after it");
+    m.starts(2);
+    assert_eq!(m.orders(), ["answer 2: done"]);
+}
+
+#[test]
+fn scaling_into_a_crash_loop_fails() {
+    let mut m = Machine::running(policy_with(1, |policy| policy.restart.burst = 1));
+    m.scale(2);
+    m.orders();
+    m.ends(2, 1);
+    assert_eq!(m.orders()[2], "answer 1: failed, pool web: slot 1 is in a crash loop");
+}
+
+#[test]
+fn what_cannot_be_scaled_is_refused() {
+    let mut m = Machine::running(policy(1));
+    m.request(Request::Scale { pool: PoolName::new("mail"), workers: Some(1) });
+    m.scale(10_001);
+    assert_eq!(
+        m.orders(),
+        ["answer 1: refused, there is no pool mail", "answer 2: refused, a pool has at most 10000 workers"]
+    );
+}

@@ -1,0 +1,125 @@
+//! A worker ends unasked: pacing, crash loops, watchdogs, a worker's own wish.
+
+use super::*;
+
+#[test]
+fn a_stable_worker_that_crashes_is_followed_at_once() {
+    let mut m = Machine::running(policy(1));
+    m.exits(1, 1);
+    assert_eq!(
+        m.orders(),
+        [
+            "end group 1",
+            "[failed 1: exited with status 1 after it was ready for 60.0s]",
+            "spawn 2 in web/0 of 1"
+        ]
+    );
+}
+
+#[test]
+fn an_unstable_worker_is_followed_after_a_wait() {
+    let mut m = Machine::new(policy(1));
+    m.ends(1, 1);
+    m.orders();
+    m.wait(79);
+    assert!(m.orders().is_empty(), "less than the shortest jitter");
+    m.wait(21);
+    assert_eq!(m.orders(), ["spawn 2 in web/0 of 1"]);
+}
+
+#[test]
+fn one_broken_worker_leaves_its_siblings_alone() {
+    let mut m = Machine::running(policy(3));
+    m.ends(2, 1);
+    m.orders();
+    for worker in 4..10 {
+        m.ends(worker, 1);
+        m.wait(30_000);
+    }
+    let orders = m.orders();
+    assert!(
+        orders.iter().all(|order| !order.contains("retire") && !order.contains("STOPPING")),
+        "{orders:?}"
+    );
+    assert_eq!((m.slot(0), m.slot(2)), (vec!["1:Ready".to_owned()], vec!["3:Ready".to_owned()]));
+    assert!(m.status().pools[&PoolName::new("web")].slots[&SlotIndex(1)].crash_loop);
+}
+
+#[test]
+fn a_watchdog_that_is_not_fed_ends_its_worker() {
+    let mut m = Machine::running(policy_with(1, |policy| policy.watchdog = None));
+    m.wait(1_000_000);
+    assert!(m.orders().is_empty(), "no watchdog, nothing to feed");
+    let mut m = Machine::new(policy_with(1, |policy| policy.watchdog = Some(Duration::from_secs(10))));
+    m.starts(1);
+    m.orders();
+    m.wait(9_000);
+    m.event(Event::Heartbeat { worker: WorkerId(1) });
+    m.wait(9_999);
+    assert!(m.orders().is_empty());
+    m.wait(1);
+    assert_eq!(
+        m.orders(),
+        [
+            "[retire 1: Watchdog]",
+            "signal 1 with 6",
+            "[failed 1: no WATCHDOG=1 for 10s]",
+            "spawn 2 in web/0 of 1"
+        ]
+    );
+}
+
+#[test]
+fn a_worker_that_wishes_to_be_replaced_is_followed_at_once_and_has_not_failed() {
+    let mut m = Machine::running(policy(1));
+    m.stopping(1);
+    assert_eq!(m.orders(), ["[retire 1: OwnWish]", "spawn 2 in web/0 of 1"]);
+    m.ends(1, 0);
+    assert_eq!(m.orders(), ["end group 1"]);
+    assert_eq!(m.status().pools[&PoolName::new("web")].slots[&SlotIndex(0)].restarts, 0);
+}
+
+#[test]
+fn a_wish_that_ends_badly_is_a_failure() {
+    let mut m = Machine::running(policy(1));
+    m.stopping(1);
+    m.orders();
+    m.exits(1, 3);
+    assert_eq!(m.orders(), ["end group 1", "[failed 1: exited with status 3 after it was ready for 60.0s]"]);
+}
+
+#[test]
+fn a_worker_that_does_not_end_as_it_wished_is_killed() {
+    let mut m = Machine::running(policy(1));
+    m.stopping(1);
+    m.starts(2);
+    m.orders();
+    m.wait(30_000);
+    assert_eq!(m.orders(), ["kill 1"]);
+}
+
+#[test]
+fn what_is_left_of_a_group_is_killed_in_the_end() {
+    let mut m = Machine::running(policy(1));
+    m.exits(1, 1);
+    m.starts(2);
+    m.orders();
+    m.wait(30_000);
+    assert_eq!(m.orders(), ["kill 1"]);
+    m.group_ended(1);
+    m.wait(1_000_000);
+    assert!(m.orders().is_empty());
+}
+
+#[test]
+fn an_exit_may_be_reported_before_the_execution_is() {
+    let mut m = Machine::new(policy(1));
+    m.orders();
+    m.exits(1, 127);
+    m.spawned(1);
+    m.group_ended(1);
+    m.spawned(1);
+    assert_eq!(m.orders(), ["end group 1", "[failed 1: exited with status 127 before it was ready]"]);
+}
+
+// Regressions.

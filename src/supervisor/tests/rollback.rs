@@ -1,0 +1,123 @@
+//! Rollouts that fail: nothing is lost, and the reason is told.
+
+use super::*;
+
+/// A machine with two slots, the first of which was moved to generation 2 by worker 3; the second is
+/// being moved by worker 4.
+fn half_moved() -> Machine {
+    let mut m = Machine::running(policy(2));
+    m.reload_to(policy(2));
+    m.starts(3);
+    m.wait(2_000);
+    m.ends(1, 0);
+    m.spawned(4);
+    m.orders();
+    m
+}
+
+#[test]
+fn a_rollout_that_is_not_done_at_its_deadline_goes_back() {
+    let mut m = Machine::running(policy(1));
+    let slow = |policy: &mut Policy| policy.start_timeout = crate::time::Timeout::INFINITY;
+    m.reload_to(policy_with(1, slow));
+    m.spawned(2);
+    m.wait(300_000);
+    assert_eq!(
+        m.orders(),
+        [
+            "[rolling back: the rollout's deadline passed while it waited for pool web: \
+             the first new worker, in slot 0, to become ready]",
+            "[retire 2: RolledBack]",
+            "signal 2 with 15",
+            "READY",
+            "answer 1: rolled back from 2",
+        ]
+    );
+}
+
+#[test]
+fn a_cancelled_rollout_goes_back_and_both_who_asked_are_answered() {
+    let mut m = half_moved();
+    let cancel = m.cancel();
+    assert_eq!(
+        m.orders(),
+        [
+            "[rolling back: cancelled]",
+            "[retire 4: RolledBack]",
+            "signal 4 with 15",
+            "spawn 5 in web/0 of 1 exactly"
+        ]
+    );
+    m.starts(5);
+    let orders = m.orders();
+    assert_eq!(
+        orders[2..],
+        ["READY".to_owned(), format!("answer {cancel}: done"), "answer 1: rolled back from 2".to_owned()]
+    );
+}
+
+#[test]
+fn there_is_nothing_to_cancel_when_nothing_runs() {
+    let mut m = Machine::running(policy(1));
+    m.cancel();
+    assert_eq!(m.orders(), ["answer 1: refused, no such rollout is running"]);
+}
+
+#[test]
+fn where_the_old_program_is_gone_the_new_worker_stays() {
+    let mut m = half_moved();
+    m.cancel();
+    m.orders();
+    m.spawn_fails(5, true);
+    assert_eq!(m.orders(), ["READY", "answer 2: done", "answer 1: rolled back from 2 but for slot 0"]);
+    assert!(m.status().pools[&PoolName::new("web")].slots[&SlotIndex(0)].kept);
+    assert_eq!(
+        (m.slot(0), m.slot(1)),
+        (vec!["3:Ready".to_owned()], vec!["2:Ready".to_owned(), "4:Draining".to_owned()])
+    );
+}
+
+#[test]
+fn a_kept_slot_goes_back_when_its_worker_ends() {
+    let mut m = half_moved();
+    m.cancel();
+    m.spawn_fails(5, true);
+    m.ends(4, 0);
+    m.wait(60_000);
+    m.orders();
+    m.ends(3, 1);
+    let orders = m.orders();
+    assert_eq!(orders[2..], ["spawn 6 in web/0 of 1", "forget 2"]);
+}
+
+#[test]
+fn a_kept_slot_moves_with_the_next_rollout() {
+    let mut m = half_moved();
+    m.cancel();
+    m.spawn_fails(5, true);
+    m.ends(4, 0);
+    m.reload_to(policy(2));
+    m.starts(6);
+    m.wait(2_000);
+    m.starts(7);
+    assert_eq!(m.orders().last().map(String::as_str), Some("answer 3: done with 3"));
+    assert!(!m.status().pools[&PoolName::new("web")].slots[&SlotIndex(0)].kept);
+}
+
+#[test]
+fn what_grew_in_a_failed_rollout_is_taken_down_again() {
+    let mut m = Machine::running(policy(1));
+    m.reload_to(policy(2));
+    m.starts(2);
+    m.wait(2_000);
+    assert_eq!(
+        (m.slot(0), m.slot(1)),
+        (vec!["1:Ready".to_owned(), "3:Starting".to_owned()], vec!["2:Ready".to_owned()])
+    );
+    m.orders();
+    m.cancel();
+    assert_eq!(
+        (m.slot(0).as_slice(), m.slot(1).as_slice()),
+        (["1:Ready".to_owned(), "3:Killed".to_owned()].as_slice(), ["2:Draining".to_owned()].as_slice())
+    );
+}

@@ -1,0 +1,111 @@
+//! The end of the daemon.
+
+use super::*;
+use crate::time::Timeout;
+
+#[test]
+fn a_stop_asks_all_workers_to_end_and_exits_when_nothing_is_left() {
+    let mut m = Machine::running(policy(2));
+    m.stop(false);
+    assert_eq!(
+        m.orders(),
+        [
+            "STOPPING",
+            "[retire 1: DaemonStops]",
+            "signal 1 with 15",
+            "[retire 2: DaemonStops]",
+            "signal 2 with 15"
+        ]
+    );
+    m.ends(1, 0);
+    m.exits(2, 0);
+    assert_eq!(m.orders(), ["end group 1", "end group 2"]);
+    m.group_ended(2);
+    assert_eq!(m.orders(), ["answer 1: done", "exit"]);
+}
+
+#[test]
+fn who_does_not_end_when_the_daemon_stops_is_killed() {
+    let mut m = Machine::running(policy(1));
+    m.stop(false);
+    m.orders();
+    m.wait(30_000);
+    assert_eq!(m.orders(), ["kill 1"]);
+    m.ends(1, 0);
+    assert_eq!(m.orders()[1..], ["answer 1: done", "exit"]);
+}
+
+#[test]
+fn a_stop_at_once_kills_everybody_once() {
+    let mut m = Machine::running(policy(2));
+    m.stop(false);
+    m.orders();
+    m.exits(2, 0);
+    m.stop(true);
+    assert_eq!(m.orders(), ["end group 2", "kill 1", "kill 2"]);
+    m.stop(true);
+    m.wait(1_000_000);
+    assert!(m.orders().is_empty());
+    m.ends(1, 0);
+    m.group_ended(2);
+    assert_eq!(m.orders()[1..], ["answer 1: done", "answer 2: done", "answer 3: done", "exit"]);
+}
+
+#[test]
+fn a_stop_during_a_rollout_answers_everybody() {
+    let mut m = Machine::running(policy(1));
+    m.reload_to(policy(1));
+    m.reload();
+    m.scale(2);
+    m.orders();
+    m.stop(false);
+    let orders = m.orders();
+    let answers: Vec<&String> = orders.iter().filter(|order| order.starts_with("answer")).collect();
+    assert_eq!(
+        answers,
+        [
+            "answer 1: failed, the daemon is stopping",
+            "answer 2: failed, the daemon is stopping",
+            "answer 3: failed, the daemon is stopping"
+        ]
+    );
+    m.reload();
+    assert_eq!(m.orders(), ["answer 5: refused, the daemon is stopping"]);
+    m.prepared([("web", Some(policy(1)))]);
+    assert!(m.orders().is_empty(), "the answer to a prepare comes too late");
+}
+
+#[test]
+fn a_stop_shortens_the_patience_with_those_that_drain() {
+    let mut m = Machine::running(policy_with(1, |policy| policy.drain_timeout = Timeout::INFINITY));
+    m.reload_to(policy(1));
+    m.starts(2);
+    m.wait(2_000);
+    m.ends(2, 0);
+    m.stop(false);
+    m.orders();
+    m.wait(29_999);
+    assert!(m.orders().is_empty());
+    m.wait(1);
+    assert_eq!(m.orders()[0], "kill 1");
+}
+
+#[test]
+fn a_broken_promise_ends_the_daemon_with_its_reason() {
+    let mut m = Machine::running(policy(1));
+    m.event(Event::Broken { reason: "listener http no longer listens".to_owned() });
+    m.ends(1, 0);
+    assert_eq!(m.orders().last().map(String::as_str), Some("exit: listener http no longer listens"));
+}
+
+#[test]
+fn a_worker_that_is_not_yet_executed_is_killed() {
+    let mut m = Machine::new(policy(1));
+    m.orders();
+    m.stop(false);
+    assert_eq!(m.orders(), ["STOPPING", "[retire 1: DaemonStops]", "kill 1"]);
+    m.spawn_fails(1, false);
+    assert_eq!(m.orders(), ["answer 1: done", "exit"]);
+}
+
+// Regressions.
