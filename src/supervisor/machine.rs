@@ -205,10 +205,7 @@ impl Supervisor {
     /// Does all that the state calls for, until it calls for nothing more.
     fn advance(&mut self) {
         if !self.phase.is_stopping() {
-            self.plan();
-            while self.judge_rollout() {
-                self.plan();
-            }
+            self.advance_pools();
             self.judge_start();
         }
         if self.phase.is_stopping() {
@@ -218,6 +215,19 @@ impl Supervisor {
         }
         self.extend_timeout();
         self.forget_generations();
+    }
+
+    /// What happened is judged before it is answered, so that a generation that has just failed gets no
+    /// new start; and what the planner did is judged again.
+    fn advance_pools(&mut self) {
+        loop {
+            self.pools.values_mut().for_each(Pool::release_kept);
+            while self.judge_rollout() {}
+            self.plan();
+            if !self.judge_rollout() {
+                return;
+            }
+        }
     }
 
     fn plan(&mut self) {

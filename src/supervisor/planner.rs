@@ -47,9 +47,6 @@ impl Limits {
 impl Pool {
     /// Brings the pool as near to what is wanted as the limits allow now.
     pub(super) fn plan(&mut self, stage: Stage, cx: &mut Context) {
-        for slot in self.slots.values_mut() {
-            slot.release_kept();
-        }
         self.retire_unwanted(stage, cx);
         let slots = self.wanted_slots(stage);
         if let Some(policy) = self.governing(stage) {

@@ -370,6 +370,11 @@ impl Pool {
         }
     }
 
+    /// Slots that were left on a thrown-away generation go back as soon as that worker is gone.
+    pub(super) fn release_kept(&mut self) {
+        self.slots.values_mut().for_each(Slot::release_kept);
+    }
+
     /// Deals with every deadline of its workers that has been reached.
     pub(super) fn pass_deadlines(&mut self, stage: Stage, cx: &mut Context) {
         let due: Vec<(SlotIndex, WorkerId)> = self

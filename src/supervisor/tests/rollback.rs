@@ -16,6 +16,52 @@ fn half_moved() -> Machine {
 }
 
 #[test]
+fn a_canary_that_fails_changes_nothing() {
+    let mut m = Machine::running(policy(2));
+    m.reload_to(policy(2));
+    m.exits(3, 1);
+    assert_eq!(
+        m.orders(),
+        [
+            "end group 3",
+            "[failed 3: exited with status 1 before it was ready]",
+            "[rolling back: worker 3 (pool web, slot 0, generation 2) exited with status 1 before it was ready]",
+            "READY",
+            "answer 1: rolled back from 2",
+        ]
+    );
+    m.group_ended(3);
+    assert_eq!(m.orders(), ["forget 2"]);
+    assert!(m.status().last_failure.is_some());
+}
+
+#[test]
+fn a_canary_that_dies_while_it_bakes_has_failed() {
+    let mut m = Machine::running(policy(1));
+    m.reload_to(policy(1));
+    m.starts(2);
+    m.wait(1_999);
+    m.exits(2, 0);
+    assert_eq!(m.orders().last().map(String::as_str), Some("answer 1: rolled back from 2"));
+    assert_eq!(m.slot(0), ["1:Ready", "2:Ending"]);
+}
+
+#[test]
+fn slots_that_were_moved_go_back_start_first() {
+    let mut m = half_moved();
+    m.ends(4, 1);
+    let orders = m.orders();
+    assert_eq!(orders.last().map(String::as_str), Some("spawn 5 in web/0 of 1 exactly"));
+    m.spawned(5);
+    assert!(m.orders().is_empty(), "worker 3 serves until worker 5 is ready");
+    m.ready(5);
+    assert_eq!(
+        m.orders(),
+        ["[retire 3: RolledBack]", "signal 3 with 15", "READY", "answer 1: rolled back from 2"]
+    );
+}
+
+#[test]
 fn a_rollout_that_is_not_done_at_its_deadline_goes_back() {
     let mut m = Machine::running(policy(1));
     let slow = |policy: &mut Policy| policy.start_timeout = crate::time::Timeout::INFINITY;
@@ -102,6 +148,18 @@ fn a_kept_slot_moves_with_the_next_rollout() {
     m.starts(7);
     assert_eq!(m.orders().last().map(String::as_str), Some("answer 3: done with 3"));
     assert!(!m.status().pools[&PoolName::new("web")].slots[&SlotIndex(0)].kept);
+}
+
+#[test]
+fn a_failed_generation_is_not_the_base_of_the_next() {
+    let mut m = Machine::running(policy(1));
+    m.reload_to(policy(1));
+    m.ends(2, 1);
+    m.reload_to(policy(1));
+    m.starts(3);
+    m.orders();
+    m.cancel();
+    assert_eq!(m.slot(0), ["1:Ready", "3:Draining"]);
 }
 
 #[test]
