@@ -150,19 +150,19 @@ impl Supervisor {
             Event::SpawnFailed { worker, failure } => self.with_worker(worker, |pool, slot, stage, cx| {
                 pool.spawn_failed(slot, worker, failure, stage, cx);
             }),
-            Event::Ready { worker } => self.with_worker(worker, |pool, slot, _, cx| {
+            Event::Ready { worker } => self.with_speaker(worker, |pool, slot, _, cx| {
                 pool.became_ready(slot, worker, cx);
             }),
-            Event::Heartbeat { worker } => self.with_worker(worker, |pool, slot, _, cx| {
+            Event::Heartbeat { worker } => self.with_speaker(worker, |pool, slot, _, cx| {
                 pool.heartbeat(slot, worker, cx);
             }),
-            Event::WatchdogTriggered { worker } => self.with_worker(worker, |pool, slot, stage, cx| {
+            Event::WatchdogTriggered { worker } => self.with_speaker(worker, |pool, slot, stage, cx| {
                 pool.watchdog_ran_out(slot, worker, stage, cx);
             }),
-            Event::Stopping { worker } => self.with_worker(worker, |pool, slot, _, cx| {
+            Event::Stopping { worker } => self.with_speaker(worker, |pool, slot, _, cx| {
                 pool.says_stopping(slot, worker, cx);
             }),
-            Event::MoreTime { worker, by } => self.with_worker(worker, |pool, slot, _, cx| {
+            Event::MoreTime { worker, by } => self.with_speaker(worker, |pool, slot, _, cx| {
                 pool.more_time(slot, worker, by, cx);
             }),
             Event::Exited { worker, status } => self.with_worker(worker, |pool, slot, stage, cx| {
@@ -188,6 +188,19 @@ impl Supervisor {
         if let Some(pool) = self.pools.get_mut(&name) {
             step(pool, slot, pool.stage(stage), &mut self.cx);
         }
+    }
+
+    /// As [`with_worker`](Self::with_worker), for what the worker says itself: whoever speaks was executed,
+    /// though the report of that may still be on its way.
+    fn with_speaker(
+        &mut self,
+        worker: WorkerId,
+        step: impl FnOnce(&mut Pool, SlotIndex, Stage, &mut Context),
+    ) {
+        self.with_worker(worker, |pool, slot, stage, cx| {
+            pool.was_executed(slot, worker);
+            step(pool, slot, stage, cx);
+        });
     }
 
     /// How far the rollout is, for the pools that take part in it.

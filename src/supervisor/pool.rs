@@ -189,6 +189,12 @@ impl Pool {
         }
     }
 
+    pub(super) fn was_executed(&mut self, slot: SlotIndex, id: WorkerId) {
+        if let Some((worker, _)) = self.worker_and_policy(slot, id) {
+            worker.executed = true;
+        }
+    }
+
     pub(super) fn spawned(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
         let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
         worker.executed = true;

@@ -105,7 +105,6 @@ impl Worker {
 
     /// It said that it is ready. True the first time, if it was not asked to end before.
     pub(super) fn become_ready(&mut self, now: Monotonic, policy: &Policy) -> bool {
-        self.executed = true;
         if !matches!(self.state, State::Starting { .. }) {
             return false;
         }

@@ -123,3 +123,11 @@ fn an_exit_may_be_reported_before_the_execution_is() {
 }
 
 // Regressions.
+
+#[test]
+fn a_worker_that_speaks_before_its_execution_is_reported_is_not_killed_for_it() {
+    let mut m = Machine::new(policy(1));
+    m.orders();
+    m.stopping(1);
+    assert!(!m.orders().contains(&"kill 1".to_owned()));
+}
