@@ -223,8 +223,8 @@ impl Pool {
         }
     }
 
-    /// The worker says that it is ending. One that was ready wishes to be replaced; its successor is
-    /// started by the planner, at once where the worker had been stable.
+    /// The worker says that it is ending. Its successor is started by the planner: at once where the
+    /// worker had been stable, else after a wait that runs from now.
     pub(super) fn says_stopping(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
         let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
         if !worker.is_active() {
@@ -233,9 +233,7 @@ impl Pool {
         let (generation, ready_for) = (worker.generation, worker.ready_for(cx.now));
         let restart = policy.restart.clone();
         self.retire(slot, id, Retirement::OwnWish, cx);
-        if ready_for.is_some()
-            && let Some(slot) = self.slots.get_mut(&slot)
-        {
+        if let Some(slot) = self.slots.get_mut(&slot) {
             slot.pacing.ended(cx.now, generation, ready_for, &restart, &mut cx.jitter);
         }
     }
@@ -331,7 +329,7 @@ impl Pool {
             worker.state,
             State::Draining { why: Retirement::OwnWish, .. } | State::Killed { why: Retirement::OwnWish }
         );
-        let restart_in = if wished && worker.ready.is_some() {
+        let restart_in = if wished {
             // Paced when it said so.
             slot.pacing.restart_at(cx.now).map_or(Duration::ZERO, |at| at.since(cx.now))
         } else {

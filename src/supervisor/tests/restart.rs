@@ -131,3 +131,16 @@ fn a_worker_that_speaks_before_its_execution_is_reported_is_not_killed_for_it() 
     m.stopping(1);
     assert!(!m.orders().contains(&"kill 1".to_owned()));
 }
+
+#[test]
+fn a_worker_that_gives_up_before_it_is_ready_is_not_followed_without_a_wait() {
+    let mut m = Machine::new(policy(1));
+    m.spawned(1);
+    m.orders();
+    m.stopping(1);
+    assert_eq!(m.orders(), ["[retire 1: OwnWish]"]);
+    m.exits(1, 0);
+    assert_eq!(m.orders(), ["end group 1", "[failed 1: exited with status 0 before it was ready]"]);
+    m.wait(100);
+    assert_eq!(m.orders(), ["spawn 2 in web/0 of 1"]);
+}
