@@ -99,9 +99,9 @@ impl Pacing {
         self.crash_loop = false;
     }
 
-    /// Are there deaths that a stable worker would make forgotten?
-    pub(super) fn is_unsettled(&self) -> bool {
-        self.deaths > 0
+    /// The generation whose deaths a stable worker would make forgotten.
+    pub(super) fn unsettled(&self) -> Option<Generation> {
+        self.generation.filter(|_| self.deaths > 0)
     }
 
     /// The slot fails again and again with workers of `generation`.

@@ -419,12 +419,7 @@ impl Pool {
     /// Workers that have been ready for `stable_after` clear their slot's slate.
     fn settle(&mut self, now: Monotonic) {
         for slot in self.slots.values_mut() {
-            let stable = slot.workers.iter().any(|worker| {
-                let after = self.policies.get(&worker.generation).map(|policy| policy.restart.stable_after);
-                worker.is_ready()
-                    && worker.ready.zip(after).is_some_and(|(since, after)| since + after <= now)
-            });
-            if stable {
+            if settled_at(slot, &self.policies).is_some_and(|at| at <= now) {
                 slot.pacing.settle();
             }
         }
@@ -433,14 +428,10 @@ impl Pool {
     /// Everything in this pool that time alone brings about.
     pub(super) fn deadlines(&self, now: Monotonic) -> impl Iterator<Item = Monotonic> {
         self.slots.values().flat_map(move |slot| {
-            let settling = slot
-                .active()
-                .filter(|_| slot.pacing.is_unsettled())
-                .filter_map(|worker| Some(worker.ready? + self.policy_of(worker).restart.stable_after));
             slot.workers
                 .iter()
                 .filter_map(Worker::deadline)
-                .chain(settling)
+                .chain(settled_at(slot, &self.policies))
                 .chain(slot.pacing.restart_at(now))
         })
     }
@@ -451,6 +442,14 @@ impl Pool {
         used.extend(self.part.as_ref().and_then(|part| part.target));
         self.policies.retain(|generation, _| used.contains(generation));
     }
+}
+
+/// When the slot's worker will have been ready long enough to clear the slate; `None` where that is clear,
+/// or where the worker that is ready is not of the generation that failed.
+fn settled_at(slot: &Slot, policies: &BTreeMap<Generation, Policy>) -> Option<Monotonic> {
+    let failing = slot.pacing.unsettled()?;
+    let worker = slot.active().find(|worker| worker.generation == failing)?;
+    Some(worker.ready? + policies.get(&failing)?.restart.stable_after)
 }
 
 fn count<'a>(workers: impl Iterator<Item = &'a Worker>) -> u32 {

@@ -144,3 +144,14 @@ fn a_worker_that_gives_up_before_it_is_ready_is_not_followed_without_a_wait() {
     m.wait(100);
     assert_eq!(m.orders(), ["spawn 2 in web/0 of 1"]);
 }
+
+#[test]
+fn a_new_worker_that_fails_waits_though_the_old_one_beside_it_is_stable() {
+    let mut m = Machine::running(policy(1));
+    m.reload_to(policy_with(1, |policy| policy.rollout.max_failures = 3));
+    m.ends(2, 1);
+    m.wait(79);
+    assert_eq!(m.orders(), ["end group 2", "[failed 2: exited with status 1 before it was ready]"]);
+    m.wait(21);
+    assert_eq!(m.orders(), ["spawn 3 in web/0 of 2"]);
+}
