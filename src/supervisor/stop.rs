@@ -1,4 +1,5 @@
-//! Ending the daemon: all workers first, with `stop_timeout` for each; a second request ends the waiting.
+//! Ending the daemon: all workers first, with `stop_timeout` for each; a request to stop at once ends the
+//! waiting.
 
 use super::Supervisor;
 use super::action::{Action, ManagerState, Outcome, Retirement};
@@ -10,10 +11,10 @@ use crate::id::{RequestId, SlotIndex, WorkerId};
 
 impl Supervisor {
     pub(super) fn stop_requested(&mut self, request: RequestId, now: bool) {
-        if let Phase::Stopping { requests, .. } = &mut self.phase {
-            requests.push(request);
-        } else {
-            self.begin_stop(vec![request], None);
+        match &mut self.phase {
+            Phase::Ended => return self.answer(request, Outcome::Done { generation: None }),
+            Phase::Stopping { requests, .. } => requests.push(request),
+            Phase::Starting | Phase::Running => self.begin_stop(vec![request], None),
         }
         if now {
             self.kill_all();

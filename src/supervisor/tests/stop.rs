@@ -109,3 +109,14 @@ fn a_worker_that_is_not_yet_executed_is_killed() {
 }
 
 // Regressions.
+
+#[test]
+fn a_stop_that_comes_after_the_end_is_answered_and_ends_nothing_twice() {
+    let mut m = Machine::running(policy(1));
+    m.stop(false);
+    m.ends(1, 0);
+    m.orders();
+    m.stop(true);
+    m.reload();
+    assert_eq!(m.orders(), ["answer 2: done", "answer 3: refused, the daemon is stopping"]);
+}
