@@ -290,7 +290,8 @@ impl Pool {
             State::Killed { .. } => None,
             _ => latest,
         };
-        worker.state = State::Ending { kill_at };
+        let killed = matches!(before.state, State::Killed { .. });
+        worker.state = State::Ending { kill_at, killed };
         cx.ask(Action::EndGroup { worker: id, signal });
         if let Some(failure) = failure_of_exit(&before, status, cx.now) {
             self.failed(slot, &before, failure, stage, cx);
@@ -409,7 +410,7 @@ impl Pool {
                 cx.ask(Action::Kill { worker: id });
             }
             State::Ending { .. } => {
-                worker.state = State::Ending { kill_at: None };
+                worker.state = State::Ending { kill_at: None, killed: true };
                 cx.ask(Action::Kill { worker: id });
             }
             State::Killed { .. } => {}

@@ -55,8 +55,8 @@ impl Supervisor {
         for pool in self.pools.values_mut() {
             for worker in pool.slots.values_mut().flat_map(|slot| &mut slot.workers) {
                 worker.state = match worker.state {
-                    State::Killed { .. } | State::Ending { kill_at: None } => continue,
-                    State::Ending { .. } => State::Ending { kill_at: None },
+                    State::Killed { .. } | State::Ending { killed: true, .. } => continue,
+                    State::Ending { .. } => State::Ending { kill_at: None, killed: true },
                     _ => State::Killed { why: Retirement::DaemonStops },
                 };
                 self.cx.ask(Action::Kill { worker: worker.id });
@@ -88,8 +88,7 @@ fn end_workers(pool: &mut Pool, cx: &mut Context) {
     }
     for worker in pool.slots.values_mut().flat_map(|slot| &mut slot.workers) {
         let Some(policy) = pool.policies.get(&worker.generation) else { continue };
-        if let State::Draining { kill_at, .. } | State::Ending { kill_at: kill_at @ Some(_) } =
-            &mut worker.state
+        if let State::Draining { kill_at, .. } | State::Ending { kill_at, killed: false } = &mut worker.state
             && let Some(latest) = cx.now.after(policy.stop_timeout)
         {
             *kill_at = Some(kill_at.map_or(latest, |at| at.min(latest)));

@@ -39,8 +39,10 @@ pub(super) enum State {
     },
     /// Its main process ended; the rest of its group was asked to.
     Ending {
-        /// Then the rest is killed; `None` once it was.
+        /// Then the rest is killed.
         kill_at: Option<Monotonic>,
+        /// It was.
+        killed: bool,
     },
 }
 
@@ -98,8 +100,8 @@ impl Worker {
         match self.state {
             State::Starting { ready_by } => ready_by,
             State::Ready { watchdog_by } => watchdog_by,
-            State::Draining { kill_at, .. } | State::Ending { kill_at } => kill_at,
-            State::Killed { .. } => None,
+            State::Draining { kill_at, .. } | State::Ending { kill_at, killed: false } => kill_at,
+            State::Killed { .. } | State::Ending { killed: true, .. } => None,
         }
     }
 

@@ -120,3 +120,13 @@ fn a_stop_that_comes_after_the_end_is_answered_and_ends_nothing_twice() {
     m.reload();
     assert_eq!(m.orders(), ["answer 2: done", "answer 3: refused, the daemon is stopping"]);
 }
+
+#[test]
+fn a_stop_at_once_kills_what_is_left_of_a_group_whose_patience_was_endless() {
+    let mut m = Machine::running(policy_with(1, |policy| policy.stop_timeout = Timeout::INFINITY));
+    m.stop(false);
+    m.exits(1, 0);
+    m.orders();
+    m.stop(true);
+    assert_eq!(m.orders(), ["kill 1"]);
+}
