@@ -41,8 +41,8 @@ impl Supervisor {
         for worker in pool.workers() {
             assert!(known(&worker.generation), "pool {}: no policy for {worker:?}", pool.name);
             assert!(self.generations.contains(&worker.generation), "{worker:?} runs a forgotten generation");
-            let overdue = worker.deadline().is_some_and(|deadline| deadline <= self.cx.now);
-            assert!(!overdue || self.phase.is_stopping(), "pool {}: {worker:?} is overdue", pool.name);
+            let overdue = worker.deadline().is_some_and(|deadline| deadline < self.cx.now);
+            assert!(!overdue, "pool {}: {worker:?} is overdue", pool.name);
         }
         assert!(pool.base.iter().all(known), "pool {}: its base has no policy", pool.name);
         assert!(

@@ -23,6 +23,8 @@ const EXTENSION_MARGIN: Duration = Duration::from_secs(5);
 const EXTENSION_UNBOUNDED: Duration = Duration::from_secs(30);
 /// A request that would gain less than this is not sent.
 const EXTENSION_STEP: Duration = Duration::from_secs(1);
+/// The least that lies between an event and the next deadline.
+const MOMENT: Duration = Duration::from_nanos(1);
 /// A deadline that nobody has dealt with for so long means that the loop does not turn as it should.
 const OVERDUE: Duration = Duration::from_secs(10);
 
@@ -132,8 +134,10 @@ impl Supervisor {
     pub fn next_deadline(&self) -> Option<Monotonic> {
         let now = self.cx.now;
         let of_rollout = self.rollout.iter().flat_map(|rollout| rollout.deadlines(self.pools.values()));
+        let of_rollout = of_rollout.filter(|deadline| *deadline > now);
+        // What was given no time at all, by the very step that began it, is due in the next moment.
         let of_pools = self.pools.values().flat_map(|pool| pool.deadlines(now));
-        of_pools.chain(of_rollout).filter(|deadline| *deadline > now).min()
+        of_pools.map(|deadline| deadline.max(now + MOMENT)).chain(of_rollout).min()
     }
 
     /// May the service manager's watchdog be fed? Not if a deadline was left lying.

@@ -130,3 +130,11 @@ fn a_stop_at_once_kills_what_is_left_of_a_group_whose_patience_was_endless() {
     m.stop(true);
     assert_eq!(m.orders(), ["kill 1"]);
 }
+
+#[test]
+fn without_any_patience_the_kill_follows_the_signal() {
+    let mut m = Machine::running(policy_with(1, |policy| policy.drain_timeout = Duration::ZERO.into()));
+    m.scale(0);
+    m.wait(1);
+    assert_eq!(m.orders(), ["[retire 1: Removed]", "signal 1 with 15", "answer 1: done", "kill 1"]);
+}
