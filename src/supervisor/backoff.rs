@@ -32,7 +32,7 @@ impl Jitter {
     /// `full`, shortened by up to a fifth: slots that died together do not come back together.
     pub(super) fn shorten(&mut self, full: Duration) -> Duration {
         let share = u32::try_from(self.next() % 1024).unwrap_or(0);
-        full - full / 5 * share / 1024
+        full - full / (5 * 1024) * share
     }
 }
 

@@ -14,6 +14,26 @@ fn shares_that_round_to_nothing_still_let_a_rollout_move() {
 }
 
 #[test]
+fn the_longest_times_overflow_nothing() {
+    let longest = |policy: &mut Policy| {
+        policy.restart.backoff = Duration::MAX;
+        policy.restart.backoff_max = Duration::MAX;
+        policy.restart.stable_after = Duration::MAX;
+        policy.rollout.bake_time = Duration::MAX;
+        policy.start_timeout = Duration::MAX.into();
+        policy.drain_timeout = Duration::MAX.into();
+    };
+    let mut m = Machine::running(policy_with(2, longest));
+    m.ends(1, 1);
+    m.event(Event::MoreTime { worker: WorkerId(2), by: Duration::MAX });
+    m.reload_to(policy_with(2, longest));
+    m.starts(3);
+    m.scale(1);
+    m.event(Event::MoreTime { worker: WorkerId(2), by: Duration::MAX });
+    assert!(m.status().rollout.is_some());
+}
+
+#[test]
 fn a_pool_may_be_scaled_to_nothing_and_back() {
     let mut m = Machine::running(policy(1));
     m.scale(0);
