@@ -316,9 +316,14 @@ impl Supervisor {
         }
     }
 
+    /// Does a rollout run, or is its generation being made? Then it decides what is told to whom.
+    pub(super) fn is_rolling(&self) -> bool {
+        self.rollout.is_some() || self.preparing.is_some()
+    }
+
     /// The first READY, or the verdict that there will be none.
     fn judge_start(&mut self) {
-        if self.phase != Phase::Starting {
+        if self.phase != Phase::Starting || self.is_rolling() {
             return;
         }
         let stage = self.stage();
@@ -329,10 +334,7 @@ impl Supervisor {
             return;
         }
         let hopeless = self.pools.values().find(|pool| StartCount::of(pool, stage).is_hopeless());
-        if let Some(reason) = hopeless.map(why_hopeless)
-            && self.rollout.is_none()
-            && self.preparing.is_none()
-        {
+        if let Some(reason) = hopeless.map(why_hopeless) {
             self.begin_stop(Vec::new(), Some(reason));
             return;
         }

@@ -71,8 +71,10 @@ impl Supervisor {
 
     /// Begins the rollout that was asked for, if none runs and the start is over (or cannot get on).
     pub(super) fn begin_queued(&mut self, tell: bool) {
-        let busy = self.rollout.is_some() || self.preparing.is_some() || self.phase.is_stopping();
-        if busy || (self.phase == Phase::Starting && !self.start_is_stuck()) {
+        if self.is_rolling()
+            || self.phase.is_stopping()
+            || (self.phase == Phase::Starting && !self.start_is_stuck())
+        {
             return;
         }
         let Some(Queued { requests, scope }) = self.queued.take() else { return };

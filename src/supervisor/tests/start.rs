@@ -88,3 +88,21 @@ fn a_start_that_asks_for_more_time_gets_it() {
     m.wait(1);
     assert_eq!(m.orders()[0], "[retire 1: StartTimeout]");
 }
+
+#[test]
+fn a_start_that_lacks_workers_waits_for_a_reload_and_is_ready_when_that_is_done() {
+    let two = |policy: &mut Policy| (policy.min_ready, policy.restart.burst) = (2, 1);
+    let mut m = Machine::new(policy_with(2, two));
+    m.starts(1);
+    m.ends(2, 1);
+    m.orders();
+    m.reload();
+    assert_eq!(m.orders(), ["RELOADING", "prepare 2"]);
+    m.prepared([("web", Some(policy_with(2, two)))]);
+    m.starts(3);
+    assert_eq!(m.orders(), ["spawn 3 in web/1 of 2"], "enough are ready, but the canary bakes");
+    m.wait(2_000);
+    m.starts(4);
+    let orders = m.orders();
+    assert_eq!(orders[orders.len() - 3..], ["commit 2", "answer 1: done with 2", "READY"]);
+}
