@@ -225,13 +225,13 @@ impl Supervisor {
             self.advance_pools();
             self.judge_start();
         }
+        self.forget_generations();
         if self.phase.is_stopping() {
             self.judge_stop();
         } else {
             self.judge_scales();
         }
         self.extend_timeout();
-        self.forget_generations();
     }
 
     /// What happened is judged before it is answered, so that a generation that has just failed gets no

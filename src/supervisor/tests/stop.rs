@@ -138,3 +138,17 @@ fn without_any_patience_the_kill_follows_the_signal() {
     m.wait(1);
     assert_eq!(m.orders(), ["[retire 1: Removed]", "signal 1 with 15", "answer 1: done", "kill 1"]);
 }
+
+#[test]
+fn the_exit_is_the_last_order() {
+    let mut m = Machine::running(policy(1));
+    m.reload_to(policy(1));
+    m.starts(2);
+    m.wait(2_000);
+    m.ends(2, 0);
+    m.stop(false);
+    m.spawn_fails(3, false);
+    m.orders();
+    m.ends(1, 0);
+    assert_eq!(m.orders(), ["end group 1", "forget 1", "answer 2: done", "exit"]);
+}
