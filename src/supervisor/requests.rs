@@ -170,7 +170,8 @@ impl Supervisor {
             return Some(Outcome::Failed { reason: format!("pool {name} was removed") });
         };
         let stage = pool.stage(self.stage());
-        let slots = pool.wanted_slots(stage);
+        // The place that a canary needs beyond the slots is not what was asked for.
+        let slots = pool.wanted_slots(if stage == Stage::Canary { Stage::Steady } else { stage });
         let looping = |index: &SlotIndex| {
             let slot = pool.slots.get(index)?;
             slot.pacing.is_crash_loop(pool.wanted(*index, stage)).then_some(*index)

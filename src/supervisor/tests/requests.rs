@@ -123,3 +123,16 @@ fn what_cannot_be_scaled_is_refused() {
         ["answer 1: refused, there is no pool mail", "answer 2: refused, a pool has at most 10000 workers"]
     );
 }
+
+#[test]
+fn scaling_down_during_a_bake_is_done_when_the_canary_beyond_is_gone_too() {
+    let mut m = Machine::running(policy(1));
+    m.reload_to(policy(1));
+    m.starts(2);
+    m.scale(0);
+    assert_eq!(m.slot(0), ["1:Ready", "2:Ready"]);
+    assert!(m.orders().is_empty());
+    m.wait(2_000);
+    assert_eq!(m.slot(0), ["1:Draining", "2:Draining"]);
+    assert_eq!(m.orders().last().map(String::as_str), Some("answer 2: done"));
+}
