@@ -238,7 +238,6 @@ impl Supervisor {
     /// new start; and what the planner did is judged again.
     fn advance_pools(&mut self) {
         loop {
-            self.pools.values_mut().for_each(Pool::release_kept);
             while self.judge_rollout() {}
             self.plan();
             if !self.judge_rollout() {
@@ -258,6 +257,7 @@ impl Supervisor {
 
     /// Gives whether something changed that the planner must see.
     fn judge_rollout(&mut self) -> bool {
+        self.pools.values_mut().for_each(Pool::release_kept);
         let Some(rollout) = &mut self.rollout else { return false };
         match rollout.judge(self.pools.values_mut(), &mut self.cx) {
             Judgement::Wait => return false,

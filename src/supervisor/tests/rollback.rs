@@ -5,7 +5,11 @@ use super::*;
 /// A machine with two slots, the first of which was moved to generation 2 by worker 3; the second is
 /// being moved by worker 4.
 fn half_moved() -> Machine {
-    let mut m = Machine::running(policy(2));
+    half_moved_from(policy(2))
+}
+
+fn half_moved_from(old: Policy) -> Machine {
+    let mut m = Machine::running(old);
     m.reload_to(policy(2));
     m.starts(3);
     m.wait(2_000);
@@ -178,4 +182,17 @@ fn what_grew_in_a_failed_rollout_is_taken_down_again() {
         (m.slot(0).as_slice(), m.slot(1).as_slice()),
         (["1:Ready".to_owned(), "3:Killed".to_owned()].as_slice(), ["2:Draining".to_owned()].as_slice())
     );
+}
+
+#[test]
+fn a_slot_that_goes_while_it_is_kept_is_not_said_to_be_kept() {
+    let slow = |policy: &mut Policy| policy.start_timeout = crate::time::Timeout::INFINITY;
+    let mut m = half_moved_from(policy_with(2, slow));
+    m.cancel();
+    m.wait(299_999);
+    m.orders();
+    // Nobody called at the deadline; the request comes first.
+    m.now = m.now + Duration::from_millis(1);
+    m.scale(0);
+    assert!(m.orders().contains(&"answer 1: rolled back from 2".to_owned()));
 }
