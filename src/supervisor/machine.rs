@@ -275,6 +275,8 @@ impl Supervisor {
             if let Some(part) = pool.part.take() {
                 pool.base = part.target;
             }
+            // A pool that comes back later is as it is configured.
+            pool.scale = pool.scale.filter(|_| pool.base.is_some());
         }
         self.committed = generation;
         self.last_failure = None;

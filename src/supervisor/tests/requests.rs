@@ -136,3 +136,17 @@ fn scaling_down_during_a_bake_is_done_when_the_canary_beyond_is_gone_too() {
     assert_eq!(m.slot(0), ["1:Draining", "2:Draining"]);
     assert_eq!(m.orders().last().map(String::as_str), Some("answer 2: done"));
 }
+
+#[test]
+fn a_pool_that_was_removed_and_comes_back_is_as_it_is_configured() {
+    let mut m = Machine::with_pools([("jobs", policy(1)), ("web", policy(1))]);
+    m.starts(1);
+    m.starts(2);
+    m.scale(0);
+    m.reload();
+    m.prepared([("web", None)]);
+    assert_eq!(m.slot(0), ["2:Draining"], "its last worker is still there");
+    m.reload();
+    m.prepared([("web", Some(policy(1)))]);
+    assert_eq!(m.slot(0), ["2:Draining", "3:Starting"]);
+}
