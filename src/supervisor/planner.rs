@@ -98,9 +98,9 @@ impl Pool {
 
     /// May a ready worker be asked to end now?
     fn may_retire_ready(&self, limits: &Limits, stage: Stage) -> bool {
-        // In a rollback the replacement is ready in the same slot: nothing gets worse.
-        let enough = stage == Stage::Back || self.ready() > limits.ready_min;
-        enough && self.draining() < limits.draining_max
+        // In a rollback the replacement is ready in the same slot: nothing gets worse. Nor does it wait for
+        // those that drain: a rollout that waits is slow, a rollback that waits keeps a bad program in service.
+        stage == Stage::Back || (self.ready() > limits.ready_min && self.draining() < limits.draining_max)
     }
 
     fn fill_slots(&mut self, limits: &Limits, stage: Stage, cx: &mut Context) {

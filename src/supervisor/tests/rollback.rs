@@ -196,3 +196,20 @@ fn a_slot_that_goes_while_it_is_kept_is_not_said_to_be_kept() {
     m.scale(0);
     assert!(m.orders().contains(&"answer 1: rolled back from 2".to_owned()));
 }
+
+#[test]
+fn a_rollback_does_not_wait_for_those_that_drain() {
+    let few = |policy: &mut Policy| policy.rollout.max_draining = 1;
+    let mut m = Machine::running(policy_with(1, few));
+    m.reload_to(policy(1));
+    m.starts(2);
+    m.wait(1_000);
+    m.scale(2);
+    m.starts(3);
+    m.scale(1);
+    assert_eq!(m.slot(1), ["3:Draining"]);
+    m.orders();
+    m.cancel();
+    assert_eq!(m.slot(0), ["1:Ready", "2:Draining"]);
+    assert_eq!(m.orders().last().map(String::as_str), Some("answer 1: rolled back from 2"));
+}
