@@ -1,0 +1,431 @@
+//! What must hold for each order that the machine gives, at the moment it gives it.
+
+use handover::config::model::Share;
+use handover::id::{Generation, PoolName, WorkerId};
+use handover::supervisor::{
+    Action, ManagerState, Note, Outcome, Place, Request, Retirement, RolloutFailure, WorkerFailure,
+};
+
+use super::shadow::{Check, Shadow, Stage, Violation, Worker, hold, patience};
+
+/// So many workers may be asked to end by ourselves, and so many may be started above the slots.
+struct Limits {
+    surge: u32,
+    unavailable: u32,
+}
+
+impl Shadow {
+    /// Checks an order, and notes what follows from it.
+    pub(crate) fn obey(&mut self, action: &Action) -> Check {
+        let last_words = matches!(action, Action::Answer { .. });
+        hold(!self.ended || last_words, "nothing follows Exit", || format!("{action:?}"))?;
+        match action {
+            Action::Spawn { worker, at, exact } => self.spawn(*worker, at, *exact),
+            Action::Signal { worker, .. } => self.signal(*worker),
+            Action::Kill { worker } => self.kill(*worker),
+            Action::EndGroup { worker, .. } => {
+                let worker = self.living(*worker, "EndGroup")?;
+                let first = worker.exited && !worker.group_asked;
+                worker.group_asked = true;
+                hold(first, "a group is ended once, after its main process", || format!("{action:?}"))
+            }
+            Action::Prepare { generation, .. } => self.prepare(*generation),
+            Action::Commit { generation } => self.commit(*generation),
+            Action::Forget { generation } => {
+                let used = self.is_used(*generation);
+                hold(!used, "no generation in use is forgotten", || format!("{action:?}"))?;
+                let known = self.known.remove(generation);
+                hold(known, "a generation is forgotten once", || format!("{action:?}"))
+            }
+            Action::Answer { request, outcome } => {
+                let asked = self.requests.remove(request);
+                match asked {
+                    None => hold(false, "a request is answered once", || format!("{action:?}")),
+                    Some(what) => self.answer(&what, outcome),
+                }
+            }
+            Action::Tell(state) => self.tell(*state),
+            Action::ExtendTimeout { by } => {
+                self.extended_until = Some(self.now + *by);
+                let in_progress = self.rollout.is_some() || !self.started || self.stopping.is_some();
+                hold(in_progress, "more time is asked for while something is in progress", String::new)
+            }
+            Action::Note(note) => self.note(note),
+            Action::Exit { failure } => self.exit(failure.is_some()),
+        }
+    }
+
+    fn living(&mut self, id: WorkerId, what: &str) -> Result<&mut Worker, Violation> {
+        self.workers.get_mut(&id).ok_or_else(|| Violation {
+            property: "no order is given for a worker that is gone",
+            detail: format!("{what} for {id}"),
+        })
+    }
+
+    fn spawn(&mut self, id: WorkerId, at: &Place, exact: bool) -> Check {
+        let wrong = |text: &str| format!("{text}: worker {id} at {at} (exact: {exact}), {:?}", self.rollout);
+        hold(id.0 > self.spawned, "a worker's number is never used again", || wrong("number"))?;
+        hold(self.stopping.is_none(), "a stopping daemon starts nothing", || wrong("stopping"))?;
+        hold(!self.failed.contains(&at.generation), "a failed generation is never built on", || {
+            wrong("failed")
+        })?;
+        let stage = self.stage(&at.pool);
+        let (base, target) = (self.pools[&at.pool].base, self.target(&at.pool));
+        let moves = matches!(stage, Stage::Canary | Stage::Rolling);
+        let right = Some(at.generation) == base || (moves && Some(at.generation) == target);
+        hold(right, "only a wanted generation is started", || wrong("generation"))?;
+        if stage == Stage::Canary && Some(at.generation) == target {
+            let pool = self.pools.entry(at.pool.clone()).or_default();
+            let slot = *pool.canary.get_or_insert(at.slot);
+            hold(slot == at.slot, "one canary in a pool, in one slot", || wrong("canary"))?;
+        }
+        let most = self.most_slots(&at.pool);
+        hold(at.slot.0 < most, "only wanted slots are filled", || wrong("slot"))?;
+        let twin = self.in_slot(at).any(|w| w.is_active() && w.place.generation == at.generation);
+        hold(!twin, "a slot runs a generation once", || wrong("twin"))?;
+        let may = exact == (stage == Stage::Back && self.in_slot(at).any(Worker::is_ready));
+        hold(may, "exact starts belong to rollbacks", || wrong("exact"))?;
+        if let Some(pace) = self.paces.get(&(at.pool.clone(), at.slot)) {
+            let early = pace.generation == at.generation && self.now < pace.not_before;
+            hold(!early, "no start before its backoff", || {
+                format!("{}, {pace:?}, {}", wrong("pace"), self.now)
+            })?;
+        }
+        self.check_live_limit(&at.pool, most, stage)?;
+        let ready_by = self.moment(self.policy(at).start_timeout);
+        self.spawned = id.0;
+        let worker = Worker {
+            id,
+            place: at.clone(),
+            executed: false,
+            ready: None,
+            asked: None,
+            exited: false,
+            ready_by,
+            watchdog_by: None,
+            kill_from: None,
+            killed: false,
+            signalled: false,
+            group_asked: false,
+            said_stopping: false,
+            triggered: false,
+            failed: false,
+        };
+        self.workers.insert(id, worker);
+        Ok(())
+    }
+
+    /// The slots there may be: those of the old and of the new generation, and the canary's.
+    fn most_slots(&self, pool: &PoolName) -> u32 {
+        let slots = self.slots(pool);
+        let target = self.target(pool);
+        match self.stage(pool) {
+            Stage::Canary => {
+                let canary = self.pools[pool].canary.map_or(0, |slot| slot.0 + 1);
+                slots.max(self.slots_in(pool, target)).max(canary)
+            }
+            _ => slots,
+        }
+    }
+
+    fn limits(&self, pool: &PoolName) -> Limits {
+        let slots = self.most_slots(pool);
+        let policy = self.governing(pool).map(|policy| &policy.rollout);
+        let surge = policy.map_or(Share::Count(1), |rollout| rollout.max_surge).of_rounded_up(slots);
+        let unavailable = policy.map_or(Share::Count(0), |rollout| rollout.max_unavailable);
+        let unavailable = unavailable.of_rounded_down(slots);
+        let start_first = unavailable == 0 || self.stage(pool) == Stage::Back;
+        Limits { surge: if start_first { surge.max(1) } else { surge }, unavailable }
+    }
+
+    fn check_live_limit(&self, pool: &PoolName, slots: u32, stage: Stage) -> Check {
+        let live = self.in_pool(pool).filter(|worker| worker.is_active()).count() + 1;
+        let most = slots + self.limits(pool).surge;
+        hold(live <= most as usize, "live workers are at most N + surge", || {
+            format!("{live} of {most} in pool {pool}, {stage:?}")
+        })
+    }
+
+    fn signal(&mut self, id: WorkerId) -> Check {
+        let worker = self.living(id, "Signal")?;
+        let asked = worker.asked.is_some_and(|(_, why)| why != Retirement::OwnWish);
+        let fair = asked && worker.executed && !worker.exited && !worker.killed && !worker.signalled;
+        worker.signalled = true;
+        let detail = format!("{worker:?}");
+        hold(fair, "a worker is signalled once, when it is asked to end", || detail)
+    }
+
+    fn kill(&mut self, id: WorkerId) -> Check {
+        let (now, stop_now) = (self.now, self.stop_now);
+        let worker = self.living(id, "Kill")?;
+        let detail = format!("{worker:?}");
+        let again = worker.killed;
+        worker.killed = true;
+        hold(!again, "a worker is killed once", || detail.clone())?;
+        let over = worker.asked.is_some() || worker.exited;
+        let unborn = !worker.executed && !worker.exited;
+        let due = worker.kill_from.is_some_and(|from| from <= now);
+        hold(over && (unborn || due || stop_now), "a kill comes after its grace", || detail)
+    }
+
+    fn prepare(&mut self, generation: Generation) -> Check {
+        let alone = self.preparing.is_none() && self.rollout.is_none() && self.stopping.is_none();
+        let detail = || format!("{generation}, newest {}", self.newest);
+        hold(alone, "one rollout at a time", detail)?;
+        hold(generation.0 == self.newest.0 + 1, "generations are counted up", detail)?;
+        self.preparing = Some(generation);
+        Ok(())
+    }
+
+    fn commit(&mut self, generation: Generation) -> Check {
+        let current =
+            self.rollout.as_ref().is_some_and(|r| r.generation == generation && r.proven && !r.back);
+        hold(current, "only a proven rollout is committed", || generation.to_string())?;
+        for name in self.pools.keys() {
+            let Some(Some(target)) = self.pools[name].part else { continue };
+            let unmoved = self.unmoved(name, target);
+            hold(unmoved.is_none(), "a rollout is done when every slot moved", || {
+                format!("{name} {unmoved:?}")
+            })?;
+        }
+        self.rollout = None;
+        self.committed = generation;
+        for pool in self.pools.values_mut() {
+            if let Some(target) = pool.part.take() {
+                pool.base = target;
+            }
+            if pool.base.is_none() {
+                pool.scale = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// A slot that does not run `generation` and nothing else.
+    pub(crate) fn unmoved(&self, pool: &PoolName, generation: Generation) -> Option<u32> {
+        let slots = self.slots(pool);
+        let active: Vec<&Worker> = self.in_pool(pool).filter(|worker| worker.is_active()).collect();
+        let strange = active.iter().find(|w| w.place.generation != generation || w.place.slot.0 >= slots);
+        let served = |slot: u32| active.iter().any(|w| w.is_ready() && w.place.slot.0 == slot);
+        strange.map(|worker| worker.place.slot.0).or_else(|| (0..slots).find(|slot| !served(*slot)))
+    }
+
+    fn tell(&mut self, state: ManagerState) -> Check {
+        match state {
+            ManagerState::Reloading => {
+                self.reloading = true;
+                hold(self.stopping.is_none(), "no RELOADING while stopping", String::new)
+            }
+            ManagerState::Ready => {
+                hold(self.stopping.is_none(), "no READY while stopping", String::new)?;
+                let wanted = !self.started || self.reloading;
+                hold(wanted, "READY once for the start and once for RELOADING", || {
+                    "nobody waits".to_owned()
+                })?;
+                if !self.started {
+                    let lacking = self.pools.keys().find(|name| !self.is_up(name));
+                    hold(lacking.is_none(), "READY when the pools are", || format!("{lacking:?}"))?;
+                }
+                (self.started, self.reloading) = (true, false);
+                Ok(())
+            }
+            ManagerState::Stopping => self.begin_stop(),
+        }
+    }
+
+    fn begin_stop(&mut self) -> Check {
+        hold(self.stopping.is_none(), "STOPPING once", String::new)?;
+        let hopeless = !self.started && self.pools.keys().any(|name| self.is_hopeless(name));
+        let reason = self.stop_asked || self.broken || hopeless;
+        hold(reason, "a stop has a reason", || format!("{:?}", self.pools))?;
+        self.stopping = Some(self.now);
+        (self.rollout, self.preparing) = (None, None);
+        let now = self.now;
+        let policies = &self.policies;
+        for worker in self.workers.values_mut().filter(|worker| !worker.is_active() && !worker.killed) {
+            let policy = &policies[&(worker.place.pool.clone(), worker.place.generation)];
+            let latest = now.after(policy.stop_timeout);
+            worker.kill_from = [worker.kill_from, latest].into_iter().flatten().min();
+        }
+        Ok(())
+    }
+
+    fn exit(&mut self, failure: bool) -> Check {
+        hold(self.workers.is_empty(), "Exit leaves nobody behind", || format!("{:?}", self.workers))?;
+        hold(self.stopping.is_some(), "Exit follows a stop", String::new)?;
+        hold(self.requests.is_empty(), "everybody is answered before Exit", || {
+            format!("{:?}", self.requests)
+        })?;
+        let asked = self.stop_asked && !failure;
+        let failed = failure && (self.broken || !self.started);
+        hold(asked || failed, "Exit says whether it failed", || failure.to_string())?;
+        self.ended = true;
+        Ok(())
+    }
+
+    fn answer(&mut self, what: &Request, outcome: &Outcome) -> Check {
+        let detail = || format!("{what:?}: {outcome:?}");
+        if self.stopping.is_some() {
+            let stop = matches!(what, Request::Stop { .. });
+            let fits = matches!(outcome, Outcome::Failed { .. } | Outcome::Refused { .. }) != stop;
+            return hold(fits, "a stopping daemon finishes nothing else", detail);
+        }
+        let fits = match (what, outcome) {
+            (Request::Roll(_), Outcome::Done { generation: Some(generation) }) => {
+                *generation == self.committed && self.rollout.is_none()
+            }
+            (Request::Roll(_), Outcome::RolledBack { generation, kept, .. }) => {
+                self.failed.contains(generation) && self.kept(*generation) == *kept
+            }
+            (Request::Roll(_), Outcome::Refused { .. }) => self.rollout.is_none(),
+            (Request::Cancel { .. }, Outcome::Done { .. }) => self.rollout.is_none() && self.cancels > 0,
+            (Request::Cancel { .. }, Outcome::Refused { .. }) => true,
+            (Request::Scale { pool, .. }, Outcome::Done { .. }) => self.is_scaled(pool),
+            (Request::Scale { .. }, Outcome::Refused { .. } | Outcome::Failed { .. }) => true,
+            _ => false,
+        };
+        hold(fits, "an answer says what is so", detail)?;
+        let told = !matches!(what, Request::Roll(_)) || !self.reloading || !self.started;
+        hold(told, "READY goes before the answer", detail)
+    }
+
+    fn kept(&self, generation: Generation) -> Vec<Place> {
+        let stays = |w: &&Worker| w.is_active() && w.place.generation == generation;
+        let mut kept: Vec<Place> = self.workers.values().filter(stays).map(|w| w.place.clone()).collect();
+        kept.sort();
+        kept
+    }
+
+    fn is_scaled(&self, pool: &PoolName) -> bool {
+        let slots = self.slots(pool);
+        let active = || self.in_pool(pool).filter(|worker| worker.is_active());
+        let served = |slot: u32| active().any(|w| w.is_ready() && w.place.slot.0 == slot);
+        (0..slots).all(served) && active().all(|worker| worker.place.slot.0 < slots)
+    }
+
+    fn note(&mut self, note: &Note) -> Check {
+        match note {
+            Note::Retiring { worker, place, why } => self.retire(*worker, place, *why),
+            Note::WorkerFailed { worker, place, failure, .. } => self.worker_failed(*worker, place, failure),
+            Note::RolloutStarted { generation } => {
+                let current = self.rollout.as_ref().is_some_and(|rollout| rollout.generation == *generation);
+                hold(current, "a rollout begins with its generation", || format!("{note:?}"))
+            }
+            Note::CanaryProven { .. } => {
+                let unproven = self.pools.keys().find(|name| !self.is_baked(name));
+                hold(unproven.is_none(), "every canary bakes", || format!("{unproven:?}"))?;
+                self.rollout.as_mut().into_iter().for_each(|rollout| rollout.proven = true);
+                Ok(())
+            }
+            Note::RollingBack { generation, reason } => self.roll_back(*generation, reason),
+            Note::RolloutDone { .. } => Ok(()),
+            Note::RolledBack { generation, kept } => {
+                let really = self.kept(*generation);
+                hold(really == *kept, "what is kept is said", || format!("{really:?}, said {kept:?}"))?;
+                self.rollout = None;
+                self.pools.values_mut().for_each(|pool| pool.part = None);
+                Ok(())
+            }
+        }
+    }
+
+    fn roll_back(&mut self, generation: Generation, reason: &RolloutFailure) -> Check {
+        let fits = match reason {
+            RolloutFailure::Cancelled => self.cancels > 0,
+            RolloutFailure::Deadline { .. } => self.pools.keys().any(|name| self.is_late(name)),
+            RolloutFailure::Worker { place, .. } => self.has_failed(&place.pool),
+        };
+        hold(fits, "a rollback has its reason", || format!("{reason:?}"))?;
+        let Some(rollout) = self.rollout.as_mut().filter(|rollout| !rollout.back) else {
+            return hold(false, "a rollout turns round once", || generation.to_string());
+        };
+        rollout.back = true;
+        rollout.started = self.now;
+        self.failed.insert(generation);
+        Ok(())
+    }
+
+    fn worker_failed(&mut self, id: WorkerId, place: &Place, failure: &WorkerFailure) -> Check {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            let again = std::mem::replace(&mut worker.failed, true);
+            hold(!again, "a worker fails once", || format!("{worker:?} {failure:?}"))?;
+            if matches!(failure, WorkerFailure::Died { .. }) != worker.ready.is_some()
+                && !matches!(failure, WorkerFailure::Watchdog { .. })
+            {
+                return hold(false, "a failure is told as it was", || format!("{worker:?} {failure:?}"));
+            }
+        }
+        let target = self.target(&place.pool);
+        let forward = matches!(self.stage(&place.pool), Stage::Canary | Stage::Rolling);
+        if let Some(pool) = self.pools.get_mut(&place.pool)
+            && forward
+            && target == Some(place.generation)
+        {
+            pool.failures += 1;
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, id: WorkerId, place: &Place, why: Retirement) -> Check {
+        let detail = format!("{why:?} {:?}, {:?}", self.workers.get(&id), self.rollout);
+        let active = self.workers.get(&id).is_some_and(Worker::is_active);
+        hold(active, "a worker is asked to end once", || detail.clone())?;
+        let worker = &self.workers[&id];
+        let (is_ready, ready) = (worker.is_ready(), worker.ready);
+        let fair = match why {
+            Retirement::DaemonStops => self.stopping.is_some(),
+            Retirement::OwnWish => worker.said_stopping,
+            Retirement::StartTimeout => worker.ready_by.is_some_and(|by| by <= self.now),
+            Retirement::Watchdog => worker.triggered || worker.watchdog_by.is_some_and(|by| by <= self.now),
+            Retirement::Removed => place.slot.0 >= self.slots(&place.pool),
+            Retirement::RolledBack => self.may_roll_back(worker),
+            Retirement::Replaced => {
+                matches!(self.stage(&place.pool), Stage::Canary | Stage::Rolling)
+                    && Some(place.generation) != self.target(&place.pool)
+            }
+        };
+        hold(fair, "a worker is asked to end for a reason", || detail.clone())?;
+        if why == Retirement::Replaced && is_ready {
+            self.check_replaced(place, &detail)?;
+        }
+        if matches!(why, Retirement::StartTimeout | Retirement::Watchdog | Retirement::OwnWish) {
+            self.unstable_end(place, ready);
+        }
+        let waits = self.moment(patience(self.policy(place), why));
+        let now = self.now;
+        let worker = self.living(id, "Retiring")?;
+        worker.asked = Some((now, why));
+        worker.kill_from = if worker.executed { waits } else { Some(now) };
+        (worker.ready_by, worker.watchdog_by) = (None, None);
+        Ok(())
+    }
+
+    /// A rollback ends a ready new worker when its slot's old one is ready, or when the slot goes.
+    fn may_roll_back(&self, worker: &Worker) -> bool {
+        let place = &worker.place;
+        let covered = || self.in_slot(place).any(|other| other.id != worker.id && other.is_ready());
+        let gone = place.slot.0 >= self.slots(&place.pool);
+        let new = Some(place.generation) != self.pools[&place.pool].base;
+        self.stage(&place.pool) == Stage::Back && (!worker.is_ready() || gone || (new && covered()))
+    }
+
+    fn check_replaced(&mut self, place: &Place, detail: &str) -> Check {
+        let (name, limits) = (&place.pool, self.limits(&place.pool));
+        let stop_first = limits.surge == 0;
+        let target = self.target(name);
+        let covered = self.in_slot(place).any(|w| w.is_ready() && Some(w.place.generation) == target);
+        hold(covered || stop_first, "its successor is ready first", || detail.to_owned())?;
+        let least = self.slots(name).saturating_sub(limits.unavailable);
+        hold(self.ready(name) > least, "ready workers stay at N - max_unavailable", || detail.to_owned())?;
+        let draining = self.in_pool(name).filter(|w| w.asked.is_some() && !w.exited).count();
+        let most = self.governing(name).map_or(0, |policy| policy.rollout.max_draining);
+        hold(draining < most as usize, "at most max_draining drain", || detail.to_owned())?;
+        let proven = self.rollout.as_ref().is_some_and(|rollout| rollout.proven);
+        if let Some(pool) = self.pools.get_mut(name).filter(|_| !proven) {
+            pool.stopped_first += 1;
+            let first = stop_first && pool.stopped_first == 1;
+            return hold(first, "no old worker ends before every canary baked", || detail.to_owned());
+        }
+        Ok(())
+    }
+}

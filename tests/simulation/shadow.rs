@@ -1,0 +1,390 @@
+//! What must be true, kept by a second opinion: a model of its own that sees only events and actions.
+//!
+//! It shares no code with the machine and takes nothing on trust: how many workers serve, since when,
+//! what each was promised and when its time is up are worked out here. A difference is
+//! a [`Violation`] and names the property that does not hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use handover::config::model::{Policy, Ready};
+use handover::id::{Generation, PoolName, RequestId, SlotIndex, WorkerId};
+use handover::supervisor::{Event, Place, Request, Retirement};
+use handover::time::{Monotonic, Timeout};
+
+/// A property that does not hold.
+#[derive(Debug)]
+pub(crate) struct Violation {
+    pub(crate) property: &'static str,
+    pub(crate) detail: String,
+}
+
+pub(crate) type Check = Result<(), Violation>;
+
+/// Fails with the property's name unless it holds.
+pub(crate) fn hold(holds: bool, property: &'static str, detail: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(Violation { property, detail: detail() }) }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Steady,
+    Canary,
+    Rolling,
+    Back,
+}
+
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
+    pub(crate) place: Place,
+    pub(crate) executed: bool,
+    pub(crate) ready: Option<Monotonic>,
+    pub(crate) asked: Option<(Monotonic, Retirement)>,
+    pub(crate) exited: bool,
+    pub(crate) ready_by: Option<Monotonic>,
+    pub(crate) watchdog_by: Option<Monotonic>,
+    /// When it may be killed, and must be.
+    pub(crate) kill_from: Option<Monotonic>,
+    pub(crate) killed: bool,
+    pub(crate) signalled: bool,
+    pub(crate) group_asked: bool,
+    pub(crate) said_stopping: bool,
+    pub(crate) triggered: bool,
+    pub(crate) failed: bool,
+}
+
+impl Worker {
+    pub(crate) fn is_active(&self) -> bool {
+        self.asked.is_none() && !self.exited
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_active() && self.ready.is_some()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    pub(crate) base: Option<Generation>,
+    /// Its part in a rollout: where it goes.
+    pub(crate) part: Option<Option<Generation>>,
+    pub(crate) needs_canary: bool,
+    /// Where the first new worker went.
+    pub(crate) canary: Option<SlotIndex>,
+    pub(crate) scale: Option<u32>,
+    /// Failed new workers in the rollout.
+    pub(crate) failures: u32,
+    /// Ready old workers that were asked to end before a canary was proven (stop-first).
+    pub(crate) stopped_first: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Rollout {
+    pub(crate) generation: Generation,
+    pub(crate) started: Monotonic,
+    pub(crate) proven: bool,
+    pub(crate) back: bool,
+}
+
+/// The unstable ends in a row of one generation in one slot.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    pub(crate) generation: Generation,
+    pub(crate) deaths: u32,
+    pub(crate) not_before: Monotonic,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Shadow {
+    pub(crate) now: Monotonic,
+    pub(crate) policies: BTreeMap<(PoolName, Generation), Policy>,
+    pub(crate) pools: BTreeMap<PoolName, Pool>,
+    pub(crate) workers: BTreeMap<WorkerId, Worker>,
+    pub(crate) paces: BTreeMap<(PoolName, SlotIndex), Pace>,
+    pub(crate) spawned: u64,
+    pub(crate) known: BTreeSet<Generation>,
+    pub(crate) failed: BTreeSet<Generation>,
+    pub(crate) committed: Generation,
+    pub(crate) newest: Generation,
+    pub(crate) preparing: Option<Generation>,
+    pub(crate) rollout: Option<Rollout>,
+    pub(crate) requests: BTreeMap<RequestId, Request>,
+    pub(crate) cancels: u32,
+    pub(crate) started: bool,
+    pub(crate) reloading: bool,
+    pub(crate) stopping: Option<Monotonic>,
+    pub(crate) stop_asked: bool,
+    pub(crate) stop_now: bool,
+    pub(crate) broken: bool,
+    pub(crate) ended: bool,
+    pub(crate) extended_until: Option<Monotonic>,
+}
+
+impl Shadow {
+    pub(crate) fn new(pools: &BTreeMap<PoolName, Policy>) -> Self {
+        let first = Generation(1);
+        let view = |name: &PoolName| (name.clone(), Pool { base: Some(first), ..Pool::default() });
+        Self {
+            now: Monotonic::ZERO,
+            policies: pools.iter().map(|(name, policy)| ((name.clone(), first), policy.clone())).collect(),
+            pools: pools.keys().map(view).collect(),
+            workers: BTreeMap::new(),
+            paces: BTreeMap::new(),
+            spawned: 0,
+            known: BTreeSet::from([first]),
+            failed: BTreeSet::new(),
+            committed: first,
+            newest: first,
+            preparing: None,
+            rollout: None,
+            requests: BTreeMap::new(),
+            cancels: 0,
+            started: false,
+            reloading: false,
+            stopping: None,
+            stop_asked: false,
+            stop_now: false,
+            broken: false,
+            ended: false,
+            extended_until: None,
+        }
+    }
+
+    pub(crate) fn policy(&self, place: &Place) -> &Policy {
+        &self.policies[&(place.pool.clone(), place.generation)]
+    }
+
+    pub(crate) fn stage(&self, pool: &PoolName) -> Stage {
+        let takes_part = self.pools.get(pool).is_some_and(|pool| pool.part.is_some());
+        match &self.rollout {
+            Some(rollout) if takes_part && rollout.back => Stage::Back,
+            Some(rollout) if takes_part && rollout.proven => Stage::Rolling,
+            Some(_) if takes_part => Stage::Canary,
+            _ => Stage::Steady,
+        }
+    }
+
+    pub(crate) fn target(&self, pool: &PoolName) -> Option<Generation> {
+        self.pools.get(pool)?.part?
+    }
+
+    /// The number of slots of a pool in one of its generations.
+    pub(crate) fn slots_in(&self, pool: &PoolName, generation: Option<Generation>) -> u32 {
+        let policy = generation.and_then(|generation| self.policies.get(&(pool.clone(), generation)));
+        policy.map_or(0, |policy| self.pools[pool].scale.unwrap_or(policy.workers))
+    }
+
+    /// The number of slots that the pool is to have now.
+    pub(crate) fn slots(&self, pool: &PoolName) -> u32 {
+        let base = self.pools[pool].base;
+        match self.stage(pool) {
+            Stage::Rolling => self.slots_in(pool, self.target(pool).or(base)),
+            _ => self.slots_in(pool, base),
+        }
+    }
+
+    /// The generation that rules the pool's limits now.
+    pub(crate) fn governing(&self, pool: &PoolName) -> Option<&Policy> {
+        let (base, target) = (self.pools[pool].base, self.target(pool));
+        let generation = match self.stage(pool) {
+            Stage::Steady => base,
+            Stage::Back => base.or(target),
+            Stage::Canary | Stage::Rolling => target.or(base),
+        };
+        self.policies.get(&(pool.clone(), generation?))
+    }
+
+    pub(crate) fn in_pool<'a>(&'a self, pool: &'a PoolName) -> impl Iterator<Item = &'a Worker> {
+        self.workers.values().filter(move |worker| &worker.place.pool == pool)
+    }
+
+    pub(crate) fn in_slot<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a Worker> {
+        self.in_pool(&place.pool).filter(|worker| worker.place.slot == place.slot)
+    }
+
+    pub(crate) fn ready(&self, pool: &PoolName) -> u32 {
+        u32::try_from(self.in_pool(pool).filter(|worker| worker.is_ready()).count()).expect("few")
+    }
+
+    pub(crate) fn moment(&self, timeout: Timeout) -> Option<Monotonic> {
+        self.now.after(timeout)
+    }
+
+    /// The facts that an event brings, before the machine answers.
+    pub(crate) fn learn(&mut self, now: Monotonic, event: &Event) {
+        self.now = now;
+        match event {
+            Event::Prepared { pools } => self.learn_generation(pools),
+            Event::PrepareRefused { .. } => self.preparing = None,
+            Event::Requested { request, what } => self.learn_request(*request, what),
+            Event::Broken { .. } => self.broken = true,
+            Event::DeadlinePassed => {}
+            Event::SpawnFailed { worker, failure } => {
+                if let Some(gone) = self.workers.remove(worker)
+                    && gone.is_active()
+                    && !failure.program_changed
+                {
+                    self.unstable_end(&gone.place, None);
+                }
+            }
+            Event::Exited { worker, .. } => self.learn_exit(*worker),
+            Event::GroupEnded { worker } => {
+                if self.workers.get(worker).is_some_and(|worker| worker.exited) {
+                    self.workers.remove(worker);
+                }
+            }
+            Event::Spawned { worker }
+            | Event::Ready { worker }
+            | Event::Heartbeat { worker }
+            | Event::WatchdogTriggered { worker }
+            | Event::Stopping { worker }
+            | Event::MoreTime { worker, .. } => self.learn_word(*worker, event),
+        }
+        self.settle();
+    }
+
+    fn learn_word(&mut self, id: WorkerId, event: &Event) {
+        let Some(place) = self.workers.get(&id).map(|worker| worker.place.clone()) else { return };
+        let (now, policy) = (self.now, self.policy(&place).clone());
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.executed = true;
+        let says_ready = match event {
+            Event::Spawned { .. } => policy.ready == Ready::Exec,
+            Event::Ready { .. } => true,
+            _ => false,
+        };
+        if says_ready && worker.is_active() && worker.ready.is_none() {
+            worker.ready = Some(now);
+            worker.ready_by = None;
+            worker.watchdog_by = policy.watchdog.map(|every| now + every);
+        }
+        match event {
+            Event::Heartbeat { .. } if worker.is_ready() => {
+                worker.watchdog_by = policy.watchdog.map(|every| now + every);
+            }
+            Event::WatchdogTriggered { .. } => worker.triggered |= worker.is_active(),
+            Event::Stopping { .. } => worker.said_stopping |= worker.is_active(),
+            Event::MoreTime { by, .. } => {
+                let until = now + *by;
+                worker.ready_by = worker.ready_by.map(|at| at.max(until));
+                if !worker.exited && worker.asked.is_some() && !worker.killed {
+                    worker.kill_from = worker.kill_from.map(|at| at.max(until));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn learn_exit(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get(&id) else { return };
+        if worker.exited {
+            return;
+        }
+        let (place, was_active, ready) = (worker.place.clone(), worker.is_active(), worker.ready);
+        let patience = self.moment(self.policy(&place).stop_timeout);
+        if was_active {
+            self.unstable_end(&place, ready);
+        }
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        worker.exited = true;
+        worker.ready_by = None;
+        worker.watchdog_by = None;
+        if !worker.killed && (was_active || worker.kill_from.is_none()) {
+            worker.kill_from = patience;
+        }
+    }
+
+    /// A worker stopped being of use, unasked by us.
+    pub(crate) fn unstable_end(&mut self, place: &Place, ready: Option<Monotonic>) {
+        let policy = &self.policy(place).restart;
+        let (stable_after, backoff, most) = (policy.stable_after, policy.backoff, policy.backoff_max);
+        let burst = policy.burst;
+        let key = (place.pool.clone(), place.slot);
+        if ready.is_some_and(|since| self.now.since(since) >= stable_after) {
+            self.paces.remove(&key);
+            return;
+        }
+        let generation = place.generation;
+        let before = self.paces.get(&key).filter(|pace| pace.generation == generation);
+        let deaths = before.map_or(0, |pace| pace.deaths) + 1;
+        let full = if deaths >= burst { most } else { most.min(backoff * (1 << (deaths - 1).min(16))) };
+        let not_before = self.now + full / 5 * 4;
+        self.paces.insert(key, Pace { generation, deaths, not_before });
+    }
+
+    /// A worker that stays makes what was before forgotten.
+    fn settle(&mut self) {
+        let stable: Vec<Place> = self
+            .workers
+            .values()
+            .filter(|worker| {
+                let after = self.policy(&worker.place).restart.stable_after;
+                worker.is_ready() && worker.ready.is_some_and(|since| since + after <= self.now)
+            })
+            .map(|worker| worker.place.clone())
+            .collect();
+        for place in stable {
+            let key = (place.pool, place.slot);
+            if self.paces.get(&key).is_some_and(|pace| pace.generation == place.generation) {
+                self.paces.remove(&key);
+            }
+        }
+    }
+
+    fn learn_generation(&mut self, pools: &BTreeMap<PoolName, Option<Policy>>) {
+        let Some(generation) = self.preparing.take() else { return };
+        self.newest = generation;
+        self.known.insert(generation);
+        for (name, policy) in pools {
+            if policy.is_none() && !self.pools.contains_key(name) {
+                continue;
+            }
+            let pool = self.pools.entry(name.clone()).or_default();
+            pool.part = Some(policy.as_ref().map(|_| generation));
+            (pool.failures, pool.stopped_first, pool.canary) = (0, 0, None);
+            if let Some(policy) = policy {
+                self.policies.insert((name.clone(), generation), policy.clone());
+            }
+            let slots = self.slots_in(name, policy.as_ref().map(|_| generation));
+            if let Some(pool) = self.pools.get_mut(name) {
+                pool.needs_canary = slots > 0;
+            }
+        }
+        self.cancels = 0;
+        let started = self.now;
+        self.rollout = Some(Rollout { generation, started, proven: false, back: false });
+    }
+
+    fn learn_request(&mut self, request: RequestId, what: &Request) {
+        self.requests.insert(request, what.clone());
+        match what {
+            Request::Stop { now } => {
+                self.stop_asked = true;
+                self.stop_now |= *now;
+            }
+            Request::Cancel { pool } if self.stopping.is_none() => {
+                let takes_part = |pool: &PoolName| self.stage(pool) != Stage::Steady;
+                self.cancels += u32::from(pool.as_ref().is_none_or(takes_part) && self.rollout.is_some());
+            }
+            Request::Scale { pool, workers } if self.stopping.is_none() => {
+                if let Some(pool) = self.pools.get_mut(pool).filter(|pool| pool.base.is_some()) {
+                    pool.scale = *workers;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The wait that a retirement grants.
+pub(crate) fn patience(policy: &Policy, why: Retirement) -> Timeout {
+    match why {
+        Retirement::StartTimeout | Retirement::Watchdog | Retirement::DaemonStops => policy.stop_timeout,
+        _ => policy.drain_timeout,
+    }
+}
+
+/// A wake-up that is due may come this much later: the machine's next call.
+pub(crate) const TICK: Duration = Duration::from_millis(1);

@@ -1,0 +1,378 @@
+//! The model of everything outside the machine: worker processes with scripts, the shell that carries
+//! orders out, and people with requests. It decides what happens next and when.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use handover::config::model::Policy;
+use handover::id::{Generation, PoolName, RequestId, WorkerId};
+use handover::supervisor::{Action, Event, ExitStatus, Request, Scope, StartFailure};
+use handover::time::Monotonic;
+
+use super::rng::Rng;
+use super::swarm::{Faults, Setup, policy, pool_name};
+
+const KILLED: ExitStatus = ExitStatus::Signal { signal: 9, core: false };
+const SOON: Duration = Duration::from_millis(5);
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) now: Monotonic,
+    pub(crate) rng: Rng,
+    pub(crate) faults: Faults,
+    /// No more faults: everything that can behave does.
+    calm: bool,
+    queue: BTreeMap<(Monotonic, u64), Event>,
+    sequence: u64,
+    processes: BTreeMap<WorkerId, Process>,
+    policies: BTreeMap<(PoolName, Generation), Policy>,
+    /// What the file says that is in force, and the one that a rollout tries.
+    configured: BTreeMap<PoolName, Policy>,
+    candidate: BTreeMap<PoolName, Policy>,
+    last_request: u64,
+    next_request: Monotonic,
+    quiet: Duration,
+    stops: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Forking,
+    Running,
+    /// The main process is gone, the group may not be.
+    Dead,
+    Gone,
+}
+
+struct Process {
+    life: Life,
+    watchdog: Option<Duration>,
+    asked: bool,
+    killed: bool,
+    ignores_stop: bool,
+    extends_stop: bool,
+    group_lingers: bool,
+    hangs: bool,
+}
+
+impl World {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let policies =
+            setup.pools.iter().map(|(name, policy)| ((name.clone(), Generation(1)), policy.clone()));
+        Self {
+            now: Monotonic::ZERO,
+            rng: Rng::new(setup.seed ^ 0x5EED),
+            calm: false,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            processes: BTreeMap::new(),
+            policies: policies.collect(),
+            candidate: setup.pools.clone(),
+            configured: setup.pools,
+            last_request: 0,
+            next_request: Monotonic::ZERO + setup.quiet,
+            quiet: setup.quiet,
+            stops: setup.stops,
+            faults: setup.faults,
+        }
+    }
+
+    /// The next thing that happens, with its time; the machine wants to be woken at `deadline`.
+    pub(crate) fn next(&mut self, deadline: Option<Monotonic>) -> Option<(Monotonic, Event)> {
+        loop {
+            let queued = self.queue.first_key_value().map(|(key, _)| key.0);
+            let person = (!self.calm).then_some(self.next_request);
+            let at = [queued, person, deadline].into_iter().flatten().min()?;
+            self.now = self.now.max(at);
+            if queued == Some(at) {
+                let (_, event) = self.queue.pop_first()?;
+                if self.happens(&event) {
+                    return Some((self.now, event));
+                }
+            } else if person == Some(at) {
+                self.next_request = self.now + self.rng.millis(1, 1 + self.quiet.as_millis() as u64 * 2);
+                return Some((self.now, self.draw_request()));
+            } else {
+                if self.buggify() {
+                    self.now = self.now + self.rng.millis(0, 1500);
+                }
+                return Some((self.now, Event::DeadlinePassed));
+            }
+        }
+    }
+
+    pub(crate) fn buggify(&mut self) -> bool {
+        !self.calm && self.rng.chance(self.faults.buggify)
+    }
+
+    fn fault(&mut self, rate: fn(&Faults) -> u64) -> bool {
+        let rate = rate(&self.faults);
+        !self.calm && self.rng.chance(rate)
+    }
+
+    fn push(&mut self, after: Duration, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((self.now + after, self.sequence), event);
+    }
+
+    /// Takes an event in that is due; false where it is not possible any more.
+    fn happens(&mut self, event: &Event) -> bool {
+        let (worker, needs) = match event {
+            Event::Spawned { worker } => (worker, None),
+            Event::SpawnFailed { worker, .. } => (worker, Some(Life::Forking)),
+            Event::GroupEnded { worker } => (worker, Some(Life::Dead)),
+            Event::Exited { worker, .. } => (worker, None),
+            Event::Ready { worker }
+            | Event::Heartbeat { worker }
+            | Event::WatchdogTriggered { worker }
+            | Event::Stopping { worker }
+            | Event::MoreTime { worker, .. } => (worker, None),
+            _ => return true,
+        };
+        let worker = *worker;
+        let Some(process) = self.processes.get_mut(&worker) else { return false };
+        if needs.is_some_and(|needs| needs != process.life) {
+            return false;
+        }
+        let alive = matches!(process.life, Life::Forking | Life::Running);
+        match event {
+            Event::Spawned { .. } if process.life == Life::Forking => {
+                process.life = Life::Running;
+                self.beat(worker);
+            }
+            // A helper that died is reported twice: as executed, late, and as ended.
+            Event::Spawned { .. } => return process.life == Life::Dead,
+            Event::SpawnFailed { .. } | Event::GroupEnded { .. } => process.life = Life::Gone,
+            Event::Exited { .. } if alive => process.life = Life::Dead,
+            Event::Heartbeat { .. } if alive => self.beat(worker),
+            Event::Stopping { .. } => process.asked = true,
+            _ => {}
+        }
+        alive || matches!(event, Event::GroupEnded { .. })
+    }
+
+    fn beat(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        let Some(every) = process.watchdog else { return };
+        let hangs = process.hangs && !self.calm && self.rng.chance(200);
+        if !hangs {
+            let after = every.mul_f64(0.5) + self.rng.millis(0, every.as_millis() as u64 / 4);
+            self.push(after, Event::Heartbeat { worker });
+        }
+    }
+
+    /// Carries an order out.
+    pub(crate) fn obey(&mut self, action: &Action) {
+        match action {
+            Action::Spawn { worker, at, exact } => {
+                let policy = self.policies.get(&(at.pool.clone(), at.generation)).cloned();
+                self.spawn(*worker, policy.as_ref().and_then(|policy| policy.watchdog), *exact);
+            }
+            Action::Signal { worker, .. } => self.signal(*worker),
+            Action::Kill { worker } => self.kill(*worker),
+            Action::EndGroup { worker, .. } => self.end_group(*worker),
+            Action::Prepare { generation, scope } => self.prepare(*generation, scope),
+            Action::Commit { .. } => self.configured.clone_from(&self.candidate),
+            _ => {}
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId, watchdog: Option<Duration>, exact: bool) {
+        let process = Process {
+            life: Life::Forking,
+            watchdog,
+            asked: false,
+            killed: false,
+            ignores_stop: self.fault(|faults| faults.ignores_stop),
+            extends_stop: self.fault(|faults| faults.extends),
+            group_lingers: self.fault(|faults| faults.group_lingers),
+            hangs: self.fault(|faults| faults.hangs),
+        };
+        self.processes.insert(worker, process);
+        let mut at = self.rng.millis(1, 50);
+        let changed = exact && self.fault(|faults| faults.program_changed);
+        if changed || self.fault(|faults| faults.spawn_fails) {
+            let failure = StartFailure {
+                stage: "exec".to_owned(),
+                reason: "no such file".to_owned(),
+                program_changed: changed,
+            };
+            return self.push(at, Event::SpawnFailed { worker, failure });
+        }
+        if self.fault(|faults| faults.exits_before_spawned) {
+            self.push(at, Event::Exited { worker, status: ExitStatus::Code(3) });
+            return self.push(at, Event::Spawned { worker });
+        }
+        if self.fault(|faults| faults.talks_before_spawned) {
+            let early = self.rng.pick(&[Event::Ready { worker }, Event::Stopping { worker }]);
+            self.push(at, early);
+            at += self.rng.millis(0, 20);
+        }
+        self.push(at, Event::Spawned { worker });
+        self.start_up(worker, at);
+    }
+
+    /// What a worker does from its first instruction on.
+    fn start_up(&mut self, worker: WorkerId, spawned: Duration) {
+        let mut at = spawned + self.rng.millis(1, if self.calm { 200 } else { 800 });
+        if self.fault(|faults| faults.extends) {
+            let by = self.rng.millis(0, 8_000);
+            self.push(at, Event::MoreTime { worker, by });
+            at += self.rng.millis(0, 4_000);
+        }
+        if self.fault(|faults| faults.crashes_early) {
+            return self.push(at, Event::Exited { worker, status: ExitStatus::Code(1) });
+        }
+        if self.fault(|faults| faults.never_ready) {
+            if self.fault(|faults| faults.wishes) {
+                self.push(at, Event::Stopping { worker });
+            }
+            return;
+        }
+        self.push(at, Event::Ready { worker });
+        at += self.rng.millis(1, 15_000);
+        if self.fault(|faults| faults.triggers) {
+            self.push(at, Event::WatchdogTriggered { worker });
+        } else if self.fault(|faults| faults.crashes_later) {
+            self.push(at, Event::Exited { worker, status: KILLED });
+        } else if self.fault(|faults| faults.wishes) {
+            self.push(at, Event::Stopping { worker });
+            if !self.fault(|faults| faults.ignores_stop) {
+                let status = ExitStatus::Code(self.rng.pick(&[0, 0, 1]));
+                at += self.rng.millis(0, 3_000);
+                self.push(at, Event::Exited { worker, status });
+            }
+        }
+    }
+
+    fn signal(&mut self, worker: WorkerId) {
+        let after = self.rng.millis(1, 3_000);
+        let (more, calm) = (self.rng.millis(0, 6_000), self.calm);
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        process.asked = true;
+        if process.extends_stop && !calm {
+            self.push(SOON, Event::MoreTime { worker, by: more });
+            self.push(more, Event::Exited { worker, status: ExitStatus::Code(0) });
+        } else if calm || !process.ignores_stop {
+            self.push(after, Event::Exited { worker, status: ExitStatus::Code(0) });
+        }
+    }
+
+    fn kill(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        process.killed = true;
+        match process.life {
+            Life::Forking | Life::Running => self.push(SOON, Event::Exited { worker, status: KILLED }),
+            Life::Dead => self.push(SOON, Event::GroupEnded { worker }),
+            Life::Gone => {}
+        }
+    }
+
+    fn end_group(&mut self, worker: WorkerId) {
+        let after = self.rng.millis(0, 500);
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if self.calm || process.killed || !process.group_lingers {
+            self.push(after, Event::GroupEnded { worker });
+        }
+    }
+
+    fn prepare(&mut self, generation: Generation, scope: &Scope) {
+        let after = self.rng.millis(0, 400);
+        if self.fault(|faults| faults.refused) {
+            return self.push(after, Event::PrepareRefused { reason: "line 1: no".to_owned() });
+        }
+        self.candidate.clone_from(&self.configured);
+        if scope.reread {
+            self.edit_file(scope);
+        }
+        let (old, new) = (&self.configured, &self.candidate);
+        let names = old.keys().chain(new.keys()).cloned().collect::<std::collections::BTreeSet<_>>();
+        let in_scope = |name: &PoolName| {
+            let named = scope.pools.as_ref().is_none_or(|pools| pools.contains(name));
+            named && (!scope.changed_only || old.get(name) != new.get(name))
+        };
+        let pools: BTreeMap<PoolName, Option<Policy>> = names
+            .into_iter()
+            .filter(in_scope)
+            .map(|name| {
+                let policy = new.get(&name).cloned();
+                (name, policy)
+            })
+            .collect();
+        for (name, policy) in &pools {
+            if let Some(policy) = policy {
+                self.policies.insert((name.clone(), generation), policy.clone());
+            }
+        }
+        self.push(after, Event::Prepared { pools });
+    }
+
+    /// Somebody edits the configuration file before it is read again; only pools in scope.
+    fn edit_file(&mut self, scope: &Scope) {
+        let in_scope = |name: &PoolName| scope.pools.as_ref().is_none_or(|pools| pools.contains(name));
+        for name in (0..4).map(pool_name).filter(|name| in_scope(name)) {
+            if !self.fault(|faults| faults.pools_change) {
+                continue;
+            }
+            if self.candidate.len() > 1 && self.rng.chance(300) {
+                self.candidate.remove(&name);
+            } else if self.candidate.contains_key(&name) || self.rng.chance(300) {
+                let policy = policy(&mut self.rng);
+                self.candidate.insert(name, policy);
+            }
+        }
+    }
+
+    pub(crate) fn request(&mut self, what: Request) -> Event {
+        self.last_request += 1;
+        Event::Requested { request: RequestId(self.last_request), what }
+    }
+
+    fn draw_request(&mut self) -> Event {
+        if self.rng.chance(self.stops) {
+            return match self.rng.below(4) {
+                0 => Event::Broken { reason: "a listener no longer listens".to_owned() },
+                1 => self.request(Request::Stop { now: true }),
+                _ => self.request(Request::Stop { now: false }),
+            };
+        }
+        let pool = pool_name(self.rng.below(4));
+        let what = match self.rng.below(10) {
+            0..=5 => Request::Roll(Scope {
+                reread: self.rng.chance(700),
+                pools: self.rng.chance(200).then(|| [pool].into()),
+                changed_only: self.rng.chance(200),
+            }),
+            6 => Request::Cancel { pool: self.rng.chance(300).then_some(pool) },
+            _ => {
+                let workers = self.rng.pick(&[None, Some(0), Some(1), Some(2), Some(3), Some(5)]);
+                Request::Scale { pool, workers }
+            }
+        };
+        self.request(what)
+    }
+
+    /// From here on nothing goes wrong, and what hangs comes round.
+    pub(crate) fn calm_down(&mut self) {
+        self.calm = true;
+        self.queue.retain(|_, event| matches!(event, Event::Prepared { .. } | Event::PrepareRefused { .. }));
+        for worker in self.processes.keys().copied().collect::<Vec<_>>() {
+            let process = &self.processes[&worker];
+            let after = Duration::from_millis(worker.0 % 50);
+            match process.life {
+                Life::Dead => self.push(after, Event::GroupEnded { worker }),
+                Life::Gone => {}
+                Life::Forking | Life::Running if process.killed => {
+                    self.push(after, Event::Exited { worker, status: KILLED });
+                }
+                Life::Forking | Life::Running if process.asked => {
+                    self.push(after, Event::Exited { worker, status: ExitStatus::Code(0) });
+                }
+                Life::Forking | Life::Running => {
+                    self.push(after, Event::Spawned { worker });
+                    self.push(after + SOON, Event::Ready { worker });
+                }
+            }
+        }
+    }
+}
