@@ -24,6 +24,8 @@ pub(crate) struct Bench {
     pub(crate) machine: Supervisor,
     pub(crate) shadow: Shadow,
     pub(crate) trace: Vec<Step>,
+    /// Go on with a copy after the next event.
+    pub(crate) copy_next: bool,
 }
 
 thread_local! {
@@ -58,7 +60,7 @@ impl Bench {
         pools: &BTreeMap<PoolName, Policy>,
     ) -> Result<(Self, Vec<Action>), Violation> {
         let machine = guarded(|| Supervisor::new(Monotonic::ZERO, seed, pools.clone()))?;
-        let mut bench = Self { machine, shadow: Shadow::new(pools), trace: Vec::new() };
+        let mut bench = Self { machine, shadow: Shadow::new(pools), trace: Vec::new(), copy_next: false };
         let actions = bench.answer()?;
         Ok((bench, actions))
     }
@@ -68,6 +70,9 @@ impl Bench {
         self.shadow.learn(at, &event);
         self.trace.push(Step { at, event: event.clone(), actions: Vec::new() });
         guarded(|| self.machine.handle(at, event))?;
+        if std::mem::take(&mut self.copy_next) {
+            self.swap_for_a_copy()?;
+        }
         let actions = self.answer()?;
         Ok(actions)
     }
@@ -90,7 +95,7 @@ impl Bench {
     }
 
     /// The machine, written down and read back.
-    pub(crate) fn swap_for_a_copy(&mut self) -> Check {
+    fn swap_for_a_copy(&mut self) -> Check {
         let failed =
             |detail: String| Violation { property: "the machine survives being written down", detail };
         let text = serde_json::to_string(&self.machine).map_err(|fault| failed(fault.to_string()))?;

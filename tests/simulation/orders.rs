@@ -151,21 +151,18 @@ impl Shadow {
         let asked = worker.asked.is_some_and(|(_, why)| why != Retirement::OwnWish);
         let fair = asked && worker.executed && !worker.exited && !worker.killed && !worker.signalled;
         worker.signalled = true;
-        let detail = format!("{worker:?}");
-        hold(fair, "a worker is signalled once, when it is asked to end", || detail)
+        hold(fair, "a worker is signalled once, when it is asked to end", || format!("{worker:?}"))
     }
 
     fn kill(&mut self, id: WorkerId) -> Check {
         let (now, stop_now) = (self.now, self.stop_now);
         let worker = self.living(id, "Kill")?;
-        let detail = format!("{worker:?}");
-        let again = worker.killed;
-        worker.killed = true;
-        hold(!again, "a worker is killed once", || detail.clone())?;
+        let again = std::mem::replace(&mut worker.killed, true);
+        hold(!again, "a worker is killed once", || format!("{worker:?}"))?;
         let over = worker.asked.is_some() || worker.exited;
         let unborn = !worker.executed && !worker.exited;
         let due = worker.kill_from.is_some_and(|from| from <= now);
-        hold(over && (unborn || due || stop_now), "a kill comes after its grace", || detail)
+        hold(over && (unborn || due || stop_now), "a kill comes after its grace", || format!("{worker:?}"))
     }
 
     fn prepare(&mut self, generation: Generation) -> Check {
@@ -367,9 +364,9 @@ impl Shadow {
     }
 
     fn retire(&mut self, id: WorkerId, place: &Place, why: Retirement) -> Check {
-        let detail = format!("{why:?} {:?}, {:?}", self.workers.get(&id), self.rollout);
+        let detail = || format!("{why:?} {:?}, {:?}", self.workers.get(&id), self.rollout);
         let active = self.workers.get(&id).is_some_and(Worker::is_active);
-        hold(active, "a worker is asked to end once", || detail.clone())?;
+        hold(active, "a worker is asked to end once", detail)?;
         let worker = &self.workers[&id];
         let (is_ready, ready) = (worker.is_ready(), worker.ready);
         let fair = match why {
@@ -384,9 +381,9 @@ impl Shadow {
                     && Some(place.generation) != self.target(&place.pool)
             }
         };
-        hold(fair, "a worker is asked to end for a reason", || detail.clone())?;
+        hold(fair, "a worker is asked to end for a reason", detail)?;
         if why == Retirement::Replaced && is_ready {
-            self.check_replaced(place, &detail)?;
+            self.check_replaced(id, place)?;
         }
         if matches!(why, Retirement::StartTimeout | Retirement::Watchdog | Retirement::OwnWish) {
             self.unstable_end(place, ready);
@@ -409,22 +406,23 @@ impl Shadow {
         self.stage(&place.pool) == Stage::Back && (!worker.is_ready() || gone || (new && covered()))
     }
 
-    fn check_replaced(&mut self, place: &Place, detail: &str) -> Check {
+    fn check_replaced(&mut self, id: WorkerId, place: &Place) -> Check {
+        let detail = || format!("{:?}, {:?}", self.workers.get(&id), self.rollout);
         let (name, limits) = (&place.pool, self.limits(&place.pool));
         let stop_first = limits.surge == 0;
         let target = self.target(name);
         let covered = self.in_slot(place).any(|w| w.is_ready() && Some(w.place.generation) == target);
-        hold(covered || stop_first, "its successor is ready first", || detail.to_owned())?;
+        hold(covered || stop_first, "its successor is ready first", detail)?;
         let least = self.slots(name).saturating_sub(limits.unavailable);
-        hold(self.ready(name) > least, "ready workers stay at N - max_unavailable", || detail.to_owned())?;
+        hold(self.ready(name) > least, "ready workers stay at N - max_unavailable", detail)?;
         let draining = self.in_pool(name).filter(|w| w.asked.is_some() && !w.exited).count();
         let most = self.governing(name).map_or(0, |policy| policy.rollout.max_draining);
-        hold(draining < most as usize, "at most max_draining drain", || detail.to_owned())?;
+        hold(draining < most as usize, "at most max_draining drain", detail)?;
         let proven = self.rollout.as_ref().is_some_and(|rollout| rollout.proven);
         if let Some(pool) = self.pools.get_mut(name).filter(|_| !proven) {
             pool.stopped_first += 1;
             let first = stop_first && pool.stopped_first == 1;
-            return hold(first, "no old worker ends before every canary baked", || detail.to_owned());
+            return hold(first, "no old worker ends before every canary baked", || place.to_string());
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use handover::supervisor::{Action, Event, ExitStatus, Outcome, Request, Scope};
 use handover::time::Monotonic;
 
 use super::bench::{Bench, Step};
+use super::rng::Rng;
 use super::shadow::{Check, Violation, hold};
 use super::swarm::Setup;
 use super::world::World;
@@ -29,6 +30,8 @@ pub(crate) struct Failure {
 struct Run {
     world: World,
     bench: Bench,
+    /// When the machine is written down and read back; a stream of its own, so that it changes nothing else.
+    copies: Rng,
 }
 
 /// Runs a seed to its end; gives the trace.
@@ -41,7 +44,7 @@ pub(crate) fn run(seed: u64, with_copies: bool) -> Result<Vec<Step>, Box<Failure
     if !with_copies {
         world.faults.snapshot = 0;
     }
-    let mut run = Run { world, bench };
+    let mut run = Run { world, bench, copies: Rng::new(seed ^ 0xC0B1) };
     run.obey(&first);
     match run.whole(steps) {
         Ok(()) => Ok(run.bench.trace),
@@ -77,12 +80,6 @@ impl Run {
         if self.world.buggify() {
             self.disturb(event)?;
         }
-        let snapshot = self.world.faults.snapshot;
-        if snapshot > 0
-            && self.world.now.since_origin().subsec_micros() % 1000 / 2 < u32::try_from(snapshot).unwrap_or(0)
-        {
-            self.bench.swap_for_a_copy()?;
-        }
         Ok(true)
     }
 
@@ -91,6 +88,8 @@ impl Run {
     }
 
     fn give_at(&mut self, at: Monotonic, event: Event) -> Result<Vec<Action>, Violation> {
+        // With its orders still to be fetched: a state like any other.
+        self.bench.copy_next = self.copies.chance(self.world.faults.snapshot);
         let actions = self.bench.step(at, event)?;
         self.obey(&actions);
         Ok(actions)
