@@ -82,7 +82,7 @@ pub struct Supervisor {
     pub(super) scales: Vec<PendingScale>,
     pub(super) last_failure: Option<(Generation, super::RolloutFailure)>,
     /// Until when the service manager was last asked to wait.
-    extended_until: Option<Monotonic>,
+    pub(super) extended_until: Option<Monotonic>,
 }
 
 impl Supervisor {
@@ -350,7 +350,12 @@ impl Supervisor {
     }
 
     fn extend_timeout(&mut self) {
-        let in_progress = self.rollout.is_some() || !matches!(self.phase, Phase::Running | Phase::Ended);
+        let in_progress = match self.phase {
+            Phase::Starting => self.rollout.is_some() || !self.start_is_stuck(),
+            Phase::Running => self.rollout.is_some(),
+            Phase::Stopping { .. } => true,
+            Phase::Ended => false,
+        };
         if !in_progress {
             self.extended_until = None;
             return;

@@ -31,6 +31,8 @@ impl Supervisor {
     pub(super) fn begin_stop(&mut self, requests: Vec<RequestId>, failure: Option<String>) {
         self.phase = Phase::Stopping { requests, failure };
         self.cx.ask(Action::Tell(ManagerState::Stopping));
+        // The service manager's clock for a stop starts afresh: what it granted before is over.
+        self.extended_until = None;
         self.fail_pending_requests();
         for pool in self.pools.values_mut() {
             end_workers(pool, &mut self.cx);

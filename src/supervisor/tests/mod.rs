@@ -64,6 +64,8 @@ struct Machine {
     now: Monotonic,
     orders: Vec<String>,
     requests: u64,
+    /// What the service manager was last asked for.
+    extended: Option<Duration>,
 }
 
 impl Machine {
@@ -75,8 +77,13 @@ impl Machine {
     fn with_pools<const N: usize>(pools: [(&str, Policy); N]) -> Self {
         let pools = pools.into_iter().map(|(name, policy)| (PoolName::new(name), policy)).collect();
         let now = Monotonic::ZERO;
-        let mut machine =
-            Self { supervisor: Supervisor::new(now, 1, pools), now, orders: Vec::new(), requests: 0 };
+        let mut machine = Self {
+            supervisor: Supervisor::new(now, 1, pools),
+            now,
+            orders: Vec::new(),
+            requests: 0,
+            extended: None,
+        };
         machine.collect();
         machine
     }
@@ -99,6 +106,9 @@ impl Machine {
     fn collect(&mut self) {
         while let Some(action) = self.supervisor.next_action() {
             self.orders.extend(line(&action));
+            if let Action::ExtendTimeout { by } = action {
+                self.extended = Some(by);
+            }
         }
     }
 

@@ -106,3 +106,14 @@ fn a_start_that_lacks_workers_waits_for_a_reload_and_is_ready_when_that_is_done(
     let orders = m.orders();
     assert_eq!(orders[orders.len() - 3..], ["commit 2", "answer 1: done with 2", "READY"]);
 }
+
+#[test]
+fn the_service_manager_waits_for_a_start_as_long_as_that_gets_on() {
+    let mut m = Machine::new(policy_with(2, |policy| (policy.min_ready, policy.restart.burst) = (2, 1)));
+    m.starts(1);
+    assert_eq!(m.extended.take(), Some(Duration::from_secs(35)), "until start_timeout and a little more");
+    m.ends(2, 1);
+    m.extended = None;
+    m.wait(1_000_000);
+    assert_eq!(m.extended, None, "one is ready, the other crash-loops, and that is not enough: no progress");
+}

@@ -152,3 +152,17 @@ fn the_exit_is_the_last_order() {
     m.ends(1, 0);
     assert_eq!(m.orders(), ["end group 1", "forget 1", "answer 2: done", "exit"]);
 }
+
+#[test]
+fn a_stop_asks_the_service_manager_for_time_of_its_own() {
+    let slow = |policy: &mut Policy| {
+        policy.start_timeout = Timeout::INFINITY;
+        policy.stop_timeout = Duration::from_secs(120).into();
+    };
+    let mut m = Machine::running(policy_with(1, slow));
+    m.reload_to(policy_with(1, slow));
+    assert_eq!(m.extended.take(), Some(Duration::from_secs(305)), "until the rollout's deadline");
+    m.spawned(2);
+    m.stop(false);
+    assert_eq!(m.extended, Some(Duration::from_secs(125)), "until the kill, and a little more");
+}
