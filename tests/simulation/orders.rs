@@ -47,8 +47,7 @@ impl Shadow {
             Action::Tell(state) => self.tell(*state),
             Action::ExtendTimeout { by } => {
                 self.extended_until = Some(self.now + *by);
-                let in_progress = self.rollout.is_some() || !self.started || self.stopping.is_some();
-                hold(in_progress, "more time is asked for while something is in progress", String::new)
+                hold(self.is_in_progress(), "more time is asked for while there is progress", String::new)
             }
             Action::Note(note) => self.note(note),
             Action::Exit { failure } => self.exit(failure.is_some()),
@@ -237,6 +236,8 @@ impl Shadow {
         hold(reason, "a stop has a reason", || format!("{:?}", self.pools))?;
         self.stopping = Some(self.now);
         (self.rollout, self.preparing) = (None, None);
+        // What was granted for a start or a reload does not hold for a stop.
+        self.extended_until = None;
         let now = self.now;
         let policies = &self.policies;
         for worker in self.workers.values_mut().filter(|worker| !worker.is_active() && !worker.killed) {

@@ -154,14 +154,16 @@ impl Shadow {
         hold(!hopeless, "a hopeless start ends", || format!("{:?}", self.paces))
     }
 
+    /// A start whose slots are all ready or failing again and again makes none.
+    pub(crate) fn is_in_progress(&self) -> bool {
+        let is_settled = |(ready, failing, slots): (u32, u32, u32)| ready + failing == slots;
+        let stuck = self.pools.keys().all(|name| is_settled(self.count(name)));
+        self.rollout.is_some() || (!self.started && !stuck) || self.stopping.is_some()
+    }
+
     /// The service manager was asked to wait for longer than we sleep.
     fn check_extension(&self, deadline: Option<Monotonic>) -> Check {
-        let stuck = self.pools.keys().all(|name| {
-            let (ready, failing, slots) = self.count(name);
-            ready + failing == slots
-        });
-        let progress = self.rollout.is_some() || (!self.started && !stuck) || self.stopping.is_some();
-        if self.ended || !progress {
+        if self.ended || !self.is_in_progress() {
             return Ok(());
         }
         let enough = self.extended_until.is_some_and(|until| deadline.is_none_or(|at| until > at));
