@@ -38,6 +38,7 @@ impl Jitter {
 
 /// What a slot remembers of its unstable deaths.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Pacing {
     /// The generation whose deaths these are; another one starts afresh.
     generation: Option<Generation>,

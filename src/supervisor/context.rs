@@ -12,6 +12,7 @@ use crate::time::Monotonic;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Context {
     /// The moment of the event that is being handled.
     pub(super) now: Monotonic,

@@ -30,6 +30,7 @@ const OVERDUE: Duration = Duration::from_secs(10);
 
 /// The life of the daemon as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) enum Phase {
     /// Not yet ready for the first time.
     Starting,
@@ -66,6 +67,7 @@ impl Phase {
 /// knows no pid and no fd. Its whole state can be written down and read back with serde: what follows is
 /// the same. State that was written by a newer version is refused by serde, not guessed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Supervisor {
     pub(super) cx: Context,
     pub(super) phase: Phase,

@@ -36,6 +36,7 @@ pub(super) enum Stage {
 
 /// A pool's part in a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Part {
     /// Where it moves; `None`: the pool is removed.
     pub(super) target: Option<Generation>,
@@ -49,6 +50,7 @@ pub(super) struct Part {
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Pool {
     pub(super) name: PoolName,
     /// The generation to build on; `None` while its first rollout makes it, and once it is removed.

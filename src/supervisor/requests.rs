@@ -19,6 +19,7 @@ const SCALE_MAX: u32 = 10_000;
 
 /// Rollout requests that wait for the one that runs, joined into one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Queued {
     pub(super) requests: Vec<RequestId>,
     pub(super) scope: Scope,
@@ -26,6 +27,7 @@ pub(super) struct Queued {
 
 /// A `scale` command that is not yet fulfilled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct PendingScale {
     pub(super) request: RequestId,
     pub(super) pool: PoolName,

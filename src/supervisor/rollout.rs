@@ -30,6 +30,7 @@ const ROLLBACK_PATIENCE: Duration = Duration::from_secs(300);
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Rollout {
     pub(super) generation: Generation,
     pub(super) stage: Stage,

@@ -10,6 +10,7 @@ use crate::time::Monotonic;
 
 /// One slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Slot {
     /// Oldest first.
     pub(super) workers: Vec<Worker>,

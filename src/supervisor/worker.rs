@@ -14,6 +14,7 @@ use crate::time::Monotonic;
 
 /// What a worker is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) enum State {
     /// Started, not ready.
     Starting {
@@ -48,6 +49,7 @@ pub(super) enum State {
 
 /// One process in a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Worker {
     pub(super) id: WorkerId,
     pub(super) generation: Generation,
