@@ -348,9 +348,11 @@ impl Pool {
             restart_in,
             crash_loop,
         });
+        // One that was ready and wished to go proves nothing about its successor.
+        let proves = worker.is_active() || worker.ready.is_none();
         match stage {
             Stage::Canary | Stage::Rolling => self.count_failure(worker, place, failure),
-            Stage::Back if Some(worker.generation) == self.base => self.keep_the_new(index),
+            Stage::Back if proves && Some(worker.generation) == self.base => self.keep_the_new(index),
             Stage::Back | Stage::Steady => {}
         }
     }

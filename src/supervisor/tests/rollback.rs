@@ -213,3 +213,17 @@ fn a_rollback_does_not_wait_for_those_that_drain() {
     assert_eq!(m.slot(0), ["1:Ready", "2:Draining"]);
     assert_eq!(m.orders().last().map(String::as_str), Some("answer 1: rolled back from 2"));
 }
+
+#[test]
+fn an_old_worker_that_ends_badly_as_it_wished_is_no_reason_to_keep_the_new_one() {
+    let mut m = Machine::running(policy(2));
+    m.stopping(1);
+    m.starts(3);
+    m.reload_to(policy(2));
+    m.starts(4);
+    m.wait(2_000);
+    m.cancel();
+    assert_eq!(m.slot(0), ["1:Draining", "3:Draining", "4:Ready", "6:Starting"]);
+    m.exits(1, 1);
+    assert!(!m.status().pools[&PoolName::new("web")].slots[&SlotIndex(0)].kept);
+}
