@@ -5,7 +5,7 @@
 //!
 //! The way of a file: `syntax` makes a tree in which everything knows its place, `schema` declares the keys
 //! and reads the tree with that one declaration, `resolve` checks what needs more than one key to be known
-//! and makes the [`model`]. [`reference`] prints the same declaration as `docs/configuration.md`, [`render`]
+//! and makes the [`model`]. [`reference`](mod@reference) prints the same declaration as `docs/configuration.md`, [`render`]
 //! prints a configuration, and [`change`] compares two.
 
 mod address;
