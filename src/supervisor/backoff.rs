@@ -48,6 +48,8 @@ pub(super) struct Pacing {
     restart_at: Option<Monotonic>,
     /// `deaths` reached `burst`.
     crash_loop: bool,
+    /// Unstable workers in a row that wished to be replaced.
+    wishes: u32,
 }
 
 impl Pacing {
@@ -75,6 +77,28 @@ impl Pacing {
         wait
     }
 
+    /// A ready worker of `generation` wishes to be replaced. That is no death: its successor comes at once.
+    /// But workers that wish so again and again, without ever being stable, must not start without a pause.
+    pub(super) fn wished(
+        &mut self,
+        now: Monotonic,
+        generation: Generation,
+        ready_for: Duration,
+        policy: &RestartPolicy,
+        jitter: &mut Jitter,
+    ) {
+        if self.generation != Some(generation) || ready_for >= policy.stable_after {
+            *self = Self { generation: Some(generation), ..Self::default() };
+        }
+        if ready_for >= policy.stable_after {
+            return;
+        }
+        self.wishes = self.wishes.saturating_add(1);
+        if self.wishes > 1 {
+            self.restart_at = Some(now + jitter.shorten(policy.backoff));
+        }
+    }
+
     fn full_wait(&self, policy: &RestartPolicy) -> Duration {
         if self.crash_loop {
             return policy.backoff_max;
@@ -95,14 +119,12 @@ impl Pacing {
 
     /// A worker has been ready for `stable_after`: what was before is forgotten.
     pub(super) fn settle(&mut self) {
-        self.deaths = 0;
-        self.restart_at = None;
-        self.crash_loop = false;
+        *self = Self { generation: self.generation, ..Self::default() };
     }
 
     /// The generation whose deaths a stable worker would make forgotten.
     pub(super) fn unsettled(&self) -> Option<Generation> {
-        self.generation.filter(|_| self.deaths > 0)
+        self.generation.filter(|_| self.deaths > 0 || self.wishes > 0)
     }
 
     /// The slot fails again and again with workers of `generation`.
@@ -154,6 +176,21 @@ mod tests {
         assert_eq!(wait, Duration::ZERO);
         assert!(pacing.allows(Monotonic::ZERO, Generation(1)));
         assert!(!pacing.is_crash_loop(Some(Generation(1))));
+    }
+
+    #[test]
+    fn the_first_wish_is_granted_at_once_and_the_next_ones_wait_without_a_verdict() {
+        let mut pacing = Pacing::default();
+        let mut wish = |ready: u64| {
+            let ready = Duration::from_secs(ready);
+            pacing.wished(Monotonic::ZERO, Generation(1), ready, &POLICY, &mut Jitter::new(1));
+            (pacing.allows(Monotonic::ZERO, Generation(1)), pacing.is_crash_loop(Some(Generation(1))))
+        };
+        assert_eq!(wish(1), (true, false));
+        for _ in 0..10 {
+            assert_eq!(wish(1), (false, false));
+        }
+        assert_eq!(wish(10), (true, false));
     }
 
     #[test]

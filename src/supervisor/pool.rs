@@ -236,7 +236,12 @@ impl Pool {
         let restart = policy.restart.clone();
         self.retire(slot, id, Retirement::OwnWish, cx);
         if let Some(slot) = self.slots.get_mut(&slot) {
-            slot.pacing.ended(cx.now, generation, ready_for, &restart, &mut cx.jitter);
+            match ready_for {
+                Some(ready_for) => {
+                    slot.pacing.wished(cx.now, generation, ready_for, &restart, &mut cx.jitter);
+                }
+                None => drop(slot.pacing.ended(cx.now, generation, None, &restart, &mut cx.jitter)),
+            }
         }
     }
 

@@ -39,7 +39,7 @@ impl Supervisor {
             return self.stop_requested(request, now);
         }
         if self.phase.is_stopping() {
-            return self.refuse(request, "the daemon is stopping");
+            return self.fail_at_once(request, "the daemon is stopping");
         }
         match what {
             Request::Roll(scope) => self.roll_requested(request, scope),
@@ -55,6 +55,11 @@ impl Supervisor {
 
     fn refuse(&mut self, request: RequestId, reason: &str) {
         self.answer(request, Outcome::Refused { reason: reason.to_owned() });
+    }
+
+    /// There is nothing wrong with the request; it only does not fit the moment.
+    fn fail_at_once(&mut self, request: RequestId, reason: &str) {
+        self.answer(request, Outcome::Failed { reason: reason.to_owned() });
     }
 
     fn roll_requested(&mut self, request: RequestId, scope: Scope) {
@@ -130,7 +135,7 @@ impl Supervisor {
         let takes_part = |name: &PoolName| self.pools.get(name).is_some_and(|pool| pool.part.is_some());
         let covered = pool.as_ref().is_none_or(takes_part);
         let Some(rollout) = self.rollout.as_mut().filter(|_| covered) else {
-            return self.refuse(request, "no such rollout is running");
+            return self.fail_at_once(request, "no such rollout is running");
         };
         rollout.cancels.push(request);
         if rollout.stage != Stage::Back {

@@ -277,7 +277,7 @@ impl Shadow {
             }
             (Request::Roll(_), Outcome::Refused { .. }) => self.rollout.is_none(),
             (Request::Cancel { .. }, Outcome::Done { .. }) => self.rollout.is_none() && self.cancels > 0,
-            (Request::Cancel { .. }, Outcome::Refused { .. }) => true,
+            (Request::Cancel { .. }, Outcome::Failed { .. }) => true,
             (Request::Scale { pool, .. }, Outcome::Done { .. }) => self.is_scaled(pool),
             (Request::Scale { .. }, Outcome::Refused { .. } | Outcome::Failed { .. }) => true,
             _ => false,
@@ -303,6 +303,10 @@ impl Shadow {
 
     fn note(&mut self, note: &Note) -> Check {
         match note {
+            Note::WorkerReady { worker, .. } => {
+                let ready = self.workers.get(worker).is_some_and(|worker| worker.ready.is_some());
+                hold(ready, "readiness is told when it is so", || format!("{note:?}"))
+            }
             Note::Retiring { worker, place, why } => self.retire(*worker, place, *why),
             Note::WorkerFailed { worker, place, failure, .. } => self.worker_failed(*worker, place, failure),
             Note::RolloutStarted { generation } => {
@@ -386,8 +390,12 @@ impl Shadow {
         if why == Retirement::Replaced && is_ready {
             self.check_replaced(id, place)?;
         }
-        if matches!(why, Retirement::StartTimeout | Retirement::Watchdog | Retirement::OwnWish) {
-            self.unstable_end(place, ready);
+        match (why, ready) {
+            (Retirement::OwnWish, Some(since)) => self.wish(place, since),
+            (Retirement::StartTimeout | Retirement::Watchdog | Retirement::OwnWish, _) => {
+                self.unstable_end(place, ready);
+            }
+            _ => {}
         }
         let waits = self.moment(patience(self.policy(place), why));
         let now = self.now;

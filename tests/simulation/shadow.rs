@@ -92,6 +92,8 @@ pub(crate) struct Rollout {
 pub(crate) struct Pace {
     pub(crate) generation: Generation,
     pub(crate) deaths: u32,
+    /// Ready workers in a row that asked to be replaced before they were stable.
+    pub(crate) wishes: u32,
     pub(crate) not_before: Monotonic,
 }
 
@@ -309,9 +311,26 @@ impl Shadow {
         let generation = place.generation;
         let before = self.paces.get(&key).filter(|pace| pace.generation == generation);
         let deaths = before.map_or(0, |pace| pace.deaths) + 1;
+        let wishes = before.map_or(0, |pace| pace.wishes);
         let full = if deaths >= burst { most } else { most.min(backoff * (1 << (deaths - 1).min(16))) };
         let not_before = self.now + full / 5 * 4;
-        self.paces.insert(key, Pace { generation, deaths, not_before });
+        self.paces.insert(key, Pace { generation, deaths, wishes, not_before });
+    }
+
+    /// A ready worker asked to be replaced: at once the first time, after `backoff` if that goes on.
+    pub(crate) fn wish(&mut self, place: &Place, since: Monotonic) {
+        let policy = &self.policy(place).restart;
+        let (stable_after, backoff) = (policy.stable_after, policy.backoff);
+        let key = (place.pool.clone(), place.slot);
+        let generation = place.generation;
+        let before = self.paces.remove(&key).filter(|pace| pace.generation == generation);
+        if self.now.since(since) >= stable_after {
+            return;
+        }
+        let before = before.unwrap_or(Pace { generation, deaths: 0, wishes: 0, not_before: Monotonic::ZERO });
+        let wishes = before.wishes + 1;
+        let not_before = if wishes > 1 { self.now + backoff / 5 * 4 } else { before.not_before };
+        self.paces.insert(key, Pace { wishes, not_before, ..before });
     }
 
     /// A worker that stays makes what was before forgotten.

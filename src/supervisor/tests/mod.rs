@@ -264,6 +264,9 @@ fn note_line(note: &Note) -> Option<String> {
         }
         Note::CanaryProven { .. } => "[canary proven]".to_owned(),
         Note::RollingBack { reason, .. } => format!("[rolling back: {reason}]"),
-        Note::RolloutStarted { .. } | Note::RolloutDone { .. } | Note::RolledBack { .. } => return None,
+        Note::WorkerReady { .. }
+        | Note::RolloutStarted { .. }
+        | Note::RolloutDone { .. }
+        | Note::RolledBack { .. } => return None,
     })
 }

@@ -63,7 +63,7 @@ fn a_watchdog_that_is_not_fed_ends_its_worker() {
         [
             "[retire 1: Watchdog]",
             "signal 1 with 6",
-            "[failed 1: no WATCHDOG=1 for 10s]",
+            "[failed 1: no WATCHDOG=1 for 10s (watchdog)]",
             "spawn 2 in web/0 of 1"
         ]
     );

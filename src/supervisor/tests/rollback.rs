@@ -110,7 +110,7 @@ fn a_cancelled_rollout_goes_back_and_both_who_asked_are_answered() {
 fn there_is_nothing_to_cancel_when_nothing_runs() {
     let mut m = Machine::running(policy(1));
     m.cancel();
-    assert_eq!(m.orders(), ["answer 1: refused, no such rollout is running"]);
+    assert_eq!(m.orders(), ["answer 1: failed, no such rollout is running"]);
 }
 
 #[test]

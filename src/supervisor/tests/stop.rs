@@ -70,7 +70,7 @@ fn a_stop_during_a_rollout_answers_everybody() {
         ]
     );
     m.reload();
-    assert_eq!(m.orders(), ["answer 5: refused, the daemon is stopping"]);
+    assert_eq!(m.orders(), ["answer 5: failed, the daemon is stopping"]);
     m.prepared([("web", Some(policy(1)))]);
     assert!(m.orders().is_empty(), "the answer to a prepare comes too late");
 }
@@ -118,7 +118,7 @@ fn a_stop_that_comes_after_the_end_is_answered_and_ends_nothing_twice() {
     m.orders();
     m.stop(true);
     m.reload();
-    assert_eq!(m.orders(), ["answer 2: done", "answer 3: refused, the daemon is stopping"]);
+    assert_eq!(m.orders(), ["answer 2: done", "answer 3: failed, the daemon is stopping"]);
 }
 
 #[test]
