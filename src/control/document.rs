@@ -266,6 +266,8 @@ pub struct Counters {
     pub lines_lost: u64,
     /// Texts that the service manager did not take.
     pub manager_texts_lost: u64,
+    /// Processes that left their worker's process group and outlived it. They are the service manager's to end.
+    pub orphans: u32,
     /// Connections to the control socket that were refused, because there were too many.
     pub control_refused: u64,
 }

@@ -103,12 +103,12 @@ impl Daemon {
         let uid = plan.uid;
         let changed = plan.program_changed;
         let (starting, captured, ready) = self.start(plan, pipes).map_err(|error| fault("fork", &error))?;
-        if changed {
-            tracing::warn!(pool = %at.pool, generation = %at.generation, "program changed since this generation was made");
+        if changed && let Some(held_back) = self.limits.pass("program changed", self.now()) {
+            tracing::warn!(pool = %at.pool, generation = at.generation.0, held_back, "program changed since this generation was made");
         }
         let process = Rc::new(Process::new(starting.pidfd));
         let pid = process.pid();
-        tracing::info!(pool = %at.pool, slot = %at.slot, generation = %at.generation, %worker, pid, "worker started");
+        tracing::info!(pool = %at.pool, slot = at.slot.0, generation = at.generation.0, worker = worker.0, pid, "worker started");
         let tail: SharedTail = Rc::new(RefCell::default());
         let output = captured
             .into_iter()
@@ -151,7 +151,7 @@ impl Daemon {
 
     fn pump(&self, pipe: pipe::Receiver, tail: SharedTail, origin: Origin) -> Pump {
         let log = self.log.clone();
-        Pump::start(pipe, tail, self.writer.clone(), move |line| {
+        Pump::start(pipe, tail, self.writer.clone(), self.unwritten.clone(), move |line| {
             crate::observe::render::worker_line(log.format(), crate::os::clock::wall_time(), &origin, line)
         })
     }
@@ -160,7 +160,7 @@ impl Daemon {
         if let Some(entry) = self.table.get(worker)
             && let Err(error) = entry.process.signal(signal.0)
         {
-            tracing::warn!(%worker, signal = signal.0, %error, "worker not signalled");
+            tracing::warn!(worker = worker.0, signal = signal.0, %error, "worker not signalled");
         }
     }
 
@@ -168,7 +168,7 @@ impl Daemon {
         if let Some(entry) = self.table.get(worker)
             && let Err(error) = entry.process.kill()
         {
-            tracing::error!(%worker, %error, "worker not killed");
+            tracing::error!(worker = worker.0, %error, "worker not killed");
         }
     }
 

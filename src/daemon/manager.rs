@@ -54,10 +54,15 @@ impl Manager {
         self.service.send(Text::extend_timeout(by));
     }
 
+    /// There is one, to which the state of things can be told.
+    pub(super) fn listens(&self) -> bool {
+        self.service.is_there()
+    }
+
     /// Tells it the state of things, if that changed.
     pub(super) fn show(&mut self, status: &Status) {
         let line = summary(status);
-        if self.service.is_there() && line != self.said {
+        if line != self.said {
             self.service.send(Text::status(&line));
             self.said = line;
         }

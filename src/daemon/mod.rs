@@ -36,6 +36,7 @@ use attendant::{DatagramBuffer, Reports};
 use commands::FailedRollout;
 use generation::Record;
 use manager::Manager;
+use output::Unwritten;
 use runtime::Runtime;
 use start::Surroundings;
 use table::Table;
@@ -83,6 +84,7 @@ struct Daemon {
 
     manager: Manager,
     writer: Writer,
+    unwritten: Unwritten,
     log: Log,
     limits: Limits,
     output: WorkerOutput,

@@ -14,12 +14,12 @@ pub(super) fn event(event: &Event, table: &Table) {
         Event::Exited { worker, status } => {
             let Some(entry) = table.get(*worker) else { return };
             let Place { pool, slot, generation } = &entry.place;
-            info!(%pool, %slot, %generation, %worker, pid = entry.process.pid(), %status, "worker ended");
+            info!(%pool, slot = slot.0, generation = generation.0, worker = worker.0, pid = entry.process.pid(), %status, "worker ended");
         }
         Event::Requested { request, what } => self::request(request.0, what),
         Event::PrepareRefused { reason } => warn!(reason, "reload refused"),
         Event::Broken { reason } => error!(reason, "the daemon has to be started afresh"),
-        Event::Spawned { worker } => debug!(%worker, "worker executed"),
+        Event::Spawned { worker } => debug!(worker = worker.0, "worker executed"),
         Event::SpawnFailed { .. }
         | Event::DeadlinePassed
         | Event::Ready { .. }
@@ -52,7 +52,7 @@ pub(super) fn action(action: &Action, table: &Table) {
         Action::Kill { worker } => {
             if let Some(entry) = table.get(*worker) {
                 let Place { pool, slot, .. } = &entry.place;
-                warn!(%pool, %slot, %worker, pid = entry.process.pid(), "worker killed");
+                warn!(%pool, slot = slot.0, worker = worker.0, pid = entry.process.pid(), "worker killed");
             }
         }
         Action::Tell(state) => match state {
@@ -76,7 +76,9 @@ pub(super) fn action(action: &Action, table: &Table) {
 fn answer(request: u64, outcome: &Outcome) {
     match outcome {
         Outcome::Done { .. } => info!(request, "request done"),
-        Outcome::RolledBack { generation, .. } => warn!(request, %generation, "request failed: rolled back"),
+        Outcome::RolledBack { generation, .. } => {
+            warn!(request, generation = generation.0, "request failed: rolled back")
+        }
         Outcome::Refused { reason } => warn!(request, reason, "request refused"),
         Outcome::Failed { reason } => warn!(request, reason, "request failed"),
     }
@@ -87,28 +89,30 @@ fn note(note: &Note, table: &Table) {
         Note::WorkerReady { worker, place: Place { pool, slot, generation }, after } => {
             let pid = table.get(*worker).map(|entry| entry.process.pid());
             let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-            info!(%pool, %slot, %generation, %worker, pid, after_ms, "worker ready");
+            info!(%pool, slot = slot.0, generation = generation.0, worker = worker.0, pid, after_ms, "worker ready");
         }
         Note::Retiring { worker, place: Place { pool, slot, generation }, why } => {
-            info!(%pool, %slot, %generation, %worker, why = ?why, "worker asked to end");
+            info!(%pool, slot = slot.0, generation = generation.0, worker = worker.0, why = ?why, "worker asked to end");
         }
         Note::WorkerFailed { worker, place, failure, restart_in, crash_loop } => {
             let Place { pool, slot, generation } = place;
             let restart_in_ms = u64::try_from(restart_in.as_millis()).unwrap_or(u64::MAX);
             let hint = hint(failure, &table.words(*worker, place));
             warn!(
-                %pool, %slot, %generation, %worker, reason = %failure, restart_in_ms, crash_loop, hint,
+                %pool, slot = slot.0, generation = generation.0, worker = worker.0, reason = %failure, restart_in_ms, crash_loop, hint,
                 "worker failed"
             );
         }
-        Note::RolloutStarted { generation } => info!(%generation, "rollout started"),
-        Note::CanaryProven { generation } => info!(%generation, "first new workers have stayed ready"),
-        Note::RollingBack { generation, reason } => {
-            warn!(%generation, reason = %reason, "rollout failed, rolling back");
+        Note::RolloutStarted { generation } => info!(generation = generation.0, "rollout started"),
+        Note::CanaryProven { generation } => {
+            info!(generation = generation.0, "first new workers have stayed ready")
         }
-        Note::RolloutDone { generation } => info!(%generation, "rollout done"),
+        Note::RollingBack { generation, reason } => {
+            warn!(generation = generation.0, reason = %reason, "rollout failed, rolling back");
+        }
+        Note::RolloutDone { generation } => info!(generation = generation.0, "rollout done"),
         Note::RolledBack { generation, kept } => {
-            warn!(%generation, kept = kept.len(), "rolled back");
+            warn!(generation = generation.0, kept = kept.len(), "rolled back");
         }
     }
 }

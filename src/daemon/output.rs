@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::observe::output::LINE_MAX;
 use crate::observe::{Line, Splitter, Tail, Writer};
@@ -26,6 +26,26 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// The last lines of a worker, both streams, shared with the table.
 pub(super) type SharedTail = Rc<RefCell<Tail>>;
 
+/// Lines that all pumps have read and not yet passed on: what the end of the daemon waits for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unwritten(Rc<watch::Sender<usize>>);
+
+impl Unwritten {
+    fn add(&self, lines: usize) {
+        self.0.send_modify(|count| *count += lines);
+    }
+
+    fn done_with_one(&self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+
+    /// Returns when there are none.
+    pub(super) async fn written(&self) {
+        // The sender lives as long as this borrow.
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
 /// The other end of a pump's task.
 pub(super) struct Pump {
     drain: mpsc::UnboundedSender<oneshot::Sender<()>>,
@@ -37,11 +57,12 @@ impl Pump {
         pipe: pipe::Receiver,
         tail: SharedTail,
         writer: Writer,
+        unwritten: Unwritten,
         render: impl Fn(&Line) -> Vec<u8> + 'static,
     ) -> Self {
         let (drain, orders) = mpsc::unbounded_channel();
-        let task =
-            Task { pipe, splitter: Splitter::new(LINE_MAX), tail, writer, render, waiting: VecDeque::new() };
+        let splitter = Splitter::new(LINE_MAX);
+        let task = Task { pipe, splitter, tail, writer, unwritten, render, waiting: VecDeque::new() };
         tokio::task::spawn_local(task.run(orders));
         Self { drain }
     }
@@ -60,6 +81,7 @@ struct Task<R> {
     splitter: Splitter,
     tail: SharedTail,
     writer: Writer,
+    unwritten: Unwritten,
     render: R,
     /// Rendered lines for which the writer had no room yet.
     waiting: VecDeque<Vec<u8>>,
@@ -80,7 +102,10 @@ impl<R: Fn(&Line) -> Vec<u8>> Task<R> {
                     None => ordered = false,
                 },
                 // Nothing is queued by a future that is dropped before it has finished.
-                () = self.writer.line(next.unwrap_or_default()), if !empty => drop(self.waiting.pop_front()),
+                () = self.writer.line(next.unwrap_or_default()), if !empty => {
+                    self.waiting.pop_front();
+                    self.unwritten.done_with_one();
+                }
                 readable = self.pipe.readable(), if empty => {
                     if readable.is_err() || !self.take() {
                         break;
@@ -93,6 +118,7 @@ impl<R: Fn(&Line) -> Vec<u8>> Task<R> {
         drop(orders);
         while let Some(line) = self.waiting.pop_front() {
             self.writer.line(line).await;
+            self.unwritten.done_with_one();
         }
     }
 
@@ -133,6 +159,7 @@ impl<R: Fn(&Line) -> Vec<u8>> Task<R> {
     }
 
     fn keep(&mut self, lines: Vec<Line>) {
+        self.unwritten.add(lines.len());
         for line in lines {
             self.tail.borrow_mut().push(&line.text);
             self.waiting.push_back((self.render)(&line));

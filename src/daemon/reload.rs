@@ -9,7 +9,7 @@ use super::generation::{Listeners, Record};
 use crate::config::change::{self, Change};
 use crate::config::model::{Config, Listener, Policy};
 use crate::id::{Generation, ListenerName, PoolName};
-use crate::listeners::{Held, Origin};
+use crate::listeners::Held;
 use crate::supervisor::Scope;
 
 impl Daemon {
@@ -74,14 +74,11 @@ impl Daemon {
     /// A generation is the one to build on: what it changes on held sockets and on the log is applied.
     pub(super) fn commit(&mut self, generation: Generation) {
         let Some(new) = self.generations.get(&generation) else { return };
-        let old = self.generations.get(&self.committed).map(|record| record.config.clone());
-        for (name, held) in &new.listeners {
-            let options = new.config.listeners.get(name).map(|listener| &listener.options);
-            let before =
-                old.as_ref().and_then(|old| old.listeners.get(name)).map(|listener| &listener.options);
-            if let Some(options) = options.filter(|options| before.is_some_and(|before| before != *options))
-                && held.origin() == Origin::Bound
-                && let Err(error) = held.apply(options)
+        let old = self.generations.get(&self.committed);
+        let change = old.and_then(|old| change::compare(&old.config, &new.config).ok()).unwrap_or_default();
+        for (name, kept) in &change.kept {
+            if let Some(held) = new.listeners.get(name)
+                && let Err(error) = held.apply(&kept.options)
             {
                 tracing::warn!(listener = %name, %error, "listener options not applied");
             }

@@ -9,7 +9,7 @@ use crate::control::{Facts, StatusDocument, WorkerFacts};
 use crate::id::WorkerId;
 use crate::listeners::Origin;
 use crate::os::clock;
-use crate::os::process::group_members;
+use crate::os::process::{count_orphans, group_members};
 use crate::os::socket::Kind;
 use crate::supervisor::{Status, WorkerState};
 
@@ -123,6 +123,8 @@ impl Daemon {
             log_lines_dropped,
             lines_lost,
             manager_texts_lost: self.manager.lost(),
+            orphans: count_orphans(&|pid| self.table.has_pid(pid))
+                .map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)),
             control_refused: self.traffic.refused(),
         }
     }

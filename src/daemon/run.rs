@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::generation::{Listeners, Record};
 use super::manager::Manager;
+use super::output::Unwritten;
 use super::runtime::{Runtime, RuntimeError};
 use super::source::{Refused, Source};
 use super::start::Surroundings;
@@ -214,6 +215,7 @@ impl Parts {
             failed_rollout: None,
             manager: Manager::new(service, self.watchdog, now),
             writer,
+            unwritten: Unwritten::default(),
             log,
             limits: Limits::default(),
         }
@@ -229,6 +231,7 @@ impl Daemon {
             }
         };
         let _ = tokio::time::timeout(LAST_WORDS, delivered).await;
+        let _ = tokio::time::timeout(LAST_WORDS, self.unwritten.written()).await;
         self.manager.flush(LAST_WORDS).await;
         self.writer.flush(LAST_WORDS);
     }

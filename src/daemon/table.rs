@@ -80,12 +80,15 @@ pub(super) struct LastWords {
 #[derive(Default)]
 pub(super) struct Table {
     living: BTreeMap<WorkerId, Entry>,
+    /// Their main processes.
+    pids: BTreeSet<u32>,
     /// Of the worker that ended last in each slot.
     last_words: BTreeMap<(PoolName, SlotIndex), LastWords>,
 }
 
 impl Table {
     pub(super) fn insert(&mut self, worker: WorkerId, entry: Entry) {
+        self.pids.insert(entry.process.pid());
         self.living.insert(worker, entry);
     }
 
@@ -110,7 +113,9 @@ impl Table {
 
     /// Nothing is left of a worker.
     pub(super) fn remove(&mut self, worker: WorkerId) {
-        self.living.remove(&worker);
+        if let Some(entry) = self.living.remove(&worker) {
+            self.pids.remove(&entry.process.pid());
+        }
     }
 
     /// The last words of a worker, living or the last one that ended in its slot.
@@ -134,7 +139,7 @@ impl Table {
 
     /// Is this pid the main process of a worker?
     pub(super) fn has_pid(&self, pid: u32) -> bool {
-        self.living.values().any(|entry| entry.process.pid() == pid)
+        self.pids.contains(&pid)
     }
 }
 

@@ -77,7 +77,9 @@ impl Daemon {
         }
         let now = self.now();
         self.manager.feed(now, self.machine.is_healthy(now));
-        self.manager.show(&self.machine.status());
+        if self.manager.listens() {
+            self.manager.show(&self.machine.status());
+        }
     }
 
     pub(super) fn now(&self) -> Monotonic {
@@ -109,8 +111,8 @@ impl Daemon {
             Arrived::Hup => roll(true),
             Arrived::Usr1 => roll(false),
             Arrived::Term | Arrived::Int => {
-                let again = self.machine.status().phase == "stopping";
-                Request::Stop { now: again }
+                // The second one is the way to say that the first takes too long.
+                Request::Stop { now: self.machine.is_stopping() }
             }
             Arrived::Quit => Request::Stop { now: true },
             Arrived::Usr2 => return tracing::warn!("upgrade in place is not supported yet"),
@@ -194,7 +196,7 @@ impl Daemon {
         {
             let place = &entry.place;
             tracing::warn!(
-                pool = %place.pool, slot = %place.slot, %worker, pid = entry.process.pid(), what, held_back,
+                pool = %place.pool, slot = place.slot.0, worker = worker.0, pid = entry.process.pid(), what, held_back,
                 "worker notification"
             );
         }

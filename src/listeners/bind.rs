@@ -116,7 +116,7 @@ fn in_use(address: &Address) -> BindError {
 }
 
 /// Does a socket at this address accept connections?
-pub(super) fn listens(address: &Address) -> bool {
+fn listens(address: &Address) -> bool {
     !matches!(address, Address::Udp(_) | Address::Unix(UnixKind::Datagram, _))
 }
 
@@ -159,7 +159,7 @@ fn before_bind(socket: &Socket, at: SocketAddr, options: &SocketOptions) -> io::
 }
 
 /// Options that the kernel takes at any time (`socket(7)`).
-pub(super) fn set_buffers(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
+fn set_buffers(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
     if let Some(bytes) = options.receive_buffer {
         socket.set_recv_buffer_size(bytes as usize)?;
     }
@@ -171,15 +171,15 @@ pub(super) fn set_buffers(socket: &Socket, options: &SocketOptions) -> io::Resul
 
 /// Options of a TCP listener that the kernel takes at any time; connections that are accepted from then on
 /// have them (`tcp(7)`).
-pub(super) fn set_stream_options(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
+fn set_stream_options(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
     if let Some(on) = options.keepalive {
         socket.set_keepalive(on)?;
     }
     if let Some(on) = options.nodelay {
         socket.set_tcp_nodelay(on)?;
     }
-    if let Some(within) = options.defer_accept {
-        socket::set_defer_accept(socket, within)?;
+    if options.defer_accept.is_some() {
+        socket::set_defer_accept(socket, options.defer_accept)?;
     }
     if let Some(queue) = options.fast_open {
         socket::set_fast_open(socket, queue)?;
@@ -217,7 +217,7 @@ fn unix(
     Ok((socket, file))
 }
 
-pub(super) fn access(options: &SocketOptions) -> Access {
+fn access(options: &SocketOptions) -> Access {
     Access {
         mode: options.mode,
         uid: options.user.as_ref().map(|user| user.uid),

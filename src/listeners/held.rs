@@ -11,9 +11,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::SockRef;
 
-use super::bind::{self, BindError, DEFAULT_BACKLOG, listens};
+use super::bind::{self, BindError, DEFAULT_BACKLOG};
 use super::systemd::Inherited;
 use super::unix_file::UnixFile;
+use crate::config::change::OptionChange;
 use crate::config::model::{Address, Listener, SocketOptions};
 use crate::os::socket::{self, Facts, Local, Queue, accept_queue, facts};
 
@@ -170,27 +171,49 @@ impl Held {
         self.sockets.iter().map(|socket| (&socket.facts, accept_queue(&socket.fd, &socket.facts)))
     }
 
-    /// Takes over the options that can be changed while it is held; those of inherited sockets are their
-    /// owner's.
+    /// Makes changes that a reload asks for; those of inherited sockets are their owner's affair.
     ///
     /// # Errors
-    /// Any of `setsockopt(2)`, `listen(2)` and `chmod(2)`.
-    pub fn apply(&self, options: &SocketOptions) -> io::Result<()> {
-        let Some(address) = self.address.as_ref().filter(|_| self.origin == Origin::Bound) else {
+    /// Any of `setsockopt(2)`, `listen(2)`, `chown(2)` and `chmod(2)`; what came before stays changed.
+    pub fn apply(&self, changes: &[OptionChange]) -> io::Result<()> {
+        if self.origin == Origin::Inherited {
             return Ok(());
-        };
-        for socket in &self.sockets {
-            let sock = SockRef::from(&socket.fd);
-            bind::set_buffers(&sock, options)?;
-            if matches!(address, Address::Tcp(_)) {
-                bind::set_stream_options(&sock, options)?;
-            }
-            if listens(address) {
-                socket::listen(&socket.fd, options.backlog.unwrap_or(DEFAULT_BACKLOG))?;
-                socket.backlog.set(socket.queue_limit());
-            }
         }
-        self.file.borrow().as_ref().map_or(Ok(()), |file| file.set_access(bind::access(options)))
+        for (socket, change) in
+            self.sockets.iter().flat_map(|socket| changes.iter().map(move |c| (socket, c)))
+        {
+            self.apply_one(socket, change)?;
+        }
+        Ok(())
+    }
+
+    fn apply_one(&self, held: &Socket, change: &OptionChange) -> io::Result<()> {
+        let sock = SockRef::from(&held.fd);
+        match change {
+            OptionChange::Backlog(backlog) => {
+                socket::listen(&held.fd, backlog.unwrap_or(DEFAULT_BACKLOG))?;
+                held.backlog.set(held.queue_limit());
+                Ok(())
+            }
+            OptionChange::DeferAccept(within) => socket::set_defer_accept(&held.fd, *within),
+            OptionChange::FastOpen(queue) => socket::set_fast_open(&held.fd, queue.unwrap_or(0)),
+            OptionChange::Keepalive(on) => sock.set_keepalive(*on),
+            OptionChange::Nodelay(on) => sock.set_tcp_nodelay(*on),
+            OptionChange::ReceiveBuffer(bytes) => sock.set_recv_buffer_size(*bytes as usize),
+            OptionChange::SendBuffer(bytes) => sock.set_send_buffer_size(*bytes as usize),
+            #[cfg(target_os = "linux")]
+            OptionChange::Mark(mark) => sock.set_mark(*mark),
+            #[cfg(not(target_os = "linux"))]
+            OptionChange::Mark(_) => Err(io::ErrorKind::Unsupported.into()),
+            OptionChange::Owner(user, group) => {
+                self.with_file(|file| file.set_owner(user.as_ref(), group.as_ref()))
+            }
+            OptionChange::Mode(mode) => self.with_file(|file| file.set_mode(*mode)),
+        }
+    }
+
+    fn with_file(&self, change: impl FnOnce(&UnixFile) -> io::Result<()>) -> io::Result<()> {
+        self.file.borrow().as_ref().map_or(Ok(()), change)
     }
 
     /// Compares the sockets with what they were, and sets a backlog back where the socket is ours.
@@ -251,6 +274,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
     use crate::config::model::{UnixKind, UnixName};
@@ -275,6 +299,24 @@ mod tests {
         socket::listen(held.sockets().next().unwrap(), 5).unwrap();
         assert_eq!(held.drift(), [Drift::Backlog { wanted: 100, found: 5, mended: true }]);
         assert_eq!(held.drift(), []);
+    }
+
+    #[test]
+    fn what_a_reload_changes_is_set_on_the_held_socket() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("s");
+        let held = bind(&unix(UnixKind::Stream, &path)).unwrap();
+        held.apply(&[OptionChange::Backlog(Some(33)), OptionChange::Mode(Some(0o600))]).unwrap();
+        assert_eq!(held.look().next().unwrap().1.unwrap().limit, 33);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(held.drift(), []);
+
+        let held = bind(&tcp()).unwrap();
+        let seconds = Duration::from_secs(3);
+        held.apply(&[OptionChange::Keepalive(true), OptionChange::DeferAccept(Some(seconds))]).unwrap();
+        assert!(SockRef::from(held.sockets().next().unwrap()).keepalive().unwrap());
+        held.apply(&[OptionChange::Keepalive(false), OptionChange::DeferAccept(None)]).unwrap();
+        assert!(!SockRef::from(held.sockets().next().unwrap()).keepalive().unwrap());
     }
 
     #[test]

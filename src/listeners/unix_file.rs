@@ -11,12 +11,13 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::AT_FDCWD;
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 use nix::unistd::{Gid, Uid, fchownat};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::bind::BindError;
+use crate::config::model::{GroupId, UserId};
 use crate::os::lock::{Lock, LockError};
 
 /// The mode of a socket's file where the configuration names none, as for `SocketMode=` in
@@ -74,12 +75,26 @@ impl UnixFile {
         Ok(file)
     }
 
-    /// Gives the file another mode or owner.
-    pub(super) fn set_access(&self, access: Access) -> io::Result<()> {
-        if !self.is_ours() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the socket's file is not ours any more"));
-        }
-        open_up(&self.path, access, Mode::from_bits_truncate(access.mode.unwrap_or(DEFAULT_MODE)))
+    /// Gives the file another owner; `None`: our own.
+    pub(super) fn set_owner(&self, user: Option<&UserId>, group: Option<&GroupId>) -> io::Result<()> {
+        self.must_be_ours()?;
+        let uid = user.map_or_else(nix::unistd::geteuid, |user| Uid::from_raw(user.uid));
+        let gid = group.map_or_else(nix::unistd::getegid, |group| Gid::from_raw(group.gid));
+        fchownat(AT_FDCWD, &self.path, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        Ok(())
+    }
+
+    /// Gives the file another mode; `None`: 0666.
+    pub(super) fn set_mode(&self, mode: Option<u32>) -> io::Result<()> {
+        self.must_be_ours()?;
+        let mode = Mode::from_bits_truncate(mode.unwrap_or(DEFAULT_MODE));
+        fchmodat(AT_FDCWD, &self.path, mode, FchmodatFlags::NoFollowSymlink)?;
+        Ok(())
+    }
+
+    fn must_be_ours(&self) -> io::Result<()> {
+        let lost = || io::Error::new(io::ErrorKind::NotFound, "the socket's file is not ours any more");
+        self.is_ours().then_some(()).ok_or_else(lost)
     }
 
     /// The path still leads to the file that we made.
@@ -111,7 +126,7 @@ fn handle(path: &Path) -> io::Result<File> {
 fn open_up(path: &Path, access: Access, mode: Mode) -> io::Result<()> {
     let (uid, gid) = (access.uid.map(Uid::from_raw), access.gid.map(Gid::from_raw));
     if uid.is_some() || gid.is_some() {
-        fchownat(AT_FDCWD, path, uid, gid, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        fchownat(AT_FDCWD, path, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
     }
     fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink)?;
     Ok(())

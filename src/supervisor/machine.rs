@@ -147,6 +147,11 @@ impl Supervisor {
         self.next_deadline().is_none_or(|deadline| now < deadline + OVERDUE)
     }
 
+    /// Was it asked to end all workers, or has it?
+    pub fn is_stopping(&self) -> bool {
+        self.phase.is_stopping()
+    }
+
     fn take_in(&mut self, event: Event) {
         match event {
             Event::DeadlinePassed => {}

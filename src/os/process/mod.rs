@@ -11,5 +11,5 @@ mod pidfd;
 mod tests;
 
 pub use group::{group_empty, group_members, kill_group};
-pub use orphans::{become_subreaper, reap_orphans};
+pub use orphans::{become_subreaper, count_orphans, reap_orphans};
 pub use pidfd::{Exit, Pidfd, own_inode};

@@ -41,6 +41,15 @@ pub fn reap_orphans(known: &dyn Fn(u32) -> bool) -> io::Result<usize> {
     Ok(reaped)
 }
 
+/// How many children we have that are not `known`: processes that outlived their parents, ended ones
+/// included.
+///
+/// # Errors
+/// Where `/proc` cannot be read.
+pub fn count_orphans(known: &dyn Fn(u32) -> bool) -> io::Result<usize> {
+    Ok(children()?.into_iter().filter(|pid| !known(*pid)).count())
+}
+
 fn first_ended() -> io::Result<Option<u32>> {
     match linux::waitid(libc::P_ALL, 0, libc::WNOWAIT) {
         // SAFETY: waitid has filled in the fields of a child's state.

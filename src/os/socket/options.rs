@@ -8,19 +8,19 @@ use nix::errno::Errno;
 use nix::sys::socket::Backlog;
 
 /// `TCP_DEFER_ACCEPT`: wake the owner when data has come, at most so long (whole seconds, at least one)
-/// after the handshake. Linux only.
+/// after the handshake; `None`: off. Linux only.
 ///
 /// # Errors
 /// Any of `setsockopt(2)`; `Unsupported` elsewhere.
 #[cfg(target_os = "linux")]
-pub fn set_defer_accept(socket: impl AsFd, within: Duration) -> io::Result<()> {
-    let seconds = i32::try_from(within.as_secs().max(1)).unwrap_or(i32::MAX);
+pub fn set_defer_accept(socket: impl AsFd, within: Option<Duration>) -> io::Result<()> {
+    let seconds = within.map_or(0, |within| i32::try_from(within.as_secs().max(1)).unwrap_or(i32::MAX));
     set_tcp(socket, libc::TCP_DEFER_ACCEPT, seconds)
 }
 
 /// See the other.
 #[cfg(not(target_os = "linux"))]
-pub fn set_defer_accept(_socket: impl AsFd, _within: Duration) -> io::Result<()> {
+pub fn set_defer_accept(_socket: impl AsFd, _within: Option<Duration>) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
