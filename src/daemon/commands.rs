@@ -92,8 +92,8 @@ fn progress(note: &Note) -> Progress {
         Note::WorkerReady { worker, place, after } => {
             (format!("worker {worker} is ready after {after:.1?}"), Some(worker), Some(place))
         }
-        Note::Retiring { worker, place, .. } => {
-            (format!("worker {worker} is asked to end"), Some(worker), Some(place))
+        Note::Retiring { worker, place, why } => {
+            (format!("worker {worker} is asked to end: {why}"), Some(worker), Some(place))
         }
         Note::WorkerFailed { worker, place, failure, .. } => {
             (format!("worker {worker} failed: {failure}"), Some(worker), Some(place))

@@ -92,7 +92,7 @@ fn note(note: &Note, table: &Table) {
             info!(%pool, slot = slot.0, generation = generation.0, worker = worker.0, pid, after_ms, "worker ready");
         }
         Note::Retiring { worker, place: Place { pool, slot, generation }, why } => {
-            info!(%pool, slot = slot.0, generation = generation.0, worker = worker.0, why = ?why, "worker asked to end");
+            info!(%pool, slot = slot.0, generation = generation.0, worker = worker.0, %why, "worker asked to end");
         }
         Note::WorkerFailed { worker, place, failure, restart_in, crash_loop } => {
             let Place { pool, slot, generation } = place;

@@ -306,3 +306,17 @@ impl fmt::Display for RolloutFailure {
         }
     }
 }
+
+impl fmt::Display for Retirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Replaced => "its successor took over",
+            Self::RolledBack => "its generation is thrown away",
+            Self::Removed => "its slot is no longer wanted",
+            Self::StartTimeout => "not ready in time",
+            Self::Watchdog => "watchdog",
+            Self::OwnWish => "its own wish",
+            Self::DaemonStops => "the daemon stops",
+        })
+    }
+}
