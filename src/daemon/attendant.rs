@@ -26,6 +26,10 @@ use crate::os::process::{Exit, group_empty, group_members};
 use crate::os::spawn::{Handshake, StartFault};
 use crate::supervisor::ExitStatus;
 
+/// Datagrams that are taken after the main process has ended; more than the kernel queues
+/// (`net.unix.max_dgram_qlen`, 512 under systemd).
+const LAST_DATAGRAMS_MAX: usize = 1024;
+
 /// What an attendant tells the loop.
 #[derive(Debug)]
 pub(super) enum Report {
@@ -98,16 +102,22 @@ impl Attendant {
     }
 
     async fn listen_until_exit(&mut self) {
+        enum Heard {
+            Datagram,
+            ReadyFd { newline: bool },
+        }
         loop {
-            tokio::select! {
+            let heard = tokio::select! {
                 biased;
                 _ = self.process.pidfd().exited() => return,
-                readable = self.notify.readable() => match readable {
-                    Ok(()) => self.take_datagram().await,
-                    // The socket is our own: it cannot fail in a way that waiting would mend.
-                    Err(_) => return drop(self.process.pidfd().exited().await),
-                }.unwrap_or_default(),
-                newline = newline(self.ready.as_mut()) => {
+                Ok(()) = self.notify.readable() => Heard::Datagram,
+                newline = newline(self.ready.as_mut()) => Heard::ReadyFd { newline },
+            };
+            match heard {
+                Heard::Datagram => {
+                    self.take_datagram().await;
+                }
+                Heard::ReadyFd { newline } => {
                     self.ready = None;
                     if newline {
                         self.report(Report::ReadyByFd).await;
@@ -117,15 +127,15 @@ impl Attendant {
         }
     }
 
-    /// Takes one datagram. `None`: there was none.
-    async fn take_datagram(&mut self) -> Option<()> {
+    /// Takes one datagram; false: there was none.
+    async fn take_datagram(&mut self) -> bool {
         let (reports, _fds) = {
             let mut buffer = self.buffer.borrow_mut();
             let received =
                 self.notify.try_io(Interest::READABLE, || passing::receive(self.notify.as_fd(), &mut buffer));
             match received {
                 Ok(received) => (self.read(&buffer[..received.length], &received), received.fds),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) => (vec![Report::Dropped(error.to_string())], Vec::new()),
             }
         };
@@ -133,7 +143,7 @@ impl Attendant {
             self.report(report).await;
         }
         // Fds that came are closed here: what a barrier waits for, and what storing fds is not built for yet.
-        Some(())
+        true
     }
 
     fn read(&self, datagram: &[u8], received: &passing::Received) -> Vec<Report> {
@@ -162,7 +172,11 @@ impl Attendant {
         for pump in &self.output {
             pump.drain().await;
         }
-        while self.take_datagram().await.is_some() {}
+        // What others send meanwhile could go on for ever.
+        let mut most = LAST_DATAGRAMS_MAX;
+        while most > 0 && self.take_datagram().await {
+            most -= 1;
+        }
         if let Some(ready) = &self.ready
             && ready.try_read(&mut [0; 64]).is_ok_and(|length| length > 0)
         {
