@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::program::Memory;
+use super::source::read_text;
 use crate::config::environment_file;
 use crate::config::model::{Config, EnvironmentFile, Pool};
 use crate::id::{ListenerName, PoolName};
@@ -81,7 +82,7 @@ fn variables(pool: &Pool) -> Result<BTreeMap<String, Value>, Vec<String>> {
 
 fn read(file: &EnvironmentFile) -> Result<Vec<(String, String)>, String> {
     let path = file.path.display();
-    match std::fs::read_to_string(&file.path) {
+    match read_text(&file.path) {
         Ok(text) => environment_file::parse(&text).map_err(|fault| format!("{path}: {fault}")),
         Err(error) if file.optional && error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(format!("environment file {path}: {error}")),

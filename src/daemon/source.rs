@@ -1,10 +1,16 @@
 //! Where the configuration comes from, and what it must know of this machine.
 
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::model::{Config, GroupId, UserId};
 use crate::config::{self, Facts, Flags};
 use crate::os::user;
+
+/// The longest text file that is read, in bytes.
+const TEXT_MAX: u64 = 4 * 1024 * 1024;
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
@@ -57,9 +63,33 @@ impl Source {
 
 fn read_file(path: &Path, colour: bool) -> Result<Config, Refused> {
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| Refused(format!("{shown}: {error}")))?;
+    let text = read_text(path).map_err(|error| Refused(format!("{shown}: {error}")))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     config::parse(&shown, &text, &stem, &ThisMachine).map_err(|faults| Refused(faults.render(colour)))
+}
+
+/// Reads a small text file. Anything but a regular file could keep the loop waiting for ever, and one that is
+/// too long is a mistake.
+///
+/// # Errors
+/// Any of `open(2)` and `read(2)`; what is not a regular file, longer than 4 MiB, or not UTF-8.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    // Opening a FIFO without a writer would wait, too.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(invalid("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(TEXT_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > TEXT_MAX {
+        return Err(invalid("longer than 4 MiB"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line =
+            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        invalid(&format!("line {line}: not UTF-8"))
+    })
 }
 
 /// The machine that we run on.
@@ -83,5 +113,29 @@ impl Facts for ThisMachine {
 
     fn group(&self, name_or_gid: &str) -> Option<GroupId> {
         user::group(name_or_gid).ok().flatten().map(|group| GroupId { name: group.name, gid: group.gid })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(path: &Path) -> String {
+        read_text(path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_text_file_is_refused_without_a_wait() {
+        let scratch = tempfile::tempdir().unwrap();
+        let fifo = scratch.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(refused(&fifo), "not a regular file");
+        assert_eq!(refused(Path::new("/dev/zero")), "not a regular file");
+        assert_eq!(refused(scratch.path()), "not a regular file");
+        let path = scratch.path().join("file");
+        std::fs::write(&path, b"a\nb\xff").unwrap();
+        assert_eq!(refused(&path), "line 2: not UTF-8");
+        std::fs::write(&path, vec![b'#'; 4 * 1024 * 1024 + 1]).unwrap();
+        assert_eq!(refused(&path), "longer than 4 MiB");
     }
 }
