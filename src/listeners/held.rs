@@ -11,7 +11,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::SockRef;
 
-use super::bind::{self, BindError, DEFAULT_BACKLOG};
+use super::bind::{self, DEFAULT_BACKLOG};
+use super::error::BindError;
 use super::systemd::Inherited;
 use super::unix_file::UnixFile;
 use crate::config::change::OptionChange;

@@ -5,10 +5,11 @@
 //! held, and notices what workers do to them. What generation holds which listener is the daemon's affair.
 
 mod bind;
+mod error;
 mod held;
 pub mod plan;
 pub mod systemd;
 mod unix_file;
 
-pub use bind::BindError;
+pub use error::BindError;
 pub use held::{Drift, Held, Origin};

@@ -16,7 +16,7 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 use nix::unistd::{Gid, Uid, fchownat};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::bind::BindError;
+use super::error::BindError;
 use crate::config::model::{GroupId, UserId};
 use crate::os::lock::{Lock, LockError};
 

@@ -1,8 +1,10 @@
-//! What the environment says, read once as a value; and the one place that takes variables out of it.
+//! What the environment says, read once as a value and sorted by whom it is for.
+//!
+//! Nothing is taken out of it: workers get an environment that is made from this value, and nothing else is
+//! started. (`listenfd` removes the two variables that it reads, while there is one thread.)
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
 
 /// The environment of this process when it was read, in three parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,17 +43,6 @@ pub struct Manager {
     pub watchdog_pid: Option<OsString>,
 }
 
-const NAMES: [&str; 8] = [
-    "LISTEN_PID",
-    "LISTEN_FDS",
-    "LISTEN_FDNAMES",
-    "LISTEN_PIDFDID",
-    "LISTEN_FDS_FIRST_FD",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_USEC",
-    "WATCHDOG_PID",
-];
-
 impl Environment {
     /// Reads the environment, and changes nothing.
     pub fn read() -> Self {
@@ -76,35 +67,6 @@ impl Environment {
     }
 }
 
-/// Takes the variables of [`Activation`] and [`Manager`] out of the environment: they are for this process
-/// alone, and nobody that it starts may see them.
-///
-/// # Errors
-/// Where this process has more than one thread: another might be reading the environment.
-pub fn forget_activation() -> io::Result<()> {
-    require_one_thread()?;
-    for name in NAMES {
-        // SAFETY: there is no other thread that could read or write the environment meanwhile.
-        #[expect(clippy::disallowed_methods, reason = "this is the place that takes variables out")]
-        unsafe {
-            std::env::remove_var(name)
-        };
-    }
-    Ok(())
-}
-
-/// Says whether changing the environment is sound now.
-///
-/// # Errors
-/// Where this process has more than one thread.
-pub(crate) fn require_one_thread() -> io::Result<()> {
-    if cfg!(target_os = "linux") && std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        let text = "the environment can only be changed before the first thread is started";
-        return Err(io::Error::other(text));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,11 +80,5 @@ mod tests {
         assert_eq!(environment.activation.pid, None);
         assert_eq!(environment.manager.watchdog_pid, Some("7".into()));
         assert_eq!(environment.rest, BTreeMap::from([("HOME".into(), "/root".into())]));
-    }
-
-    #[test]
-    fn with_other_threads_nothing_is_taken_out() {
-        // The test harness has started this one.
-        assert!(forget_activation().is_err());
     }
 }

@@ -11,7 +11,7 @@
 //! - [`passing`]: fds and credentials over Unix sockets
 //! - [`socket`]: making sockets, and asking them what they are
 //! - [`environment`]: what the environment says, read once
-//! - [`user`], [`program`], [`limits`], [`directory`], [`lock`], [`peer`], [`usage`]: one question each
+//! - [`user`], [`program`], [`limits`], [`directory`], [`lock`], [`peer`]: one question each
 //!
 //! Calls that only Linux has stand in `linux.rs`, in `process` and in `socket::queue`.
 // Safe wrappers exist for most of what is needed (nix, socket2), but not for pidfds, ancillary data and
@@ -33,5 +33,4 @@ pub mod program;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
-pub mod usage;
 pub mod user;
