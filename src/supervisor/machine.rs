@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::action::{Action, ManagerState, Note, Outcome};
 use super::context::Context;
 use super::event::Event;
-use super::pool::{Pool, Stage};
+use super::pool::Pool;
 use super::requests::{PendingScale, Queued};
 use super::rollout::{Judgement, Rollout};
 use super::slot::Slot;
+use super::wanted::Stage;
 use crate::config::model::Policy;
 use crate::id::{Generation, PoolName, RequestId, SlotIndex, WorkerId};
 use crate::time::Monotonic;
@@ -400,13 +401,14 @@ struct StartCount {
 impl StartCount {
     fn of(pool: &Pool, stage: Stage) -> Self {
         let stage = pool.stage(stage);
-        let slots = pool.wanted_slots(stage);
+        let wanted = pool.wanted(stage);
+        let slots = wanted.slots;
         let (mut ready, mut looping) = (0, 0);
-        for index in (0..slots).map(SlotIndex) {
-            let Some(slot) = pool.slots.get(&index) else { continue };
+        for (index, slot) in pool.wanted_places(slots) {
+            let Some(slot) = slot else { continue };
             if slot.has_ready() {
                 ready += 1;
-            } else if slot.pacing.is_crash_loop(pool.wanted(index, stage)) {
+            } else if slot.pacing.is_crash_loop(wanted.of(index, Some(slot))) {
                 looping += 1;
             }
         }

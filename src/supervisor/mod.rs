@@ -33,6 +33,7 @@ mod action;
 mod backoff;
 mod context;
 mod event;
+mod fate;
 mod invariants;
 mod machine;
 mod planner;
@@ -44,6 +45,7 @@ mod status;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod wanted;
 mod worker;
 
 pub use action::{Action, ManagerState, Note, Outcome, Place, Retirement, RolloutFailure, WorkerFailure};

@@ -8,9 +8,10 @@ use super::Supervisor;
 use super::action::{Action, ManagerState, Note, Outcome, RolloutFailure};
 use super::event::{Request, Scope};
 use super::machine::Phase;
-use super::pool::{Part, Pool, Stage};
+use super::pool::Pool;
 use super::rollout::Rollout;
-use super::worker::Worker;
+use super::slot::Slot;
+use super::wanted::{Part, Stage};
 use crate::config::model::Policy;
 use crate::id::{Generation, PoolName, RequestId, SlotIndex};
 
@@ -177,18 +178,18 @@ impl Supervisor {
             return Some(Outcome::Failed { reason: format!("pool {name} was removed") });
         };
         let stage = pool.stage(self.stage());
+        let wanted = pool.wanted(stage);
         // The place that a canary needs beyond the slots is not what was asked for.
         let slots = pool.wanted_slots(if stage == Stage::Canary { Stage::Steady } else { stage });
-        let looping = |index: &SlotIndex| {
-            let slot = pool.slots.get(index)?;
-            slot.pacing.is_crash_loop(pool.wanted(*index, stage)).then_some(*index)
+        let loops = |(index, slot): &(SlotIndex, Option<&Slot>)| {
+            slot.is_some_and(|found| found.pacing.is_crash_loop(wanted.of(*index, *slot)))
         };
-        if let Some(slot) = (0..slots).map(SlotIndex).find_map(|index| looping(&index)) {
+        if let Some((slot, _)) = pool.wanted_places(slots).find(loops) {
             return Some(Outcome::Failed { reason: format!("pool {name}: slot {slot} is in a crash loop") });
         }
-        let ready = |index| pool.slots.get(&index).is_some_and(|slot| slot.active().any(Worker::is_ready));
         let surplus = pool.slots.range(SlotIndex(slots)..).any(|(_, slot)| slot.active().next().is_some());
-        let fulfilled = (0..slots).map(SlotIndex).all(ready) && !surplus;
+        let served = pool.wanted_places(slots).all(|(_, slot)| slot.is_some_and(Slot::has_ready));
+        let fulfilled = served && !surplus;
         fulfilled.then_some(Outcome::Done { generation: None })
     }
 }

@@ -19,8 +19,9 @@ use serde::{Deserialize, Serialize};
 
 use super::action::{Note, Place, RolloutFailure};
 use super::context::Context;
-use super::pool::{Pool, Stage};
+use super::pool::Pool;
 use super::slot::Slot;
+use super::wanted::Stage;
 use super::worker::Worker;
 use crate::id::{Generation, RequestId, SlotIndex};
 use crate::time::Monotonic;
@@ -171,10 +172,8 @@ impl Rollout {
             Stage::Back => pool.base,
             _ => pool.part.as_ref().and_then(|part| part.target).or(pool.base),
         };
-        let runs_it = |index: &SlotIndex| {
-            pool.slots.get(index).is_some_and(|slot| slot.right(target).is_some_and(Worker::is_ready))
-        };
-        let moved = (0..slots).map(SlotIndex).filter(runs_it).count();
+        let runs_it = |slot: &Slot| slot.right(target).is_some_and(Worker::is_ready);
+        let moved = pool.slots.range(..SlotIndex(slots)).filter(|(_, slot)| runs_it(slot)).count();
         (u32::try_from(moved).unwrap_or(u32::MAX), slots)
     }
 
@@ -193,11 +192,11 @@ impl Rollout {
         if pool.governing(self.stage).is_some_and(|policy| draining >= policy.rollout.max_draining) {
             return Some(format!("pool {name}: {draining} workers still drain (max_draining)"));
         }
-        let unmoved = (0..pool.wanted_slots(self.stage)).map(SlotIndex).find(|index| {
-            let wanted = pool.wanted(*index, self.stage);
-            !pool.slots.get(index).is_some_and(|slot| is_settled(slot, wanted))
-        });
-        unmoved.map(|slot| format!("pool {name}: the new worker of slot {slot} to become ready"))
+        let wanted = pool.wanted(self.stage);
+        let unmoved = pool
+            .wanted_places(wanted.slots)
+            .find(|(index, slot)| !slot.is_some_and(|found| is_settled(found, wanted.of(*index, *slot))));
+        unmoved.map(|(slot, _)| format!("pool {name}: the new worker of slot {slot} to become ready"))
     }
 
     /// The slots that stay on the thrown-away generation.
@@ -230,18 +229,19 @@ fn is_settled(slot: &Slot, wanted: Option<Generation>) -> bool {
 
 fn is_moved(pool: &Pool) -> bool {
     let removed = pool.part.as_ref().is_some_and(|part| part.target.is_none());
-    let slots = pool.wanted_slots(Stage::Rolling);
-    let settled = |index: SlotIndex| {
-        let wanted = pool.wanted(index, Stage::Rolling);
-        pool.slots.get(&index).is_some_and(|slot| is_settled(slot, wanted))
+    let wanted = pool.wanted(Stage::Rolling);
+    let settled = |(index, slot): (SlotIndex, Option<&Slot>)| {
+        slot.is_some_and(|found| is_settled(found, wanted.of(index, slot)))
     };
-    let no_more = || pool.slots.range(SlotIndex(slots)..).all(|(_, slot)| slot.active().next().is_none());
-    removed || ((0..slots).map(SlotIndex).all(settled) && no_more())
+    let mut surplus = pool.slots.range(SlotIndex(wanted.slots)..);
+    let mut no_more = || surplus.all(|(_, slot)| slot.active().next().is_none());
+    removed || (pool.wanted_places(wanted.slots).all(settled) && no_more())
 }
 
 /// Nothing of the new generation is active any more, except what is kept.
 fn is_back(pool: &Pool) -> bool {
-    pool.slots.iter().all(|(index, slot)| slot.wrong(pool.wanted(*index, Stage::Back)).next().is_none())
+    let wanted = pool.wanted(Stage::Back);
+    pool.slots.iter().all(|(index, slot)| slot.wrong(wanted.of(*index, Some(slot))).next().is_none())
 }
 
 /// The rollback takes too long: ready new workers stay where they are.

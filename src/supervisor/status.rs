@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::Supervisor;
 use super::action::{RolloutFailure, WorkerFailure};
 use super::machine::Phase;
-use super::pool::{Pool, Stage};
+use super::pool::Pool;
 use super::rollout::Rollout;
 use super::slot::Slot;
+use super::wanted::Stage;
 use super::worker::{State, Worker};
 use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
 use crate::time::Monotonic;
@@ -148,17 +149,17 @@ impl Supervisor {
 }
 
 fn pool_status(pool: &Pool, stage: Stage, now: Monotonic) -> PoolStatus {
-    let stage = pool.stage(stage);
+    let wanted = pool.wanted(pool.stage(stage));
     PoolStatus {
         generation: pool.base,
-        wanted: pool.wanted_slots(stage),
+        wanted: wanted.slots,
         scaled: pool.scale.is_some(),
         ready: pool.ready(),
         draining: pool.draining(),
         slots: pool
             .slots
             .iter()
-            .map(|(index, slot)| (*index, slot_status(slot, pool.wanted(*index, stage), now)))
+            .map(|(index, slot)| (*index, slot_status(slot, wanted.of(*index, Some(slot)), now)))
             .collect(),
     }
 }

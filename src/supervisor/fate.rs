@@ -1,0 +1,276 @@
+//! What befalls a worker, and what that means for its slot and for a rollout.
+//!
+//! One function for each event of a worker, and one for its deadline. None of them starts anything: a slot
+//! that is left without a worker is the planner's business, after all that happened is taken in.
+
+use std::time::Duration;
+
+use super::action::{Action, Note, Place, Retirement, RolloutFailure, WorkerFailure};
+use super::context::Context;
+use super::event::{ExitStatus, StartFailure};
+use super::pool::{Pool, settled_at};
+use super::wanted::Stage;
+use super::worker::{State, Worker};
+use crate::config::model::Ready;
+use crate::id::{SlotIndex, WorkerId};
+use crate::time::Monotonic;
+
+impl Pool {
+    pub(super) fn was_executed(&mut self, slot: SlotIndex, id: WorkerId) {
+        if let Some((worker, _)) = self.worker_and_policy(slot, id) {
+            worker.executed = true;
+        }
+    }
+
+    pub(super) fn spawned(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
+        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+        worker.executed = true;
+        if policy.ready == Ready::Exec {
+            self.became_ready(slot, id, cx);
+        }
+    }
+
+    pub(super) fn became_ready(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
+        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+        if worker.become_ready(cx.now, policy) {
+            let (generation, after) = (worker.generation, cx.now.since(worker.started));
+            cx.note(Note::WorkerReady { worker: id, place: self.place(slot, generation), after });
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
+        if let Some((worker, policy)) = self.worker_and_policy(slot, id) {
+            worker.feed_watchdog(cx.now, policy);
+        }
+    }
+
+    pub(super) fn more_time(&mut self, slot: SlotIndex, id: WorkerId, by: Duration, cx: &mut Context) {
+        if let Some((worker, _)) = self.worker_and_policy(slot, id) {
+            worker.allow_more_time(cx.now + by);
+        }
+    }
+
+    /// The worker says that it is ending. Its successor is started by the planner: at once where the
+    /// worker had been stable, else after a wait that runs from now.
+    pub(super) fn says_stopping(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
+        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+        if !worker.is_active() {
+            return;
+        }
+        let (generation, ready_for) = (worker.generation, worker.ready_for(cx.now));
+        let restart = policy.restart.clone();
+        self.retire(slot, id, Retirement::OwnWish, cx);
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            match ready_for {
+                Some(ready_for) => {
+                    slot.pacing.wished(cx.now, generation, ready_for, &restart, &mut cx.jitter);
+                }
+                None => drop(slot.pacing.ended(cx.now, generation, None, &restart, &mut cx.jitter)),
+            }
+        }
+    }
+
+    /// The worker missed its watchdog, or said that it is to be treated so.
+    pub(super) fn watchdog_ran_out(&mut self, slot: SlotIndex, id: WorkerId, stage: Stage, cx: &mut Context) {
+        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+        if !worker.is_active() {
+            return;
+        }
+        let failure = WorkerFailure::Watchdog { after: policy.watchdog.unwrap_or_default() };
+        let worker = worker.clone();
+        self.retire(slot, id, Retirement::Watchdog, cx);
+        self.failed(slot, &worker, failure, stage, cx);
+    }
+
+    /// Nothing came of a start.
+    pub(super) fn spawn_failed(
+        &mut self,
+        slot: SlotIndex,
+        id: WorkerId,
+        failure: StartFailure,
+        stage: Stage,
+        cx: &mut Context,
+    ) {
+        let Some(worker) = self.remove(slot, id, cx) else { return };
+        if !worker.is_active() {
+            return;
+        }
+        if failure.program_changed {
+            self.keep_the_new(slot);
+        } else {
+            self.failed(slot, &worker, WorkerFailure::Start(failure), stage, cx);
+        }
+    }
+
+    /// The worker's main process ended: what that means, and the end of the rest of its group.
+    pub(super) fn exited(
+        &mut self,
+        slot: SlotIndex,
+        id: WorkerId,
+        status: ExitStatus,
+        stage: Stage,
+        cx: &mut Context,
+    ) {
+        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+        if worker.is_ending() {
+            return;
+        }
+        let (before, signal) = (worker.clone(), policy.stop_signal);
+        let latest = cx.now.after(policy.stop_timeout);
+        let kill_at = match before.state {
+            State::Draining { kill_at: Some(kill_at), .. } => Some(kill_at),
+            State::Killed { .. } => None,
+            _ => latest,
+        };
+        let killed = matches!(before.state, State::Killed { .. });
+        worker.state = State::Ending { kill_at, killed };
+        cx.ask(Action::EndGroup { worker: id, signal });
+        if let Some(failure) = failure_of_exit(&before, status, cx.now) {
+            self.failed(slot, &before, failure, stage, cx);
+        }
+    }
+
+    /// Nothing is left of the worker.
+    pub(super) fn group_ended(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
+        let is_ending = self.slots.get(&slot).and_then(|slot| slot.worker(id)).is_some_and(Worker::is_ending);
+        if is_ending {
+            self.remove(slot, id, cx);
+        }
+    }
+
+    fn remove(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) -> Option<Worker> {
+        let slot = self.slots.get_mut(&slot)?;
+        let position = slot.workers.iter().position(|worker| worker.id == id)?;
+        cx.forget(id);
+        Some(slot.workers.remove(position))
+    }
+
+    /// What a worker's failure means for its slot and for a rollout.
+    fn failed(
+        &mut self,
+        index: SlotIndex,
+        worker: &Worker,
+        failure: WorkerFailure,
+        stage: Stage,
+        cx: &mut Context,
+    ) {
+        let restart = self.policy_of(worker).restart.clone();
+        let place = self.place(index, worker.generation);
+        let slot = self.slots.entry(index).or_default();
+        let ready_for = worker.ready_for(cx.now);
+        let wished = matches!(
+            worker.state,
+            State::Draining { why: Retirement::OwnWish, .. } | State::Killed { why: Retirement::OwnWish }
+        );
+        let restart_in = if wished {
+            // Paced when it said so.
+            slot.pacing.restart_at(cx.now).map_or(Duration::ZERO, |at| at.since(cx.now))
+        } else {
+            slot.pacing.ended(cx.now, worker.generation, ready_for, &restart, &mut cx.jitter)
+        };
+        slot.restarts += 1;
+        slot.last_failure = Some((cx.now, worker.id, failure.clone()));
+        let crash_loop = slot.pacing.is_crash_loop(Some(worker.generation));
+        cx.note(Note::WorkerFailed {
+            worker: worker.id,
+            place: place.clone(),
+            failure: failure.clone(),
+            restart_in,
+            crash_loop,
+        });
+        // One that was ready and wished to go proves nothing about its successor.
+        let proves = worker.is_active() || worker.ready.is_none();
+        match stage {
+            Stage::Canary | Stage::Rolling => self.count_failure(worker, place, failure),
+            Stage::Back if proves && Some(worker.generation) == self.base => self.keep_the_new(index),
+            Stage::Back | Stage::Steady => {}
+        }
+    }
+
+    fn count_failure(&mut self, worker: &Worker, place: Place, failure: WorkerFailure) {
+        let max_failures = self.policy_of(worker).rollout.max_failures;
+        let Some(part) = &mut self.part else { return };
+        if part.target != Some(worker.generation) {
+            return;
+        }
+        part.failures += 1;
+        if part.failures >= max_failures && part.verdict.is_none() {
+            part.verdict = Some(RolloutFailure::Worker { worker: worker.id, place, failure });
+        }
+    }
+
+    /// The old program cannot be brought back in this slot: a ready new worker stays where it is.
+    pub(super) fn keep_the_new(&mut self, index: SlotIndex) {
+        let base = self.base;
+        let Some(slot) = self.slots.get_mut(&index) else { return };
+        if slot.kept.is_none() {
+            let stays = slot.wrong(base).find(|worker| worker.is_ready()).map(|worker| worker.generation);
+            slot.kept = stays;
+        }
+    }
+
+    /// Deals with every deadline of its workers that has been reached.
+    pub(super) fn pass_deadlines(&mut self, stage: Stage, cx: &mut Context) {
+        let due: Vec<(SlotIndex, WorkerId)> = self
+            .slots
+            .iter()
+            .flat_map(|(index, slot)| slot.workers.iter().map(|worker| (*index, worker)))
+            .filter(|(_, worker)| worker.deadline().is_some_and(|deadline| deadline <= cx.now))
+            .map(|(index, worker)| (index, worker.id))
+            .collect();
+        for (slot, id) in due {
+            self.pass_deadline(slot, id, stage, cx);
+        }
+        self.settle(cx.now);
+    }
+
+    fn pass_deadline(&mut self, slot: SlotIndex, id: WorkerId, stage: Stage, cx: &mut Context) {
+        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+        match worker.state {
+            State::Starting { .. } => {
+                let after = policy.start_timeout.duration().unwrap_or_default();
+                let worker = worker.clone();
+                self.retire(slot, id, Retirement::StartTimeout, cx);
+                self.failed(slot, &worker, WorkerFailure::StartTimeout { after }, stage, cx);
+            }
+            State::Ready { .. } => self.watchdog_ran_out(slot, id, stage, cx),
+            State::Draining { why, .. } => {
+                worker.state = State::Killed { why };
+                cx.ask(Action::Kill { worker: id });
+            }
+            State::Ending { .. } => {
+                worker.state = State::Ending { kill_at: None, killed: true };
+                cx.ask(Action::Kill { worker: id });
+            }
+            State::Killed { .. } => {}
+        }
+    }
+
+    /// Workers that have been ready for `stable_after` clear their slot's slate.
+    fn settle(&mut self, now: Monotonic) {
+        for slot in self.slots.values_mut() {
+            if settled_at(slot, &self.policies).is_some_and(|at| at <= now) {
+                slot.pacing.settle();
+            }
+        }
+    }
+}
+
+/// An exit is a failure unless it was asked for; one that the worker asked for itself (`STOPPING=1`) must
+/// have the status 0, and the worker must have been ready.
+fn failure_of_exit(worker: &Worker, status: ExitStatus, now: Monotonic) -> Option<WorkerFailure> {
+    let asked_by_us = match worker.state {
+        State::Starting { .. } | State::Ready { .. } | State::Ending { .. } => false,
+        State::Draining { why, .. } | State::Killed { why } => why != Retirement::OwnWish,
+    };
+    let as_it_wished = matches!(worker.state, State::Draining { .. } | State::Killed { .. })
+        && worker.ready.is_some()
+        && status == ExitStatus::Code(0);
+    if asked_by_us || as_it_wished {
+        return None;
+    }
+    Some(match worker.ready_for(now) {
+        Some(ready_for) => WorkerFailure::Died { status, ready_for },
+        None => WorkerFailure::EndedBeforeReady { status },
+    })
+}
