@@ -38,6 +38,11 @@ impl Context {
         self.actions.push_back(action);
     }
 
+    /// How many orders wait to be fetched.
+    pub(super) fn orders(&self) -> usize {
+        self.actions.len()
+    }
+
     pub(super) fn note(&mut self, note: Note) {
         self.ask(Action::Note(note));
     }

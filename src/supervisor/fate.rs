@@ -125,6 +125,7 @@ impl Pool {
         let killed = matches!(before.state, State::Killed { .. });
         worker.state = State::Ending { kill_at, killed };
         cx.ask(Action::EndGroup { worker: id, signal });
+        self.release_kept(slot);
         if let Some(failure) = failure_of_exit(&before, status, cx.now) {
             self.failed(slot, &before, failure, stage, cx);
         }
@@ -142,7 +143,9 @@ impl Pool {
         let slot = self.slots.get_mut(&slot)?;
         let position = slot.workers.iter().position(|worker| worker.id == id)?;
         cx.forget(id);
-        Some(slot.workers.remove(position))
+        let worker = slot.workers.remove(position);
+        slot.release_kept();
+        Some(worker)
     }
 
     /// What a worker's failure means for its slot and for a rollout.

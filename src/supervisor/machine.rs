@@ -11,7 +11,6 @@ use super::event::Event;
 use super::pool::Pool;
 use super::requests::{PendingScale, Queued};
 use super::rollout::{Judgement, Rollout};
-use super::slot::Slot;
 use super::wanted::Stage;
 use crate::config::model::Policy;
 use crate::id::{Generation, PoolName, RequestId, SlotIndex, WorkerId};
@@ -84,6 +83,8 @@ pub struct Supervisor {
     pub(super) queued: Option<Queued>,
     pub(super) scales: Vec<PendingScale>,
     pub(super) last_failure: Option<(Generation, super::RolloutFailure)>,
+    /// When something falls due if nothing happens; perhaps too early by heartbeats that came since.
+    due: Option<Monotonic>,
     /// Until when the service manager was last asked to wait.
     pub(super) extended_until: Option<Monotonic>,
 }
@@ -112,6 +113,7 @@ impl Supervisor {
             queued: None,
             scales: Vec::new(),
             last_failure: None,
+            due: None,
             extended_until: None,
         };
         supervisor.advance();
@@ -121,9 +123,17 @@ impl Supervisor {
     /// Takes in one event.
     pub fn handle(&mut self, now: Monotonic, event: Event) {
         self.cx.now = self.cx.now.max(now);
+        let is_heartbeat = matches!(event, Event::Heartbeat { .. });
         self.take_in(event);
-        self.pass_deadlines();
-        self.advance();
+        let is_due = self.due.is_some_and(|due| due <= self.cx.now);
+        if is_due {
+            self.pass_deadlines();
+        }
+        // A heartbeat only moves a deadline back, and there are many of them: what was found after the last
+        // event still holds, or is too early, which is harmless.
+        if is_due || !is_heartbeat {
+            self.advance();
+        }
         #[cfg(debug_assertions)]
         self.check_invariants();
     }
@@ -135,6 +145,10 @@ impl Supervisor {
 
     /// When the machine wants to be called even if nothing happens; always later than the last event.
     pub fn next_deadline(&self) -> Option<Monotonic> {
+        self.due
+    }
+
+    fn find_deadline(&self) -> Option<Monotonic> {
         let now = self.cx.now;
         let of_rollout = self.rollout.iter().flat_map(|rollout| rollout.deadlines(self.pools.values()));
         let of_rollout = of_rollout.filter(|deadline| *deadline > now);
@@ -145,7 +159,7 @@ impl Supervisor {
 
     /// May the service manager's watchdog be fed? Not if a deadline was left lying.
     pub fn is_healthy(&self, now: Monotonic) -> bool {
-        self.next_deadline().is_none_or(|deadline| now < deadline + OVERDUE)
+        self.due.is_none_or(|deadline| now < deadline + OVERDUE)
     }
 
     /// Was it asked to end all workers, or has it?
@@ -239,16 +253,18 @@ impl Supervisor {
         } else {
             self.judge_scales();
         }
+        self.due = self.find_deadline();
         self.extend_timeout();
     }
 
     /// What happened is judged before it is answered, so that a generation that has just failed gets no
-    /// new start; and what the planner did is judged again.
+    /// new start; and what the planner did is judged again. Without an order from it nothing changed.
     fn advance_pools(&mut self) {
         loop {
             while self.judge_rollout() {}
+            let orders = self.cx.orders();
             self.plan();
-            if !self.judge_rollout() {
+            if self.cx.orders() == orders {
                 return;
             }
         }
@@ -265,7 +281,6 @@ impl Supervisor {
 
     /// Gives whether something changed that the planner must see.
     fn judge_rollout(&mut self) -> bool {
-        self.pools.values_mut().for_each(Pool::release_kept);
         let Some(rollout) = &mut self.rollout else { return false };
         match rollout.judge(self.pools.values_mut(), &mut self.cx) {
             Judgement::Wait => return false,
@@ -331,32 +346,6 @@ impl Supervisor {
         self.rollout.is_some() || self.preparing.is_some()
     }
 
-    /// The first READY, or the verdict that there will be none.
-    fn judge_start(&mut self) {
-        if self.phase != Phase::Starting || self.is_rolling() {
-            return;
-        }
-        let stage = self.stage();
-        if self.pools.values().all(|pool| StartCount::of(pool, stage).is_enough()) {
-            self.phase = Phase::Running;
-            self.tell_ready();
-            self.begin_queued(true);
-            return;
-        }
-        let hopeless = self.pools.values().find(|pool| StartCount::of(pool, stage).is_hopeless());
-        if let Some(reason) = hopeless.map(why_hopeless) {
-            self.begin_stop(Vec::new(), Some(reason));
-            return;
-        }
-        self.begin_queued(false);
-    }
-
-    /// Every slot is ready or in a crash loop, and yet it is not enough: only a reload can help.
-    pub(super) fn start_is_stuck(&self) -> bool {
-        let stage = self.stage();
-        self.pools.values().all(|pool| StartCount::of(pool, stage).is_settled())
-    }
-
     fn extend_timeout(&mut self) {
         let in_progress = match self.phase {
             Phase::Starting => self.rollout.is_some() || !self.start_is_stuck(),
@@ -369,7 +358,7 @@ impl Supervisor {
             return;
         }
         let now = self.cx.now;
-        let until = self.next_deadline().unwrap_or(now + EXTENSION_UNBOUNDED) + EXTENSION_MARGIN;
+        let until = self.due.unwrap_or(now + EXTENSION_UNBOUNDED) + EXTENSION_MARGIN;
         if self.extended_until.is_none_or(|extended| until >= extended + EXTENSION_STEP) {
             self.extended_until = Some(until);
             self.cx.ask(Action::ExtendTimeout { by: until.since(now) });
@@ -377,6 +366,9 @@ impl Supervisor {
     }
 
     fn forget_generations(&mut self) {
+        if self.generations.len() == 1 {
+            return;
+        }
         let mut used = BTreeSet::from([self.committed]);
         used.extend(self.rollout.as_ref().map(|rollout| rollout.generation));
         for pool in self.pools.values_mut() {
@@ -388,49 +380,4 @@ impl Supervisor {
         }
         self.generations = used;
     }
-}
-
-/// How a pool's slots stand before the first READY.
-struct StartCount {
-    slots: u32,
-    ready: u32,
-    looping: u32,
-    min_ready: u32,
-}
-
-impl StartCount {
-    fn of(pool: &Pool, stage: Stage) -> Self {
-        let stage = pool.stage(stage);
-        let wanted = pool.wanted(stage);
-        let slots = wanted.slots;
-        let (mut ready, mut looping) = (0, 0);
-        for (index, slot) in pool.wanted_places(slots) {
-            let Some(slot) = slot else { continue };
-            if slot.has_ready() {
-                ready += 1;
-            } else if slot.pacing.is_crash_loop(wanted.of(index, Some(slot))) {
-                looping += 1;
-            }
-        }
-        let min_ready = pool.governing(stage).map_or(0, |policy| policy.min_ready.min(slots));
-        Self { slots, ready, looping, min_ready }
-    }
-
-    fn is_settled(&self) -> bool {
-        self.ready + self.looping == self.slots
-    }
-
-    fn is_enough(&self) -> bool {
-        self.ready >= self.min_ready && self.is_settled()
-    }
-
-    fn is_hopeless(&self) -> bool {
-        self.slots > 0 && self.looping == self.slots
-    }
-}
-
-fn why_hopeless(pool: &Pool) -> String {
-    let last = pool.slots.values().filter_map(|slot: &Slot| slot.last_failure.as_ref()).max_by_key(|f| f.0);
-    let why = last.map_or_else(String::new, |(_, _, failure)| format!(": {failure}"));
-    format!("pool {}: no worker became ready{why}", pool.name)
 }

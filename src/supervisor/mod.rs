@@ -41,6 +41,7 @@ mod pool;
 mod requests;
 mod rollout;
 mod slot;
+mod start;
 mod status;
 mod stop;
 #[cfg(test)]

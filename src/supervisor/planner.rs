@@ -36,10 +36,16 @@ impl Budget {
         // Both can round to nothing ("0%" of few); one must be possible, and start-first harms nobody.
         // A rollback is start-first whatever the policy says.
         let surge = if stage == Stage::Back || unavailable == 0 { surge.max(1) } else { surge };
+        let (mut active, mut ready, mut draining) = (0, 0, 0);
+        for worker in pool.workers() {
+            active += i64::from(worker.is_active());
+            ready += u32::from(worker.is_ready());
+            draining += u32::from(worker.is_draining());
+        }
         Self {
-            starts: i64::from(slots) + i64::from(surge) - i64::from(pool.active()),
-            ready: pool.ready().saturating_sub(slots.saturating_sub(unavailable)),
-            draining: policy.rollout.max_draining.saturating_sub(pool.draining()),
+            starts: i64::from(slots) + i64::from(surge) - active,
+            ready: ready.saturating_sub(slots.saturating_sub(unavailable)),
+            draining: policy.rollout.max_draining.saturating_sub(draining),
             stop_first: surge == 0,
         }
     }
@@ -68,7 +74,16 @@ impl Pool {
             self.retire_superseded(&wanted, &mut budget, stage, cx);
             self.fill_slots(&wanted, &mut budget, stage, cx);
         }
-        self.slots.retain(|index, slot| index.0 < wanted.slots || !slot.workers.is_empty());
+        self.drop_surplus_slots(wanted.slots);
+    }
+
+    fn drop_surplus_slots(&mut self, slots: u32) {
+        let surplus = self.slots.range(SlotIndex(slots)..);
+        let empty: Vec<SlotIndex> =
+            surplus.filter(|(_, slot)| slot.workers.is_empty()).map(|(index, _)| *index).collect();
+        for index in empty {
+            self.slots.remove(&index);
+        }
     }
 
     fn retire_unwanted(&mut self, wanted: &Wanted, stage: Stage, cx: &mut Context) {

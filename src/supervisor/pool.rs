@@ -3,7 +3,7 @@
 //! Which worker is to be started or retired is decided in `planner`, what a slot is to run in `wanted`, and
 //! what a worker's fate means in `fate`; this file keeps the books.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,10 +46,6 @@ impl Pool {
 
     pub(super) fn ready(&self) -> u32 {
         count(self.workers().filter(|worker| worker.is_ready()))
-    }
-
-    pub(super) fn active(&self) -> u32 {
-        count(self.workers().filter(|worker| worker.is_active()))
     }
 
     pub(super) fn draining(&self) -> u32 {
@@ -108,11 +104,14 @@ impl Pool {
             (true, Retirement::OwnWish) => {}
             (true, _) => cx.ask(Action::Signal { worker: id, signal }),
         }
+        self.release_kept(slot);
     }
 
-    /// Slots that were left on a thrown-away generation go back as soon as that worker is gone.
-    pub(super) fn release_kept(&mut self) {
-        self.slots.values_mut().for_each(Slot::release_kept);
+    /// A slot that was left on a thrown-away generation goes back as soon as that worker is of no use.
+    pub(super) fn release_kept(&mut self, slot: SlotIndex) {
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.release_kept();
+        }
     }
 
     /// Everything in this pool that time alone brings about.
@@ -127,10 +126,11 @@ impl Pool {
     }
 
     pub(super) fn forget_unused_policies(&mut self) {
-        let mut used: BTreeSet<Generation> = self.workers().map(|worker| worker.generation).collect();
-        used.extend(self.base);
-        used.extend(self.part.as_ref().and_then(|part| part.target));
-        self.policies.retain(|generation, _| used.contains(generation));
+        let planned = [self.base, self.part.as_ref().and_then(|part| part.target)];
+        let slots = &self.slots;
+        let runs =
+            |generation| slots.values().flat_map(|slot| &slot.workers).any(|w| w.generation == generation);
+        self.policies.retain(|generation, _| planned.contains(&Some(*generation)) || runs(*generation));
     }
 }
 

@@ -120,6 +120,10 @@ impl Pool {
 
     /// The slots that are wanted, in their order, whether anything runs there or not.
     pub(super) fn wanted_places(&self, slots: u32) -> impl Iterator<Item = (SlotIndex, Option<&Slot>)> {
-        (0..slots).map(SlotIndex).map(|index| (index, self.slots.get(&index)))
+        let mut present = self.slots.range(..SlotIndex(slots)).peekable();
+        (0..slots).map(SlotIndex).map(move |index| {
+            let slot = present.next_if(|(found, _)| **found == index);
+            (index, slot.map(|(_, slot)| slot))
+        })
     }
 }
