@@ -13,7 +13,7 @@ use handover::supervisor::{Event, Place, Request, Retirement};
 use handover::time::{Monotonic, Timeout};
 
 /// A property that does not hold.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Violation {
     pub(crate) property: &'static str,
     pub(crate) detail: String,
@@ -34,7 +34,7 @@ pub(crate) enum Stage {
     Back,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) place: Place,
@@ -64,7 +64,7 @@ impl Worker {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pool {
     pub(crate) base: Option<Generation>,
     /// Its part in a rollout: where it goes.
@@ -79,7 +79,7 @@ pub(crate) struct Pool {
     pub(crate) stopped_first: u32,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rollout {
     pub(crate) generation: Generation,
     pub(crate) started: Monotonic,
@@ -88,7 +88,7 @@ pub(crate) struct Rollout {
 }
 
 /// The unstable ends in a row of one generation in one slot.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pace {
     pub(crate) generation: Generation,
     pub(crate) deaths: u32,
@@ -98,7 +98,7 @@ pub(crate) struct Pace {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Shadow {
     pub(crate) now: Monotonic,
     pub(crate) policies: BTreeMap<(PoolName, Generation), Policy>,
@@ -228,7 +228,7 @@ impl Shadow {
                     && gone.is_active()
                     && !failure.program_changed
                 {
-                    self.unstable_end(&gone.place, None);
+                    self.unstable_end(&gone.place, gone.ready);
                 }
             }
             Event::Exited { worker, .. } => self.learn_exit(*worker),
