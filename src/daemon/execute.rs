@@ -22,6 +22,7 @@ use crate::id::WorkerId;
 use crate::observe::{Origin, Stream};
 use crate::os::passing::bind_notify_socket;
 use crate::os::spawn::{Starting, Streams, spawn};
+use crate::os::words;
 use crate::supervisor::{Action, Event, ManagerState, Note, Place, StartFailure};
 
 /// The pipes between a worker and us, both ends.
@@ -83,7 +84,7 @@ impl Daemon {
     fn try_spawn(&mut self, worker: WorkerId, at: Place, exact: bool) -> Result<(), StartFailure> {
         let fault = |stage: &str, error: &io::Error| StartFailure {
             stage: stage.to_owned(),
-            reason: error.to_string(),
+            reason: words(error),
             program_changed: false,
         };
         let record = self.generations.get(&at.generation).ok_or_else(|| StartFailure {

@@ -11,6 +11,7 @@ use crate::config::environment_file;
 use crate::config::model::{Config, EnvironmentFile, Pool};
 use crate::id::{ListenerName, PoolName};
 use crate::listeners::Held;
+use crate::os::words;
 
 /// Sockets by the name of their listener. One that several generations have is shared, and closed with the
 /// last.
@@ -85,6 +86,6 @@ fn read(file: &EnvironmentFile) -> Result<Vec<(String, String)>, String> {
     match read_text(&file.path) {
         Ok(text) => environment_file::parse(&text).map_err(|fault| format!("{path}: {fault}")),
         Err(error) if file.optional && error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(format!("environment file {path}: {error}")),
+        Err(error) => Err(format!("environment file {path}: {}", words(&error))),
     }
 }

@@ -14,6 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::os::program::{self, Program};
+use crate::os::words;
 
 /// Where programs are looked for when nothing else says so (`systemd.exec(5)` has the same).
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -65,7 +66,7 @@ impl Located {
         let wanted = Path::new(directory);
         let directory = Directory::find(wanted).map_err(|error| Missing {
             stage: "directory",
-            reason: format!("directory {}: {error}", wanted.display()),
+            reason: format!("directory {}: {}", wanted.display(), words(&error)),
         })?;
         let program = program::find(command.as_ref(), path.as_ref(), &directory.path)
             .map_err(|error| Missing { stage: "program", reason: error.to_string() })?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::model::{Config, GroupId, UserId};
 use crate::config::{self, Facts, Flags};
-use crate::os::user;
+use crate::os::{user, words};
 
 /// The longest text file that is read, in bytes.
 const TEXT_MAX: u64 = 4 * 1024 * 1024;
@@ -63,7 +63,7 @@ impl Source {
 
 fn read_file(path: &Path, colour: bool) -> Result<Config, Refused> {
     let shown = path.display().to_string();
-    let text = read_text(path).map_err(|error| Refused(format!("{shown}: {error}")))?;
+    let text = read_text(path).map_err(|error| Refused(format!("error: {shown}: {}", words(&error))))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     config::parse(&shown, &text, &stem, &ThisMachine).map_err(|faults| Refused(faults.render(colour)))
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::os::words;
+
 /// A listener that cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -46,9 +48,7 @@ impl BindError {
             io::ErrorKind::NotFound => "no such directory",
             io::ErrorKind::ReadOnlyFilesystem => "read-only file system",
             _ => {
-                let text = error.to_string();
-                let text = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
-                return Self::Failed { subject: subject.to_string(), what: text };
+                return Self::Failed { subject: subject.to_string(), what: words(&error) };
             }
         };
         Self::Failed { subject: subject.to_string(), what: hint.to_owned() }

@@ -34,3 +34,6 @@ pub mod signal;
 pub mod socket;
 pub mod spawn;
 pub mod user;
+mod words;
+
+pub use words::words;

@@ -35,7 +35,7 @@ pub enum ProgramError {
         path: String,
     },
     /// Nothing is there, or it cannot be looked at.
-    #[error("program {path}: {source}")]
+    #[error("program {path}: {}", super::words(.source))]
     Missing {
         /// Which.
         path: PathBuf,

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::os::limits::Limit;
+use crate::os::words;
 
 /// The first argument that makes our executable the exec helper.
 pub(super) const HELPER_ARGUMENT: &str = "__exec";
@@ -85,10 +86,11 @@ pub struct StartFault {
 impl StartFault {
     /// The fault of a step: `subject: what the system said`.
     pub(super) fn new(stage: &str, subject: impl fmt::Display, error: &io::Error) -> Self {
-        let text = error.to_string();
-        // std adds " (os error 13)", which says nothing to a person that the text does not.
-        let text = text.split(" (os error").next().unwrap_or(&text).to_lowercase();
-        Self { stage: stage.into(), errno: error.raw_os_error(), reason: format!("{subject}: {text}") }
+        Self {
+            stage: stage.into(),
+            errno: error.raw_os_error(),
+            reason: format!("{subject}: {}", words(error)),
+        }
     }
 }
 
