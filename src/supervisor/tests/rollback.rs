@@ -227,3 +227,14 @@ fn an_old_worker_that_ends_badly_as_it_wished_is_no_reason_to_keep_the_new_one()
     m.exits(1, 1);
     assert!(!m.status().pools[&PoolName::new("web")].slots[&SlotIndex(0)].kept);
 }
+
+#[test]
+fn an_old_worker_that_does_not_come_up_again_leaves_the_new_one_in_its_slot() {
+    let mut m = half_moved();
+    m.cancel();
+    m.spawned(5);
+    m.orders();
+    m.ends(5, 1);
+    assert_eq!(m.orders().last().map(String::as_str), Some("answer 1: rolled back from 2 but for slot 0"));
+    assert_eq!(m.slot(0), ["3:Ready"]);
+}
