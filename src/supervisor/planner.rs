@@ -3,7 +3,8 @@
 //! Every reason to replace or retire a worker (reload, crash, scale, rollback, removal) is a change of
 //! what slots are to run, and comes here. Three steps, each of which looks at one slot:
 //!
-//! 1. slots that are not wanted: ask their workers to end;
+//! 1. slots that are not wanted: ask their workers to end, but for ready ones that stand in for wanted slots
+//!    which serve nobody;
 //! 2. slots where the wanted worker is ready: ask the others there to end;
 //! 3. slots without the wanted worker: start it, if the pacing and the surge allow; where the surge is
 //!    nothing, ask the old one to end first, if enough others are ready.
@@ -50,6 +51,18 @@ impl Budget {
         }
     }
 
+    /// May this worker, in a slot that is not wanted, be asked to end? If so, it is counted. However many
+    /// drain: that it goes is what was asked for.
+    fn take_surplus(&mut self, is_ready: bool) -> bool {
+        let may = !is_ready || self.ready > 0;
+        if may {
+            self.ready = self.ready.saturating_sub(u32::from(is_ready));
+            self.draining = self.draining.saturating_sub(1);
+            self.starts += 1;
+        }
+        may
+    }
+
     /// May this worker be asked to end? If so, it is counted.
     fn take_end(&mut self, is_ready: bool, stage: Stage) -> bool {
         // In a rollback the replacement is ready in the same slot: nothing gets worse. Nor does it wait for
@@ -68,11 +81,14 @@ impl Pool {
     /// Brings the pool as near to what is wanted as the limits allow now.
     pub(super) fn plan(&mut self, stage: Stage, cx: &mut Context) {
         let wanted = self.wanted(stage);
-        self.retire_unwanted(&wanted, stage, cx);
-        if let Some(policy) = self.governing(stage) {
-            let mut budget = Budget::new(policy, wanted.slots, stage, self);
-            self.retire_superseded(&wanted, &mut budget, stage, cx);
-            self.fill_slots(&wanted, &mut budget, stage, cx);
+        match self.governing(stage) {
+            None => self.retire_surplus(stage, cx),
+            Some(policy) => {
+                let mut budget = Budget::new(policy, wanted.slots, stage, self);
+                self.retire_unwanted(&wanted, &mut budget, stage, cx);
+                self.retire_superseded(&wanted, &mut budget, stage, cx);
+                self.fill_slots(&wanted, &mut budget, stage, cx);
+            }
         }
         self.drop_surplus_slots(wanted.slots);
     }
@@ -86,16 +102,28 @@ impl Pool {
         }
     }
 
-    fn retire_unwanted(&mut self, wanted: &Wanted, stage: Stage, cx: &mut Context) {
-        let why = if stage == Stage::Back { Retirement::RolledBack } else { Retirement::Removed };
-        let unwanted: Vec<(SlotIndex, WorkerId)> = self
-            .slots
-            .range(SlotIndex(wanted.slots)..)
-            .flat_map(|(index, slot)| slot.active().map(|worker| (*index, worker.id)))
-            .collect();
-        for (index, id) in unwanted {
-            self.retire(index, id, why, cx);
+    fn retire_unwanted(&mut self, wanted: &Wanted, budget: &mut Budget, stage: Stage, cx: &mut Context) {
+        for (index, id, is_ready) in self.surplus(wanted.slots) {
+            if budget.take_surplus(is_ready) {
+                self.retire(index, id, why_unwanted(stage), cx);
+            }
         }
+    }
+
+    /// Asks every worker in a slot that is not wanted to end, whoever else serves.
+    pub(super) fn retire_surplus(&mut self, stage: Stage, cx: &mut Context) {
+        let slots = self.wanted(stage).slots;
+        for (index, id, _) in self.surplus(slots) {
+            self.retire(index, id, why_unwanted(stage), cx);
+        }
+    }
+
+    /// Active workers in slots from `slots` up, and whether each is ready.
+    fn surplus(&self, slots: u32) -> Vec<(SlotIndex, WorkerId, bool)> {
+        let surplus = self.slots.range(SlotIndex(slots)..);
+        surplus
+            .flat_map(|(index, slot)| slot.active().map(|worker| (*index, worker.id, worker.is_ready())))
+            .collect()
     }
 
     fn retire_superseded(&mut self, wanted: &Wanted, budget: &mut Budget, stage: Stage, cx: &mut Context) {
@@ -167,4 +195,8 @@ impl Pool {
             self.retire(index, id, Retirement::Replaced, cx);
         }
     }
+}
+
+fn why_unwanted(stage: Stage) -> Retirement {
+    if stage == Stage::Back { Retirement::RolledBack } else { Retirement::Removed }
 }

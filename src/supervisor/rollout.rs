@@ -130,6 +130,7 @@ impl Rollout {
         for pool in pools.iter_mut() {
             if self.deadline_of(pool).is_some_and(|deadline| deadline <= cx.now) {
                 kept_now |= keep_all(pool);
+                pool.retire_surplus(Stage::Back, cx);
             }
         }
         if kept_now {

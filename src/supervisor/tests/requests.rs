@@ -62,6 +62,17 @@ fn scaling_up_is_done_when_the_new_slots_are_ready() {
 }
 
 #[test]
+fn a_surplus_worker_stands_in_for_a_wanted_one_that_is_down() {
+    let mut m = Machine::running(policy(2));
+    m.exits(1, 1);
+    m.orders();
+    m.scale(1);
+    assert_eq!(m.orders(), Vec::<String>::new(), "nobody else serves");
+    m.starts(3);
+    assert_eq!(m.orders(), ["[retire 2: Removed]", "signal 2 with 15", "answer 1: done"]);
+}
+
+#[test]
 fn scaling_down_asks_the_highest_slots_to_end() {
     let mut m = Machine::running(policy(3));
     m.scale(1);
