@@ -25,6 +25,9 @@ impl Daemon {
 
     pub(super) fn take_call(&mut self, call: Call) {
         let Some(what) = call.request.for_machine() else {
+            // Who asks sees what is so now, whenever a worker did it.
+            self.drift_is_possible = true;
+            self.look_for_drift();
             let document = self.document();
             return call.reply.status(&match call.level {
                 Level::Admin => document,

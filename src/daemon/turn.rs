@@ -89,7 +89,10 @@ impl Daemon {
     /// What the shell itself keeps of an event.
     fn before(&mut self, event: &Event) {
         match event {
-            Event::Spawned { .. } | Event::Ready { .. } => self.drift_is_possible = true,
+            // With `ready = "exec"` a worker calls listen only after all that: time that passes is a reason, too.
+            Event::Spawned { .. } | Event::Ready { .. } | Event::DeadlinePassed => {
+                self.drift_is_possible = true;
+            }
             Event::Exited { worker, .. } => {
                 self.table.keep_last_words(*worker);
                 self.drift_is_possible = true;

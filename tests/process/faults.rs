@@ -98,6 +98,16 @@ fn a_backlog_that_a_worker_cut_is_set_again_and_shown() {
 }
 
 #[test]
+fn a_backlog_that_is_cut_long_after_the_start_is_shown_to_who_asks() {
+    let plan = Plan::new().pool("ready", "\"exec\"").set("listener.http", "backlog", "200");
+    let service = plan.script("serve\nwait=300ms\nspoil-socket=5").start();
+    crate::support::eventually("status shows it", || {
+        service.daemon.status().mentions("set its backlog to 5 instead of 200 (set back)").then_some(())
+    });
+    service.stop();
+}
+
+#[test]
 fn without_free_fds_the_old_workers_serve_and_a_reload_fails_with_the_reason() {
     let plan = Plan::new().workers(2);
     let setup = plan.setup().under(["prlimit", "--nofile=40:40", "--"]);
