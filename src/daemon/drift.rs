@@ -23,12 +23,12 @@ impl Daemon {
 
     fn take_drift(&mut self, name: &ListenerName, held: &Rc<Held>, drifts: &[Drift]) {
         let ended = drifts.contains(&Drift::NotListening);
-        let texts: Vec<String> = drifts.iter().map(ToString::to_string).collect();
-        // What was mended is shown until something else is: a worker did it, and will do it again.
-        if !texts.is_empty() && self.drifts.get(name) != Some(&texts) {
-            let drift = texts.join("; ");
+        let known = self.drifts.entry(name.clone()).or_default();
+        let now = shown(known, drifts);
+        if now != *known {
+            let drift = now.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             tracing::warn!(listener = %name, address = held.shown(), drift, "a worker changed a shared socket");
-            self.drifts.insert(name.clone(), texts);
+            *known = now;
         }
         if ended {
             self.replace_ended(name, held);
@@ -76,5 +76,33 @@ impl Daemon {
         let request = self.next_request();
         let what = Request::Roll(Scope { reread: false, pools: Some(pools), changed_only: false });
         self.inbox.push_back(Event::Requested { request, what });
+    }
+}
+
+/// What is shown of a listener after a look at it. What was mended stays until something else is wrong with it: a
+/// worker did it, and its successor will do it again.
+fn shown(known: &[Drift], found: &[Drift]) -> Vec<Drift> {
+    if found.is_empty() {
+        return known.to_vec();
+    }
+    let backlog = |drift: &Drift| matches!(drift, Drift::Backlog { .. });
+    let kept = known.iter().filter(|drift| backlog(drift) && !found.iter().any(backlog));
+    kept.chain(found).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_mended_is_shown_beside_what_was_not() {
+        let backlog = Drift::Backlog { wanted: 4096, found: 511, mended: true };
+        let other = Drift::Backlog { wanted: 4096, found: 100, mended: true };
+        let nonblocking = Drift::Nonblocking { now: true };
+        let both = shown(&[], &[backlog, nonblocking]);
+        assert_eq!(both, [backlog, nonblocking]);
+        assert_eq!(shown(&both, &[nonblocking]), both);
+        assert_eq!(shown(&both, &[]), both);
+        assert_eq!(shown(&both, &[other, nonblocking]), [other, nonblocking]);
     }
 }

@@ -45,6 +45,7 @@ use crate::config::model::WorkerOutput;
 use crate::control::Reply;
 use crate::control::server::{Delivery, Traffic};
 use crate::id::{Generation, ListenerName, RequestId};
+use crate::listeners::Drift;
 use crate::observe::{Limits, Log, Writer};
 use crate::os::clock::Clock;
 use crate::os::spawn::Helper;
@@ -72,7 +73,7 @@ struct Daemon {
     notifications_dropped: u64,
     drift_is_possible: bool,
     /// What workers have done to listeners.
-    drifts: BTreeMap<ListenerName, Vec<String>>,
+    drifts: BTreeMap<ListenerName, Vec<Drift>>,
 
     last_request: u64,
     /// Clients that wait for the answer to a request.

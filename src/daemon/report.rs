@@ -86,7 +86,7 @@ impl Daemon {
                     },
                     queue: queue.map(|queue| queue.waiting),
                     queue_max: queue.map(|queue| queue.limit),
-                    drift: self.drifts.get(name).cloned().unwrap_or_default(),
+                    drift: self.drifts.get(name).into_iter().flatten().map(ToString::to_string).collect(),
                     inode: Some(facts.inode),
                     pools: pools.clone(),
                 });
