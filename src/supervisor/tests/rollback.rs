@@ -242,14 +242,15 @@ fn an_old_worker_that_does_not_come_up_again_leaves_the_new_one_in_its_slot() {
 #[test]
 fn where_a_pool_grew_those_who_serve_stay_until_the_old_ones_are_back() {
     let mut m = Machine::running(policy(1));
-    m.reload_to(policy(3));
+    m.reload_to(policy_with(3, |policy| policy.rollout.max_unavailable = Share::Count(1)));
     // The canary is in slot 1, which serves nobody; then slot 0 moves, and its new worker dies.
     m.starts(2);
     m.wait(2_000);
     m.starts(4);
     m.orders();
     m.exits(4, 1);
-    assert!(m.orders().contains(&"spawn 5 in web/0 of 1".to_owned()));
+    let orders = m.orders();
+    assert!(orders.contains(&"spawn 5 in web/0 of 1".to_owned()), "{orders:?}");
     assert_eq!(m.slot(1), ["2:Ready"], "nobody else serves");
     m.starts(5);
     assert_eq!(m.slot(1), ["2:Draining"]);
