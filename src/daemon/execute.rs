@@ -68,11 +68,12 @@ impl Daemon {
     }
 
     fn tell(&mut self, state: ManagerState) {
-        let status = self.machine.status();
-        self.manager.tell(state, &status);
         if state == ManagerState::Ready {
+            // Before it is said: who waits for that may look for the file at once.
             self.write_pid_file();
         }
+        let status = self.machine.status();
+        self.manager.tell(state, &status);
     }
 
     fn spawn(&mut self, worker: WorkerId, at: Place, exact: bool) {
