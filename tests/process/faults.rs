@@ -143,12 +143,15 @@ fn when_no_process_can_be_made_the_rollout_fails_and_the_service_goes_on() {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("our directory");
     }
     // A user of its own, so that the limit counts our processes only.
-    let setup = plan.setup().under(["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--"]);
+    let as_it = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--"];
+    let setup = plan.setup().under(as_it);
     let service = plan.start_with(setup);
     let pid = service.daemon.pid().to_string();
+    // As that user, too: to change another user's limits takes CAP_SYS_RESOURCE, which root in a container often lacks.
     let limit = |nproc: &str| {
-        let status = std::process::Command::new("prlimit").args(["--pid", &pid, nproc]).status();
-        assert!(status.expect("prlimit is part of util-linux").success());
+        let words = as_it.iter().skip(1).copied().chain(["prlimit", "--pid", &pid, nproc]);
+        let status = std::process::Command::new("setpriv").args(words).status();
+        assert!(status.expect("both are part of util-linux").success());
     };
     limit("--nproc=1:");
     service.reload().assert_code(handover::exit::FAILED);

@@ -49,7 +49,7 @@ fn two_listeners() -> Plan {
 fn a_worker_has_its_streams_and_its_sockets_and_no_other_fd() {
     let plan = two_listeners();
     // The daemon itself is started with fds that it knows nothing of.
-    let stray = "exec 7</dev/null 9</dev/null 33</dev/null; exec \"$@\"";
+    let stray = "exec 4</dev/null 7</dev/null 9</dev/null; exec \"$@\"";
     let setup = plan.setup().under(["sh", "-c", stray, "sh"]);
     let service = plan.start_with(setup);
     for _ in 0..2 {
@@ -57,7 +57,7 @@ fn a_worker_has_its_streams_and_its_sockets_and_no_other_fd() {
         let fds = dump.section("fds");
         let kinds: Vec<&str> = fds.iter().map(|fd| fd.split('[').next().unwrap_or("")).collect();
         assert_eq!(kinds, ["0 /dev/null", "1 pipe:", "2 pipe:", "3 socket:", "4 socket:"], "{fds:?}");
-        service.reload_well();
+        service.reload_and_settle();
     }
     service.stop();
 }
@@ -134,7 +134,7 @@ fn each_worker_has_a_notify_socket_of_its_own_that_any_user_can_write_to() {
     assert_eq!(socket.permissions().mode() & 0o777, 0o666);
     let directory = std::path::Path::new(&first).parent().expect("a directory");
     assert_eq!(directory.metadata().expect("a directory").mode() & 0o777, 0o711);
-    service.reload_well();
+    service.reload_and_settle();
     let second = Dump::of(&service).variable("NOTIFY_SOCKET").expect("a path").to_owned();
     assert_ne!(first, second);
     crate::support::eventually("the old worker's socket is gone", || {
@@ -172,7 +172,7 @@ fn the_environment_files_of_a_generation_are_those_of_its_making() {
         Some("red"),
         "a restarted worker of the same generation"
     );
-    service.reload_well();
+    service.reload_and_settle();
     assert_eq!(Dump::of(&service).variable("COLOUR"), Some("blue"), "the next generation");
     service.stop();
 }

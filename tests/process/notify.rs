@@ -47,10 +47,13 @@ fn a_stranger_cannot_make_a_worker_ready() {
             .arg(format!("forge-notify={path}"))
             .arg("hang"),
     );
-    service
+    let line = service
         .daemon
         .log
-        .wait_for("a forged datagram is logged", |line| line.text.contains(&stranger.pid().to_string()));
+        .wait_for("a forged datagram is logged", |line| line.text.contains("process group"));
+    assert_eq!(line.text("worker"), Some(silent.worker.to_string()));
+    drop(stranger);
+    assert!(service.daemon.status().counter("notifications_dropped") > 0);
     assert_eq!(service.ready().len(), 1);
     service.stop();
 }

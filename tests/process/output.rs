@@ -129,6 +129,8 @@ fn a_closed_or_broken_standard_error_ends_nothing() {
 #[test]
 fn a_standard_error_that_nobody_reads_holds_no_request_up() {
     let plan = Plan::new().workers(2).script("serve\nready\n[slot=1] flood=0");
+    // A worker that waits for room in its pipe cannot end by itself.
+    let plan = plan.pool("stop_timeout", "\"200ms\"");
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let setup = plan.setup().stderr(OwnedFd::from(writer));
     let service = plan.start_with(setup);

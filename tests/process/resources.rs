@@ -30,9 +30,7 @@ fn two_hundred_rollouts_leave_nothing_behind() {
         service.reload_well();
     }
     let settled = || {
-        crate::support::eventually("the old workers are gone", || {
-            (service.daemon.status().workers("web").len() == 2).then_some(())
-        });
+        service.daemon.settle();
         holdings(&service)
     };
     let before = settled();
@@ -48,13 +46,10 @@ fn two_hundred_rollouts_leave_nothing_behind() {
 
 #[test]
 fn deaths_and_failed_deploys_leave_nothing_behind() {
-    let service = Plan::new().workers(2).restart("stable_after", "\"0s\"").start();
+    let service = Plan::new().workers(2).restart("stable_after", "\"1ms\"").start();
     service.reload_well();
     let settled = || {
-        crate::support::eventually("two workers, both ready", || {
-            let status = service.daemon.status();
-            (status.workers("web").len() == 2 && status.ready("web").len() == 2).then_some(())
-        });
+        service.daemon.settle();
         holdings(&service)
     };
     let before = settled();
@@ -62,9 +57,9 @@ fn deaths_and_failed_deploys_leave_nothing_behind() {
         service.deploy("fork=group\nexit=1");
         service.reload().assert_code(handover::exit::FAILED);
         service.deploy("serve\nready");
-        let victim = service.ready()[0].pid;
-        crate::support::child::Handle::open(victim).expect("it lives").signal(libc::SIGKILL);
-        service.reports().wait("the successor", |report| report.what == "ready" && report.pid != victim);
+        service.daemon.settle();
+        service.kill(&service.ready()[0]);
+        service.daemon.settle();
     }
     assert_eq!(settled(), before);
     service.stop();

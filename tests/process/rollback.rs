@@ -34,7 +34,7 @@ fn nothing_changed(service: &Service, load: Running, output: &Output, texts: &[&
         assert!(status.contains(text), "nothing of {text:?} in:\n{status}");
     }
     service.deploy("version=good");
-    service.reload_well();
+    service.reload_and_settle();
     assert_eq!(service.get("/").expect("an answer").version(), "good");
 }
 

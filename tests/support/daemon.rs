@@ -303,6 +303,15 @@ impl Daemon {
         self.begin(words).finish()
     }
 
+    /// Waits until each slot has a ready worker, and no worker is on its way to its end. A rollout is done when the old workers are
+    /// asked to end; one that has not noticed yet still answers.
+    #[track_caller]
+    pub fn settle(&self) {
+        super::eventually("all slots have a ready worker and no other", || {
+            self.status().is_settled().then_some(())
+        });
+    }
+
     /// What it says of itself.
     #[track_caller]
     pub fn status(&self) -> Status {

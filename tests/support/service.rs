@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use super::child::Handle;
 use super::client::{self, Answer, Failure};
 use super::daemon::{Daemon, Output, Setup};
 use super::manager::NotifySocket;
@@ -267,6 +268,23 @@ impl Service {
     #[track_caller]
     pub fn reload_well(&self) {
         self.reload().assert_code(handover::exit::DONE);
+    }
+
+    /// `handover reload`, which must be done, and until the old workers are gone.
+    #[track_caller]
+    pub fn reload_and_settle(&self) {
+        self.reload_well();
+        self.daemon.settle();
+    }
+
+    /// Kills a worker, and waits until the daemon knows.
+    #[track_caller]
+    pub fn kill(&self, worker: &Worker) {
+        Handle::open(worker.pid).expect("it lives").signal(libc::SIGKILL);
+        super::eventually("the daemon knows of the death", || {
+            let workers = self.daemon.status().workers("web");
+            (!workers.iter().any(|other| other.worker == worker.worker)).then_some(())
+        });
     }
 
     /// The ready workers, by slot.

@@ -33,6 +33,14 @@ impl Status {
         self.workers(pool).into_iter().filter(|worker| worker.state == "ready").collect()
     }
 
+    /// Whether each slot has a ready worker, and no other.
+    pub fn is_settled(&self) -> bool {
+        self.0.get("pools").into_iter().flat_map(each).all(|(name, pool)| {
+            let ready = Value::from(self.ready(&name).len());
+            pool["wanted"] == ready && self.workers(&name).len() == self.ready(&name).len()
+        })
+    }
+
     /// A pool.
     pub fn pool(&self, name: &str) -> Option<&Value> {
         named(self.0.get("pools")?, name)
@@ -41,6 +49,11 @@ impl Status {
     /// A listener.
     pub fn listener(&self, name: &str) -> Option<&Value> {
         named(self.0.get("listeners")?, name)
+    }
+
+    /// One of the daemon's counters.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.0["counters"][name].as_u64().unwrap_or(0)
     }
 
     /// Whether `text` stands anywhere in it.
