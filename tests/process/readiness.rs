@@ -1,12 +1,13 @@
 //! When a worker is ready: it says so, it was executed, or it wrote to its fd.
 
+use crate::support::eventually;
 use crate::support::service::Plan;
 
 #[test]
 fn a_worker_that_has_not_said_so_is_not_ready() {
     let service = Plan::new().workers(2).script("serve\n[slot=1] hang\nready").begin();
     service.reports().wait_for("ready");
-    let ready = service.ready();
+    let ready = eventually("the daemon knows", || Some(service.ready()).filter(|ready| !ready.is_empty()));
     assert_eq!(ready.iter().map(|worker| worker.slot).collect::<Vec<_>>(), [0]);
     assert!(service.manager().said(&["READY"]).is_empty(), "slot 1 is neither ready nor given up");
     service.stop();
@@ -58,6 +59,6 @@ fn a_pool_without_listeners_is_an_ordinary_pool() {
 fn ready_is_said_when_all_slots_are_decided_not_before() {
     let plan = Plan::new().workers(4).script("serve\nwait=50ms\nready");
     let service = plan.start();
-    assert_eq!(service.reports().count("ready"), 4, "READY=1 came before the last worker was ready");
+    assert_eq!(service.ready().len(), 4, "READY=1 came before the last worker was ready");
     service.stop();
 }

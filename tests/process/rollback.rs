@@ -137,7 +137,7 @@ fn a_program_that_is_no_program() {
 #[test]
 fn a_later_worker_that_fails_takes_the_earlier_ones_back() {
     let (service, load) = service(plan().rollout("max_failures", "1"));
-    service.deploy("serve\n[slot=2] exit=9\nready");
+    service.deploy("[slot=2] exit=9\nserve\nready");
     let output = service.reload();
     nothing_changed(&service, load, &output, &["status 9"]);
     service.stop();
@@ -190,7 +190,7 @@ fn a_rollback_of_a_program_that_no_longer_exists_keeps_the_ready_worker() {
     let text = format!("#!/bin/sh\n# new\nexec {}\n", crate::support::scripted_worker().display());
     std::fs::remove_file(&path).expect("our file");
     service.plan.scratch.write_program("program", &text);
-    service.deploy("serve\n[slot=1] exit=9\nready");
+    service.deploy("[slot=1] exit=9\nserve\nready");
     let output = service.reload();
     output.assert_code(handover::exit::FAILED).assert_says("rolled back in part");
     let ready = service.ready();

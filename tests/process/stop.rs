@@ -39,11 +39,11 @@ fn sigint_and_the_command_stop_like_sigterm() {
     let mut service = Plan::new().start();
     service.daemon.signal(libc::SIGINT);
     assert_eq!(service.daemon.wait().code(), Some(0));
-    assert_eq!(service.reports().count("ended"), 1);
+    service.reports().wait_for("ended");
     let mut service = Plan::new().start();
     service.daemon.cli(&["stop"]).assert_code(handover::exit::DONE);
     assert_eq!(service.daemon.wait().code(), Some(0));
-    assert_eq!(service.reports().count("ended"), 1);
+    service.reports().wait_for("ended");
     service.daemon.cli(&["status"]).assert_code(handover::exit::NO_DAEMON);
 }
 

@@ -61,10 +61,11 @@ pub fn fds(pid: u32) -> BTreeMap<u32, String> {
         .collect()
 }
 
-/// The proportional set size of a process, in KiB.
-pub fn pss_kib(pid: u32) -> u64 {
+/// The memory that a process has for itself, in KiB: its proportional set size without the pages of files. Those are shared
+/// with every other process of the same program, so their share changes when another test ends.
+pub fn own_memory_kib(pid: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss_Anon:"));
     line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse().ok()).unwrap_or(0)
 }
 
