@@ -1,10 +1,14 @@
 //! The control socket and its clients, good and bad.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 
+use serde_json::Value;
+
 use crate::support::daemon::{Running, command};
+use crate::support::machine::{AS_NOBODY, cannot_be_nobody};
 use crate::support::service::{Plan, Service};
 
 fn connect(service: &Service) -> UnixStream {
@@ -44,6 +48,88 @@ fn status_is_http_and_json() {
     let status = service.daemon.status();
     assert_eq!(status.ready("web").len(), 2);
     assert!(status.listener("http").is_some(), "{status:?}");
+    service.stop();
+}
+
+/// The members of all objects in `value`, by where they stand: `pools[].slots[].workers[].pid`.
+fn members(value: &Value, at: &str, into: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let at = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                into.entry(at.clone())
+                    .and_modify(|old| {
+                        if old.is_null() {
+                            *old = value.clone()
+                        }
+                    })
+                    .or_insert_with(|| value.clone());
+                members(value, &at, into);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| members(value, &format!("{at}[]"), into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_status_document_has_the_members_that_are_documented_and_no_others() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/control.md"))
+        .expect("it is there");
+    let example =
+        page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let example: Value = serde_json::from_str(example).expect("the example is JSON");
+    let service = Plan::new().workers(2).rollout("bake_time", "\"300ms\"").start();
+    service.deploy("eprint=no\nexit=1");
+    service.reload().assert_code(handover::exit::FAILED);
+    let mut found = BTreeMap::new();
+    let mut look = || members(&service.daemon.status().0, "", &mut found);
+    look();
+    service.deploy("serve\nready\nend-takes=500ms");
+    let reload = service.daemon.begin(&["reload"]);
+    service.reports().wait("the canary", |report| report.what == "ready" && report.generation == 3);
+    look();
+    reload.finish().assert_code(handover::exit::DONE);
+    service.reload_well();
+    look();
+    let mut documented = BTreeMap::new();
+    members(&example, "", &mut documented);
+    for (at, example) in &documented {
+        let value = found.get(at).unwrap_or_else(|| panic!("{at} is documented, and not there: {found:#?}"));
+        let same = std::mem::discriminant(value) == std::mem::discriminant(example);
+        assert!(same || value.is_null() || example.is_null(), "{at}: {value} instead of {example}");
+    }
+    // A moment is documented once, for all places.
+    let is_moment = |at: &str| at.ends_with(".time") || at.ends_with(".seconds_ago");
+    for at in found.keys().filter(|at| !documented.contains_key(*at) && !is_moment(at)) {
+        let name = at.rsplit('.').next().unwrap_or(at);
+        assert!(page.contains(&format!("`{name}`")), "{at} is not documented");
+    }
+    service.stop();
+}
+
+#[test]
+fn a_member_of_the_control_group_may_look_and_nothing_else() {
+    if cannot_be_nobody() {
+        return;
+    }
+    let service =
+        Plan::new().top("control_group", "\"daemon\"").script("eprint=a secret\nserve\nready").start();
+    let file = std::fs::metadata(service.daemon.socket()).expect("a socket");
+    assert_eq!((file.mode() & 0o777, file.gid()), (0o660, 1));
+    assert!(service.daemon.status().mentions("a secret"));
+    let reader = ["setpriv", "--reuid=65534", "--regid=65534", "--groups=1", "--"];
+    let output = service.daemon.cli_under(&reader, &["status", "--json"]);
+    output.assert_code(0).assert_says("\"ready\"");
+    assert!(!output.stdout.contains("a secret"), "{output:#?}");
+    for words in [&["reload"][..], &["restart"], &["cancel"], &["scale", "web", "2"], &["stop"]] {
+        let output = service.daemon.cli_under(&reader, words);
+        assert!(!matches!(output.code, Some(0)), "{output:#?}");
+        output.assert_says("permitted");
+    }
+    let stranger = service.daemon.cli_under(&AS_NOBODY, &["status"]);
+    stranger.assert_code(handover::exit::NO_DAEMON).assert_says("hint: only root");
+    assert_eq!(service.reports().count("started"), 1);
     service.stop();
 }
 

@@ -242,3 +242,61 @@ fn wrappers_that_fork_can_be_spared_the_pid_variables() {
     assert_eq!(dump.variable("WATCHDOG_USEC"), Some("10000000"));
     service.stop();
 }
+
+#[test]
+fn the_slot_stands_for_itself_in_the_command_and_the_directory() {
+    let plan = Plan::new().workers(2);
+    for slot in ["0", "1"] {
+        std::fs::create_dir(plan.scratch.join(&format!("slot{slot}"))).expect("our directory");
+    }
+    let worker = crate::support::scripted_worker().display().to_string();
+    let directory = format!("{}/slot${{HANDOVER_SLOT}}", plan.scratch.path().display());
+    let plan = plan.command(&[&worker, "version=${HANDOVER_POOL}-${HANDOVER_SLOT}-$$"]);
+    let service = plan.pool("directory", &quoted(&directory)).start();
+    for worker in service.ready() {
+        let directory = std::fs::read_link(format!("/proc/{}/cwd", worker.pid)).expect("it lives");
+        assert_eq!(directory, service.plan.scratch.join(&format!("slot{}", worker.slot)));
+        let words = std::fs::read_to_string(format!("/proc/{}/cmdline", worker.pid)).expect("it lives");
+        assert!(words.contains(&format!("\0version=web-{}-$\0", worker.slot)), "{words:?}");
+    }
+    service.stop();
+}
+
+#[test]
+fn a_release_is_switched_by_a_link_and_each_generation_stays_with_its_own() {
+    use std::os::unix::fs::symlink;
+    let plan = Plan::new().workers(2);
+    let current = plan.scratch.join("current");
+    for release in ["1", "2"] {
+        let directory = plan.scratch.join(release);
+        std::fs::create_dir(&directory).expect("our directory");
+        symlink(crate::support::scripted_worker(), directory.join("program")).expect("a free path");
+    }
+    let switch = |scratch: &crate::support::scratch::Scratch, release: &str| {
+        symlink(scratch.join(release), scratch.join("next")).expect("a free path");
+        std::fs::rename(scratch.join("next"), scratch.join("current")).expect("our link");
+    };
+    switch(&plan.scratch, "1");
+    let service =
+        plan.command(&["./program"]).pool("directory", &quoted(&current.display().to_string())).start();
+    let releases = |service: &Service| -> Vec<String> {
+        let directory = |pid| std::fs::read_link(format!("/proc/{pid}/cwd")).expect("it lives");
+        let name =
+            |path: std::path::PathBuf| path.file_name().expect("a name").to_string_lossy().into_owned();
+        service.ready().iter().map(|worker| name(directory(worker.pid))).collect()
+    };
+    assert_eq!(releases(&service), ["1", "1"]);
+    switch(&service.plan.scratch, "2");
+    service.kill(&service.ready()[0]);
+    service.daemon.settle();
+    assert_eq!(releases(&service), ["1", "1"], "a worker of the old generation runs the old release");
+    service.reload_and_settle();
+    assert_eq!(releases(&service), ["2", "2"]);
+    assert!(service.ready().iter().all(|worker| worker.generation == 2));
+    // The old release is removed, as deploy scripts do: what runs is not touched by that, and neither is its successor.
+    std::fs::remove_dir_all(service.plan.scratch.join("1")).expect("our directory");
+    service.kill(&service.ready()[0]);
+    service.daemon.settle();
+    assert_eq!(releases(&service), ["2", "2"]);
+    service.stop();
+}

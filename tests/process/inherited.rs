@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use socket2::Socket;
 
 use crate::support::load::Load;
+use crate::support::machine::{skipped, succeeds};
 use crate::support::proc;
 use crate::support::scratch::Address;
 use crate::support::service::{Plan, Service};
@@ -162,5 +163,30 @@ fn variables_for_another_process_are_not_for_us() {
     let setup = plan.setup().env("LISTEN_PID", "1").env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "http");
     let service = plan.start_with(setup);
     service.get("/").expect("handover bound the address itself");
+    service.stop();
+}
+
+#[test]
+fn systemds_own_tool_starts_it_with_the_first_connection() {
+    if skipped("systemd-socket-activate", !succeeds(&["systemd-socket-activate", "--version"])) {
+        return;
+    }
+    let plan = Plan::new();
+    let Address::Tcp(to) = plan.address else { panic!("Plan::new is on TCP") };
+    let (to, notify) = (to.to_string(), format!("--setenv=NOTIFY_SOCKET={}", plan.manager.path().display()));
+    let setup = plan.setup();
+    let wrapper = ["systemd-socket-activate", "-l", &to, "--fdname=http", &notify];
+    let passed = ["--setenv=RUNTIME_DIRECTORY", "--setenv=HANDOVER_TEST"];
+    let service = plan.begin_with(setup.under(wrapper.iter().chain(&passed)));
+    crate::support::eventually("it listens", || {
+        crate::support::client::Connection::open(service.address()).ok()
+    });
+    service.manager().wait_for("READY=1");
+    service.get("/").expect("an answer");
+    let listener = service.daemon.status().listener("http").cloned().expect("it is shown");
+    assert_eq!(listener["origin"], "inherited");
+    let load = Load::open(service.address(), 200).start();
+    service.reload_well();
+    load.stop().assert_nothing_lost();
     service.stop();
 }

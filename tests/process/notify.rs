@@ -1,6 +1,7 @@
 //! What workers, and others, send to a worker's notify socket.
 
 use crate::support::child::OwnedChild;
+use crate::support::machine::{skipped, succeeds};
 use crate::support::service::Plan;
 
 #[test]
@@ -71,7 +72,7 @@ fn readiness_is_taken_before_the_exit_that_follows_at_once() {
 
 #[test]
 fn a_script_with_systemd_notify_is_heard_though_its_helper_is_gone() {
-    if std::process::Command::new("systemd-notify").arg("--version").output().is_err() {
+    if skipped("systemd-notify", !succeeds(&["systemd-notify", "--version"])) {
         return;
     }
     let plan = Plan::new().without_script();

@@ -150,3 +150,26 @@ fn output_can_be_left_to_the_workers() {
     assert_eq!(fds.get(&2), crate::support::proc::fds(service.daemon.pid()).get(&2));
     service.stop();
 }
+
+#[test]
+fn a_log_for_people_has_a_line_for_each_change_and_says_who_wrote_what() {
+    let service =
+        Plan::new().set("log", "format", "\"human\"").script("eprint=hello\\e[31m\nserve\nready").start();
+    let pid = service.ready()[0].pid;
+    let wait = |text: &str| service.daemon.log.wait_for(text, |line| line.text.contains(text)).text;
+    assert!(wait("hello").ends_with(&format!("Z web/0[{pid}]| hello\\u{{1b}}[31m")));
+    assert!(
+        wait("worker ready")
+            .contains(&format!("Z INFO  worker ready pool=web slot=0 generation=1 worker=1 pid={pid} "))
+    );
+    service.deploy("eprint=Address already in use\nexit=1");
+    service
+        .reload()
+        .assert_code(handover::exit::FAILED)
+        .assert_says("hint: this program must listen on fd 3");
+    assert!(
+        wait("worker failed").contains(r#" hint="this program must listen on fd 3 ($LISTEN_FDS), not bind""#)
+    );
+    assert!(!service.daemon.log.text().contains('\u{1b}'), "no colours but on a terminal");
+    service.stop();
+}

@@ -36,9 +36,12 @@ fn two_hundred_rollouts_leave_nothing_behind() {
     let before = settled();
     let memory = proc::own_memory_kib(service.daemon.pid());
     assert!(memory > 0, "smaps_rollup has no Pss_Anon");
+    let socket = proc::fds(service.ready()[0].pid).get(&3).cloned();
     for _ in 20..ROLLOUTS {
         service.reload_well();
     }
+    assert!(socket.is_some());
+    assert_eq!(proc::fds(service.ready()[0].pid).get(&3).cloned(), socket, "the same socket");
     assert_eq!(settled(), before);
     let grown = proc::own_memory_kib(service.daemon.pid()).saturating_sub(memory);
     assert!(grown < GROWTH_KIB_MAX, "{grown} KiB more than {memory} KiB");

@@ -1,6 +1,7 @@
 //! Starts that fail: at which stage, why, and how soon handover gives up.
 
 use crate::support::daemon::{Setup, command};
+use crate::support::machine::{AS_NOBODY, cannot_be_nobody};
 use crate::support::scratch::{Address, Scratch};
 use crate::support::service::Plan;
 
@@ -49,23 +50,17 @@ fn a_directory_that_is_missing_fails_at_its_stage() {
 
 #[test]
 fn a_user_that_cannot_be_set_fails_at_its_stage() {
+    if cannot_be_nobody() {
+        return;
+    }
     // As nobody, we cannot become daemon.
     let plan = hasty().pool("user", "\"daemon\"");
-    make_accessible(&plan.scratch);
-    let setup = plan.setup().under(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    plan.open_to_all();
+    let setup = plan.setup().under(AS_NOBODY);
     let mut service = plan.begin_with(setup);
     let (code, log) = service.ended();
     assert_eq!(code, Some(1), "{log}");
     assert_says(&log, &["at stage groups", "operation not permitted"]);
-}
-
-/// Lets nobody use the directory.
-fn make_accessible(scratch: &Scratch) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::create_dir_all(scratch.join("run")).expect("our directory");
-    for path in [scratch.path().to_owned(), scratch.join("run"), scratch.join("notify")] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("our directory");
-    }
 }
 
 #[test]
@@ -140,14 +135,25 @@ fn a_command_line_that_is_wrong_ends_with_two() {
 
 #[test]
 fn without_a_file_the_command_line_is_enough() {
-    let (scratch, address) = (Scratch::new(), Address::tcp());
-    let worker = crate::support::scripted_worker().display().to_string();
-    let Address::Tcp(to) = address else { panic!("tcp() gives a TCP address") };
-    let words = ["-l".to_owned(), to.to_string(), "-n".to_owned(), "2".to_owned(), "--".to_owned(), worker];
+    let scratch = Scratch::new();
+    std::os::unix::fs::symlink(crate::support::scripted_worker(), scratch.join("myapp"))
+        .expect("a free path");
+    let words = ["-l", "127.0.0.1:0", "-l", "admin=127.0.0.1:0", "-n", "2", "--", "./myapp", "version=7"];
     let manager = crate::support::manager::NotifySocket::new(&scratch);
-    let mut daemon = Setup::new(&scratch, words).env("NOTIFY_SOCKET", manager.path()).start();
+    let setup = Setup::new(&scratch, words).env("NOTIFY_SOCKET", manager.path());
+    let mut daemon = setup.directory(scratch.path()).start();
     manager.wait_for("READY=1");
-    let load = crate::support::load::Load::closed(&address, 2).start();
+    let status = daemon.status();
+    assert_eq!(status.0["daemon"]["name"], "myapp");
+    let address = |name: &str| {
+        let shown =
+            status.listener(name).expect("it is shown")["address"].as_str().expect("a text").to_owned();
+        Address::Tcp(shown.trim_start_matches("tcp://").parse().expect("with the port that the kernel gave"))
+    };
+    for name in ["http", "admin"] {
+        assert_eq!(crate::support::client::get(&address(name), "/").expect("an answer").version(), "7");
+    }
+    let load = crate::support::load::Load::closed(&address("http"), 2).start();
     daemon.cli(&["restart"]).assert_code(handover::exit::DONE);
     load.stop().assert_nothing_lost();
     daemon.stop();

@@ -13,7 +13,8 @@ mod stage;
 
 use std::path::Path;
 
-use stage::{Stage, skipped};
+use stage::Stage;
+use support::machine::skipped;
 
 /// Deploys a good version and a bad one under load, and stops.
 #[track_caller]

@@ -3,7 +3,6 @@
 //! Of the example only the places change: `/srv/myapp` becomes the scratch directory, `0.0.0.0:8080` an address of
 //! the test. All else is what users get.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -12,23 +11,6 @@ use crate::support::daemon::{Daemon, Setup};
 use crate::support::load::{Load, Running};
 use crate::support::manager::NotifySocket;
 use crate::support::scratch::{Address, Scratch};
-
-/// Says that a program is skipped, where it is `absent`, and returns that.
-///
-/// # Panics
-///
-/// Where nothing may be skipped.
-pub fn skipped(program: &str, absent: bool) -> bool {
-    if absent {
-        assert!(
-            std::env::var_os("HANDOVER_TEST_ALL").is_none_or(|all| all != "1"),
-            "{program} is not installed"
-        );
-        // Not `println`, which is swallowed where a test passes.
-        let _ = writeln!(std::io::stderr(), "skipped: {program} (not installed)");
-    }
-    absent
-}
 
 /// A program in `PATH`. A shim that picks one of several versions is resolved to the program itself.
 pub fn find(program: &str) -> Option<String> {

@@ -4,6 +4,7 @@
 //! included: accepting blocks. To end, the accepting thread is therefore signalled until it has noticed.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::thread::JoinHandleExt;
@@ -13,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::http;
+use crate::identity;
 use crate::signals;
 
 const FIRST_FD: RawFd = 3;
@@ -39,23 +41,25 @@ pub(crate) fn take_sockets() -> Result<Vec<OwnedFd>, String> {
     Ok((FIRST_FD..FIRST_FD + count).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect())
 }
 
-/// Threads that accept.
+/// Threads that accept, or answer datagrams.
 pub(crate) struct Acceptors {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Acceptors {
-    /// Accepts from each socket that listens.
+    /// Accepts from each socket that listens, and answers each datagram on the others with who we are.
     pub(crate) fn start(sockets: &[OwnedFd], server: &Arc<http::Server>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let threads = sockets
             .iter()
-            .filter(|socket| is_listening(socket.as_raw_fd()))
             .map(|socket| {
                 let socket = socket.try_clone().expect("a free fd");
                 let (stop, server) = (Arc::clone(&stop), Arc::clone(server));
-                std::thread::spawn(move || accept_all(&socket, &stop, &server))
+                std::thread::spawn(move || match is_listening(socket.as_raw_fd()) {
+                    true => accept_all(&socket, &stop, &server),
+                    false => answer_all(socket, &stop),
+                })
             })
             .collect();
         Self { stop, threads }
@@ -87,6 +91,25 @@ fn accept_all(socket: &OwnedFd, stop: &AtomicBool, server: &Arc<http::Server>) {
                 if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
             Err(error) => {
                 eprintln!("scripted_worker: accept: {error}");
+                return;
+            }
+        }
+    }
+}
+
+fn answer_all(socket: OwnedFd, stop: &AtomicBool) {
+    let socket = socket2::Socket::from(socket);
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    while !stop.load(Ordering::SeqCst) {
+        match socket.recv_from(&mut buffer) {
+            // A sender without an address wants no answer.
+            Ok((_, from)) => drop(socket.send_to(identity::line().as_bytes(), &from)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                signals::wait(&[socket.as_raw_fd()], Some(Duration::from_millis(50)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                eprintln!("scripted_worker: datagram: {error}");
                 return;
             }
         }

@@ -41,6 +41,7 @@ pub struct Setup {
     only_this_environment: bool,
     passed: Option<(Vec<OwnedFd>, String)>,
     stderr: Option<Stdio>,
+    directory: PathBuf,
     mark: String,
 }
 
@@ -58,7 +59,15 @@ impl Setup {
             only_this_environment: false,
             passed: None,
             stderr: None,
+            directory: PathBuf::from("/"),
         }
+    }
+
+    /// Started in this directory instead of `/`.
+    #[must_use]
+    pub fn directory(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.directory);
+        self
     }
 
     /// With this variable.
@@ -132,7 +141,7 @@ impl Setup {
         words.extend([handover().as_os_str().to_owned(), "run".into()]);
         words.extend(self.arguments.iter().cloned());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).current_dir("/");
+        command.args(&words[1..]).current_dir(&self.directory);
         if self.only_this_environment {
             command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         }
@@ -295,6 +304,14 @@ impl Daemon {
     /// Begins `handover COMMAND… --socket ITS_SOCKET`.
     pub fn begin(&self, words: &[&str]) -> Running {
         Running::start(command(words).arg("--socket").arg(&self.socket))
+    }
+
+    /// Runs `handover COMMAND… --socket ITS_SOCKET`, executed by `wrapper`.
+    #[track_caller]
+    pub fn cli_under(&self, wrapper: &[&str], words: &[&str]) -> Output {
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(handover()).args(words).arg("--socket").arg(&self.socket);
+        Running::start(&mut command).finish()
     }
 
     /// Runs `handover COMMAND… --socket ITS_SOCKET`.

@@ -13,6 +13,9 @@ use std::time::Instant;
 use super::scratch::Scratch;
 use super::{deadline, left};
 
+/// What nobody else sends.
+const MARK: &[u8] = b"\0mark";
+
 #[derive(Default)]
 struct Shared {
     texts: Mutex<Texts>,
@@ -24,6 +27,8 @@ struct Texts {
     all: Vec<(Instant, String)>,
     /// The first that nobody has waited for yet.
     next: usize,
+    /// How many of our own [`MARK`]s were read.
+    marks: u64,
     ended: bool,
 }
 
@@ -53,8 +58,18 @@ impl Inbox {
         &self.path
     }
 
-    /// All texts so far.
+    /// All texts so far: whatever was sent before this call is among them.
     pub fn all(&self) -> Vec<(Instant, String)> {
+        let marks = self.lock().marks;
+        let sent = UnixDatagram::unbound().and_then(|own| own.send_to(MARK, &self.path));
+        if sent.is_ok() {
+            // The socket's queue is in the order of sending, so what came before the mark is read before it.
+            let waited = self
+                .shared
+                .grown
+                .wait_timeout_while(self.lock(), left(deadline()), |texts| texts.marks == marks);
+            drop(waited.expect("no reader panics"));
+        }
         self.lock().all.clone()
     }
 
@@ -105,7 +120,11 @@ fn read(from: &UnixDatagram, to: &Shared) {
         if texts.ended {
             return;
         }
-        texts.all.push((Instant::now(), text));
+        if text.as_bytes() == MARK {
+            texts.marks += 1;
+        } else {
+            texts.all.push((Instant::now(), text));
+        }
         to.grown.notify_all();
     }
 }

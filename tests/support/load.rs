@@ -116,7 +116,7 @@ impl Shared {
         let mut kept: Option<(Connection, Option<u32>, u32)> = None;
         let mut next = self.begun;
         while self.pause_until(self.due(&mut next)) {
-            let at = self.begun.elapsed();
+            let began = Instant::now();
             let (mut connection, pid, used) = match kept.take() {
                 Some(kept) => kept,
                 None => match Connection::open(&self.load.address) {
@@ -125,7 +125,7 @@ impl Shared {
                         (connection, None, 0)
                     }
                     Err(failure) => {
-                        tally.fail(failure, None, at);
+                        tally.fail(failure, None, began);
                         continue;
                     }
                 },
@@ -133,13 +133,13 @@ impl Shared {
             let keep = self.load.keep_alive && used + 1 < REQUESTS_A_CONNECTION;
             match connection.get(&self.load.path, keep) {
                 Ok(answer) => {
-                    tally.count(&answer, self.begun.elapsed().saturating_sub(at));
+                    tally.count(&answer, began.elapsed());
                     if keep && !answer.closing {
                         kept = Some((connection, Some(answer.pid()), used + 1));
                     }
                     self.answered();
                 }
-                Err(failure) => tally.fail(failure, pid, at),
+                Err(failure) => tally.fail(failure, pid, began),
             }
         }
         tally
@@ -186,11 +186,21 @@ impl Running {
     /// Waits until `more` requests have been answered from now on.
     #[track_caller]
     pub fn wait_for(&self, more: u64) {
+        self.wait_until(self.answered() + more);
+    }
+
+    /// How many requests have been answered.
+    pub fn answered(&self) -> u64 {
+        self.shared.done.lock().expect("no client panics").answered
+    }
+
+    /// Waits until so many requests have been answered in all.
+    #[track_caller]
+    pub fn wait_until(&self, wanted: u64) {
         let deadline = deadline();
-        let answered = || self.shared.done.lock().expect("no client panics").answered;
-        let wanted = answered() + more;
-        while answered() < wanted {
-            assert!(Instant::now() < deadline, "only {} of {wanted} requests were answered", answered());
+        while self.answered() < wanted {
+            let answered = self.answered();
+            assert!(Instant::now() < deadline, "only {answered} of {wanted} requests were answered");
             std::thread::park_timeout(left(deadline).min(Duration::from_millis(2)));
         }
     }

@@ -16,6 +16,7 @@ pub mod daemon;
 pub mod inbox;
 pub mod load;
 pub mod log;
+pub mod machine;
 pub mod manager;
 pub mod proc;
 pub mod reports;
@@ -25,6 +26,7 @@ pub mod status;
 pub mod tally;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long any single thing may take before a test gives up. Far above what is expected, so that a loaded
@@ -63,13 +65,22 @@ pub fn handover() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_handover"))
 }
 
-/// The worker of these tests; built by `cargo test`, beside the test programs.
+/// The worker of these tests; built by `cargo test`, beside the test programs, but not by `cargo test --test …`.
 ///
 /// # Panics
 ///
-/// Where it is not built.
+/// Where it is not built, or its source is newer.
 pub fn scripted_worker() -> PathBuf {
-    let program = handover().with_file_name("examples").join("scripted_worker");
-    assert!(program.exists(), "{} is not built: run `cargo build --examples` first", program.display());
-    program
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| {
+        let program = handover().with_file_name("examples").join("scripted_worker");
+        let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+        let sources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripted_worker"));
+        let sources = std::fs::read_dir(sources).into_iter().flatten().flatten();
+        let newest = sources.filter_map(|source| changed(&source.path())).max();
+        let fresh = changed(&program).is_some_and(|built| newest.is_none_or(|newest| newest <= built));
+        assert!(fresh, "{} is not built: run `cargo build --examples` first", program.display());
+        program
+    });
+    program.clone()
 }

@@ -191,6 +191,15 @@ impl Plan {
         Setup::new(&self.scratch, [config]).env("NOTIFY_SOCKET", self.manager.path())
     }
 
+    /// Lets every user write to its directory and to the sockets in it: for a daemon that is not root.
+    pub fn open_to_all(&self) {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::create_dir_all(self.scratch.join("run")).expect("our directory");
+        for path in [self.scratch.path().to_owned(), self.scratch.join("run"), self.scratch.join("notify")] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).expect("our directory");
+        }
+    }
+
     /// Starts it, and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> Service {

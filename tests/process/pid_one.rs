@@ -1,0 +1,54 @@
+//! handover as PID 1 of a container: nobody else reaps orphans, and the kernel delivers it only signals that it handles.
+
+use crate::support::child::Handle;
+use crate::support::machine::{skipped, succeeds};
+use crate::support::service::Plan;
+use crate::support::{eventually, proc};
+
+/// `unshare` forks, so the daemon is its child.
+const CONTAINER: [&str; 4] = ["unshare", "--pid", "--fork", "--mount-proc"];
+
+#[test]
+fn as_pid_1_it_reaps_orphans_and_stops_when_asked() {
+    if skipped("a pid namespace", !succeeds(&[&CONTAINER[..], &["true"]].concat())) {
+        return;
+    }
+    let plan = Plan::new().script("fork=setsid\nserve\nready\nend-takes=50ms");
+    let setup = plan.setup().under(CONTAINER);
+    let service = plan.start_with(setup);
+    assert_eq!(service.daemon.status().0["daemon"]["pid"], 1);
+    let pid = proc::children(service.daemon.pid())[0];
+    let worker = proc::children(pid)[0];
+    let orphan = proc::children(worker)[0];
+    service.reload_and_settle();
+    assert!(!proc::is_alive(worker));
+    assert!(proc::children(pid).contains(&orphan), "what left its group is now the child of PID 1");
+    Handle::open(orphan).expect("it lives").signal(libc::SIGKILL);
+    eventually("it is reaped", || (!proc::children(pid).contains(&orphan)).then_some(()));
+    service.get("/").expect("an answer");
+
+    let mut daemon = service.daemon;
+    Handle::open(pid).expect("it lives").signal(libc::SIGTERM);
+    assert_eq!(daemon.wait().code(), Some(0));
+    service
+        .plan
+        .reports
+        .wait("the worker ended by itself", |report| report.what == "ended" && report.generation == 2);
+    daemon.assert_nothing_left();
+}
+
+#[test]
+fn orphans_are_reaped_though_it_is_not_pid_1() {
+    let service = Plan::new().script("fork=setsid\nserve\nready").start();
+    let orphan = service
+        .reports()
+        .wait("a child", |report| report.what.starts_with("forked"))
+        .child()
+        .expect("its pid");
+    service.reload_and_settle();
+    assert!(proc::children(service.daemon.pid()).contains(&orphan), "it is a subreaper");
+    assert!(service.daemon.status().counter("orphans") > 0);
+    Handle::open(orphan).expect("it lives").signal(libc::SIGKILL);
+    eventually("it is reaped", || (!proc::children(service.daemon.pid()).contains(&orphan)).then_some(()));
+    service.stop();
+}

@@ -1,0 +1,41 @@
+//! What this machine allows: programs that it has, and things that a sandbox may forbid. A test that cannot be done here is
+//! skipped and counted, never passed in silence.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::handover;
+
+/// A user without any right, as words to execute a command with.
+pub const AS_NOBODY: [&str; 5] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+
+/// Says that something is skipped, where it is `absent`, and returns that.
+///
+/// # Panics
+///
+/// Where nothing may be skipped (`HANDOVER_TEST_ALL=1`).
+#[track_caller]
+pub fn skipped(what: &str, absent: bool) -> bool {
+    if absent {
+        let all = std::env::var_os("HANDOVER_TEST_ALL").is_some_and(|all| all == "1");
+        assert!(!all, "{what}: not on this machine");
+        // Not `eprintln`, which is swallowed where a test passes.
+        let _ = writeln!(std::io::stderr(), "skipped: {what} (not on this machine)");
+    }
+    absent
+}
+
+/// Whether a command can be executed here and succeeds.
+pub fn succeeds(words: &[&str]) -> bool {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Whether tests can become another user who can execute the daemon; says so where not.
+#[track_caller]
+pub fn cannot_be_nobody() -> bool {
+    let program = handover().display().to_string();
+    let words: Vec<&str> = AS_NOBODY.into_iter().chain([program.as_str(), "--version"]).collect();
+    skipped("another user", !succeeds(&words))
+}
