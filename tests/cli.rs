@@ -1,7 +1,7 @@
 //! The `handover` command as people and scripts see it: help, output, exit codes. The daemon that it talks to here
 //! is the real server of the control API with a script behind it.
 //!
-//! `UPDATE_GOLDEN=1 cargo test --test cli` writes the files of `tests/golden/cli` anew.
+//! `HANDOVER_BLESS=1 cargo test --test cli` writes the files of `tests/golden/cli` anew.
 
 #![cfg(feature = "cli")]
 
@@ -44,7 +44,7 @@ fn code(exit: u8) -> i32 {
 #[track_caller]
 fn golden(name: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cli").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("HANDOVER_BLESS").is_some() {
         fs::write(&path, actual).expect("the golden file can be written");
     }
     let expected = fs::read_to_string(&path).unwrap_or_default();

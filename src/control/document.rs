@@ -196,6 +196,8 @@ pub struct Listener {
     pub queue_max: Option<u32>,
     /// What workers have changed on the shared socket; for a person. Empty: nothing.
     pub drift: Vec<String>,
+    /// Some of that does harm and could not be mended.
+    pub harmed: bool,
     /// The socket's inode, as `ss -e` shows it.
     pub inode: Option<u64>,
     /// The pools that name it.

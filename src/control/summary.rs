@@ -41,7 +41,7 @@ fn troubles(document: &StatusDocument) -> Vec<String> {
             failed.generation, failed.failure.text
         ));
     }
-    for listener in document.listeners.iter().filter(|listener| !listener.drift.is_empty()) {
+    for listener in document.listeners.iter().filter(|listener| listener.harmed) {
         troubles.push(format!("listener {}: {}", listener.name, listener.drift.join(", ")));
     }
     troubles
@@ -96,8 +96,12 @@ mod tests {
         let mut document = document();
         document.rollout = None;
         document.last_failed_rollout = None;
-        document.listeners =
-            vec![Listener { name: "http".into(), drift: vec!["backlog 511".into()], ..Listener::default() }];
+        document.listeners = vec![Listener {
+            name: "http".into(),
+            drift: vec!["backlog 511".into()],
+            harmed: true,
+            ..Listener::default()
+        }];
         let failure = Failure { text: "exited with status 1".into(), ..Failure::default() };
         let slot = |slot, crash_loop| Slot {
             slot,

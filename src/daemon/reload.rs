@@ -48,7 +48,7 @@ impl Daemon {
         let mut faults = Vec::new();
         for (name, listener) in &new.listeners {
             let kept = change.kept.get(name).and_then(|kept| committed.listeners.get(&kept.was));
-            match kept.map_or_else(|| self.find_or_bind(listener), |held| Ok(held.clone())) {
+            match kept.map_or_else(|| self.find_or_bind(listener), |held| still_reachable(held, listener)) {
                 Ok(held) => {
                     listeners.insert(name.clone(), held);
                 }
@@ -85,6 +85,7 @@ impl Daemon {
         }
         self.log.configure(new.config.log.format, new.config.log.level);
         self.output = new.config.log.workers;
+        self.drifts.retain(|name, _| new.config.listeners.contains_key(name));
         self.committed = generation;
     }
 
@@ -102,6 +103,14 @@ impl Daemon {
             status.pools.get(pool).is_some_and(|pool| pool.slots.contains_key(&slot))
         });
     }
+}
+
+/// A socket that stays; one whose file is gone is bound afresh, since nobody can connect to it any more.
+fn still_reachable(held: &Rc<Held>, listener: &Listener) -> Result<Rc<Held>, String> {
+    if !held.has_lost_its_file() {
+        return Ok(held.clone());
+    }
+    held.rebind(&listener.options).map(Rc::new).map_err(|error| error.to_string())
 }
 
 /// A new configuration with only some of its changes: those of `pools` and of the listeners that they name.

@@ -7,7 +7,7 @@ use super::source::Source;
 use crate::control::document::{Counters, Generation, Listener, Program};
 use crate::control::{Facts, StatusDocument, WorkerFacts};
 use crate::id::WorkerId;
-use crate::listeners::Origin;
+use crate::listeners::{Drift, Origin};
 use crate::os::clock;
 use crate::os::process::{count_orphans, group_members};
 use crate::os::socket::Kind;
@@ -87,6 +87,7 @@ impl Daemon {
                     queue: queue.map(|queue| queue.waiting),
                     queue_max: queue.map(|queue| queue.limit),
                     drift: self.drifts.get(name).into_iter().flatten().map(ToString::to_string).collect(),
+                    harmed: self.drifts.get(name).into_iter().flatten().any(Drift::harms),
                     inode: Some(facts.inode),
                     pools: pools.clone(),
                 });

@@ -51,6 +51,18 @@ pub enum Drift {
     FileLost,
 }
 
+impl Drift {
+    /// Clients notice it, or workers could, and it was not mended. A changed `O_NONBLOCK` is worth showing,
+    /// but most programs set it on whatever they listen on.
+    pub fn harms(&self) -> bool {
+        match self {
+            Self::NotListening | Self::FileLost => true,
+            Self::Backlog { mended, .. } => !mended,
+            Self::Nonblocking { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -138,6 +150,11 @@ impl Held {
         })
     }
 
+    /// The file of its Unix socket is gone, or another one is in its place: nobody can connect any more.
+    pub fn has_lost_its_file(&self) -> bool {
+        self.file.borrow().as_ref().is_some_and(|file| !file.is_ours())
+    }
+
     /// Its sockets; more than one only where several were passed under one name.
     pub fn sockets(&self) -> impl Iterator<Item = &OwnedFd> {
         self.sockets.iter().map(|socket| &socket.fd)
@@ -220,7 +237,7 @@ impl Held {
     /// Compares the sockets with what they were, and sets a backlog back where the socket is ours.
     pub fn drift(&self) -> Vec<Drift> {
         let mut found: Vec<Drift> = self.sockets.iter().flat_map(|socket| self.drift_of(socket)).collect();
-        if self.file.borrow().as_ref().is_some_and(|file| !file.is_ours()) {
+        if self.has_lost_its_file() {
             found.push(Drift::FileLost);
         }
         found

@@ -16,7 +16,7 @@ use crate::os::environment::Activation;
 use crate::os::fd;
 use crate::os::socket::{Facts, Family, Kind, Local};
 
-/// The first fd that is passed.
+/// The first fd that is passed, where nothing else says so.
 const FIRST: RawFd = 3;
 /// More than any service manager passes, and fewer than would make trouble.
 const FDS_MAX: usize = 65_536;
@@ -38,6 +38,12 @@ pub enum ActivationError {
     /// `LISTEN_FDS`
     #[error("LISTEN_FDS={0:?} is not a number of fds")]
     Count(String),
+    /// `LISTEN_FDS_FIRST_FD`
+    #[error("LISTEN_FDS_FIRST_FD={0:?} is not the number of an fd from 3 up")]
+    First(String),
+    /// Other threads run already.
+    #[error("inherited sockets can only be taken before the first thread is started")]
+    Threads,
     /// An fd that is not there.
     #[error("LISTEN_FDS={count}, but fd {fd} is not open")]
     Closed {
@@ -80,22 +86,26 @@ pub fn take(
         return Ok(Vec::new());
     }
     let count = count(activation)?;
+    let first = first(activation)?;
     let names = names(activation, count)?;
-    for number in numbers(count) {
+    for number in numbers(first, count) {
         if !fd::is_open(number) {
             return Err(ActivationError::Closed { count, fd: number });
         }
     }
+    if !has_one_thread() {
+        return Err(ActivationError::Threads);
+    }
     let mut passed = ListenFd::from_env();
-    numbers(count)
+    numbers(first, count)
         .zip(names)
         .enumerate()
         .map(|(index, (fd, name))| take_one(&mut passed, index, fd, name))
         .collect()
 }
 
-fn numbers(count: usize) -> impl Iterator<Item = RawFd> {
-    (FIRST..).take(count)
+fn numbers(first: RawFd, count: usize) -> impl Iterator<Item = RawFd> {
+    (first..).take(count)
 }
 
 /// `LISTEN_PID` must be there and ours; so must `LISTEN_PIDFDID`, where both sides know it (systemd 258).
@@ -114,6 +124,18 @@ fn count(activation: &Activation) -> Result<usize, ActivationError> {
     let text = text(&activation.fds).unwrap_or_default();
     let count = text.parse().ok().filter(|count| *count <= FDS_MAX);
     count.ok_or_else(|| ActivationError::Count(text.to_owned()))
+}
+
+/// `LISTEN_FDS_FIRST_FD`, which `systemfd` sets and `listenfd` honours.
+fn first(activation: &Activation) -> Result<RawFd, ActivationError> {
+    let Some(first) = text(&activation.first_fd) else { return Ok(FIRST) };
+    let number = first.parse().ok().filter(|number| *number >= FIRST);
+    number.ok_or_else(|| ActivationError::First(first.to_owned()))
+}
+
+/// `listenfd` takes variables out of the environment, which no other thread may be reading then.
+fn has_one_thread() -> bool {
+    std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.count() == 1)
 }
 
 fn names(activation: &Activation, count: usize) -> Result<Vec<String>, ActivationError> {
@@ -220,5 +242,7 @@ mod tests {
         let one_name = Activation { names: Some("http".into()), ..passed("2", "7") };
         assert_eq!(refused(one_name), "LISTEN_FDNAMES has 1 names for 2 fds");
         assert!(refused(passed("60000", "7")).ends_with("is not open"));
+        let low = Activation { first_fd: Some("2".into()), ..passed("1", "7") };
+        assert_eq!(refused(low), "LISTEN_FDS_FIRST_FD=\"2\" is not the number of an fd from 3 up");
     }
 }

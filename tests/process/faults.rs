@@ -4,6 +4,7 @@ use crate::support::child::Handle;
 use crate::support::load::Load;
 use crate::support::machine::cannot_be_nobody;
 use crate::support::proc;
+use crate::support::scratch::Address;
 use crate::support::service::Plan;
 
 #[test]
@@ -158,5 +159,19 @@ fn when_no_process_can_be_made_the_rollout_fails_and_the_service_goes_on() {
     service.get("/").expect("an answer");
     limit("--nproc=1000:");
     service.reload_well();
+    service.stop();
+}
+
+#[test]
+fn a_socket_file_that_is_gone_is_made_anew_by_the_next_reload() {
+    let plan = Plan::on(|scratch| Address::unix(scratch, "http"));
+    let service = plan.start();
+    let Address::Unix(path) = service.address() else { unreachable!("it was asked for") };
+    std::fs::remove_file(path).expect("it is there");
+    crate::support::eventually("status says so", || {
+        service.daemon.status().mentions("its file is gone").then_some(())
+    });
+    service.reload_well();
+    service.get("/").expect("an answer");
     service.stop();
 }
