@@ -39,7 +39,8 @@ async def serve(reader, writer):
 async def main():
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    servers = [await asyncio.start_server(serve, sock=sock) for sock in listen_fds()]
+    # asyncio calls listen() again, with 100 unless it is told otherwise.
+    servers = [await asyncio.start_server(serve, sock=sock, backlog=4096) for sock in listen_fds()]
     notify("READY=1")
     await stop.wait()
     notify("STOPPING=1")

@@ -27,20 +27,28 @@ fn lives(stage: &Stage, file: &str, bad: &str, complaint: &str) {
     stage.edit(file, "1", "2");
     daemon.cli(&["reload"]).assert_code(handover::exit::DONE);
     closed.wait_for(100);
+    daemon.settle();
     assert_eq!(stage.version(), "2");
 
     let good = std::fs::read_to_string(stage.scratch.join(file)).expect("our file");
     stage.scratch.write(file, bad);
     daemon.cli(&["reload"]).assert_code(handover::exit::FAILED).assert_says(complaint);
     closed.wait_for(100);
+    daemon.settle();
     assert_eq!(stage.version(), "2");
 
     stage.scratch.write(file, good);
     stage.edit(file, "2", "3");
     daemon.cli(&["reload"]).assert_code(handover::exit::DONE);
+    daemon.settle();
     let (open, closed) = (open.stop(), closed.stop());
-    open.assert_nothing_lost();
-    closed.assert_nothing_lost();
+    for tally in [&open, &closed] {
+        tally.print(file);
+        tally.assert_nothing_lost();
+    }
+    let status = daemon.status();
+    assert_eq!(status.0["daemon"]["fine"], true, "{}", status.0["daemon"]["summary"]);
+    assert_eq!(stage.version(), "3");
     stage.finish(daemon);
 }
 

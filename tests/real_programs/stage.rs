@@ -81,8 +81,8 @@ impl Stage {
     pub fn edit(&self, file: &str, from: &str, to: &str) {
         let text = std::fs::read_to_string(self.scratch.join(file)).expect("our file");
         let mut edited = text.clone();
-        for form in ["VERSION = 'N'", "VERSION = \"N\"", "VERSION=N\n", "version=N\\n"] {
-            edited = edited.replace(&form.replace('N', from), &form.replace('N', to));
+        for form in ["VERSION = '#'", "VERSION = \"#\"", "VERSION=#\n", "version=#\\n"] {
+            edited = edited.replace(&form.replace('#', from), &form.replace('#', to));
         }
         assert_ne!(edited, text, "no version {from} in:\n{text}");
         self.scratch.write_program(file, &edited);
