@@ -33,7 +33,8 @@ fn a_process_of_the_workers_group_may_speak_for_it() {
 #[test]
 fn a_stranger_cannot_make_a_worker_ready() {
     let service = Plan::new().workers(2).script("serve\n[slot=1] hang\nready").begin();
-    service.reports().wait("slot 0 is ready", |report| report.what == "ready");
+    service.reports().wait("slot 1 is executed", |report| report.what == "started" && report.slot == 1);
+    crate::support::eventually("slot 0 is ready", || (service.ready().len() == 1).then_some(()));
     let status = service.daemon.status();
     let silent = status.workers("web").into_iter().find(|worker| worker.slot == 1).expect("slot 1");
     let environment = std::fs::read(format!("/proc/{}/environ", silent.pid)).expect("it lives");

@@ -1,9 +1,9 @@
 //! What a bad worker does: to itself, to its output, to the sockets that it shares.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Ends this process by `signal`, whatever it was told about that signal.
 pub(crate) fn die_of(signal: libc::c_int) {
@@ -16,11 +16,12 @@ pub(crate) fn die_of(signal: libc::c_int) {
     }
 }
 
-/// Starts a copy of this program that only waits, in this process group or in a session of its own.
-/// Returns its pid.
+/// Starts a copy of this program that does `steps`, in this process group or in a session of its own. Returns its pid, once
+/// it has said `tell-parent` or is gone.
 pub(crate) fn fork_child(own_session: bool, steps: &[&str]) -> std::io::Result<u32> {
     let mut command = Command::new("/proc/self/exe");
-    command.args(steps).env_remove("WORKER_SCRIPT").env_remove("WORKER_REPORT").stdin(Stdio::null());
+    let (mut told, tell) = std::io::pipe()?;
+    command.args(steps).env_remove("WORKER_SCRIPT").env_remove("WORKER_REPORT").stdin(tell);
     if own_session {
         use std::os::unix::process::CommandExt;
         // SAFETY: `setsid` may be called between fork and exec.
@@ -29,7 +30,17 @@ pub(crate) fn fork_child(own_session: bool, steps: &[&str]) -> std::io::Result<u
                 .pre_exec(|| if libc::setsid() < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) })
         };
     }
-    Ok(command.spawn()?.id())
+    let pid = command.spawn()?.id();
+    // Our copy of the child's end: with it open, the end of the child would not be seen.
+    drop(command);
+    let _ = told.read(&mut [0]);
+    Ok(pid)
+}
+
+/// Tells the parent, at the other end of our standard input, that we are as far.
+pub(crate) fn tell_parent() {
+    // SAFETY: `fork_child` made it for this, and nothing reads it.
+    let _ = unsafe { File::from_raw_fd(0) }.write_all(b".");
 }
 
 /// Writes `count` numbered lines to standard output as fast as they are taken; without end for 0.

@@ -114,13 +114,14 @@ impl Worker {
             "flood" => harm::flood(step.number()),
             "long-line" => harm::long_line(step.number())?,
             "close-output" => harm::close_output(),
+            "tell-parent" => harm::tell_parent(),
             "leak-fds" => harm::leak_fds(step.number()),
             "leak-memory" => harm::leak_memory(step.number()),
             "fork" => {
                 let steps: &[&str] = if step.value.contains("ignore-term") {
-                    &["ignore-term", "hang"]
+                    &["ignore-term", "tell-parent", "hang"]
                 } else {
-                    &["die-of-term", "hang"]
+                    &["die-of-term", "tell-parent", "hang"]
                 };
                 let pid = harm::fork_child(step.value.contains("setsid"), steps)?;
                 self.report(&format!("forked child={pid}"));
