@@ -25,6 +25,17 @@ use crate::os::spawn::{Starting, Streams, spawn};
 use crate::os::words;
 use crate::supervisor::{Action, Event, ManagerState, Note, Place, StartFailure};
 
+/// Starts that one turn makes at most: each takes a fraction of a millisecond, and a thousand of them at
+/// once would keep signals, clients and the service manager's watchdog waiting.
+const STARTS_PER_TURN: usize = 32;
+
+/// A start that the machine asked for and that is not made yet.
+pub(super) struct Start {
+    worker: WorkerId,
+    at: Place,
+    exact: bool,
+}
+
 /// The pipes between a worker and us, both ends.
 struct Pipes {
     streams: Streams,
@@ -46,7 +57,7 @@ impl Daemon {
 
     fn execute(&mut self, action: Action) {
         match action {
-            Action::Spawn { worker, at, exact } => self.spawn(worker, at, exact),
+            Action::Spawn { worker, at, exact } => self.waiting_starts.push_back(Start { worker, at, exact }),
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::Kill { worker } => self.kill(worker),
             Action::EndGroup { worker, signal } => self.end_group(worker, signal),
@@ -76,9 +87,18 @@ impl Daemon {
         self.manager.tell(state, &status);
     }
 
-    fn spawn(&mut self, worker: WorkerId, at: Place, exact: bool) {
-        if let Err(failure) = self.try_spawn(worker, at, exact) {
-            self.inbox.push_back(Event::SpawnFailed { worker, failure });
+    /// Are there starts that the next turn has to make?
+    pub(super) fn has_waiting_starts(&self) -> bool {
+        !self.waiting_starts.is_empty()
+    }
+
+    /// Makes a portion of the starts that wait.
+    pub(super) fn make_starts(&mut self) {
+        for _ in 0..STARTS_PER_TURN {
+            let Some(Start { worker, at, exact }) = self.waiting_starts.pop_front() else { return };
+            if let Err(failure) = self.try_spawn(worker, at, exact) {
+                self.inbox.push_back(Event::SpawnFailed { worker, failure });
+            }
         }
     }
 
@@ -166,7 +186,16 @@ impl Daemon {
         }
     }
 
-    fn kill(&self, worker: WorkerId) {
+    fn kill(&mut self, worker: WorkerId) {
+        if let Some(position) = self.waiting_starts.iter().position(|start| start.worker == worker) {
+            self.waiting_starts.remove(position);
+            let failure = StartFailure {
+                stage: "queue".to_owned(),
+                reason: "not wanted any more".to_owned(),
+                program_changed: false,
+            };
+            return self.inbox.push_back(Event::SpawnFailed { worker, failure });
+        }
         if let Some(entry) = self.table.get(worker)
             && let Err(error) = entry.process.kill()
         {

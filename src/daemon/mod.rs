@@ -34,6 +34,7 @@ pub use source::{Refused, Source, ThisMachine};
 
 use attendant::{DatagramBuffer, Reports};
 use commands::FailedRollout;
+use execute::Start;
 use generation::Record;
 use manager::Manager;
 use output::Unwritten;
@@ -57,6 +58,8 @@ struct Daemon {
     machine: Supervisor,
     /// Events that the machine has not seen yet.
     inbox: VecDeque<Event>,
+    /// Starts that the machine asked for and that are not made yet.
+    waiting_starts: VecDeque<Start>,
     /// The machine said that it is over; the failure, if one ended it.
     ended: Option<Option<String>>,
 

@@ -194,6 +194,7 @@ impl Parts {
             machine: Supervisor::new(now, seed ^ u64::from(std::process::id()), policies.collect()),
             clock,
             inbox: VecDeque::new(),
+            waiting_starts: VecDeque::new(),
             ended: None,
             source: self.options.source,
             output: config.log.workers,

@@ -17,6 +17,10 @@ use crate::time::Monotonic;
 /// Reports that one turn takes at most, so that commands and signals get their turn, too.
 const REPORTS_PER_TURN: usize = 256;
 
+/// How often the tasks that read what workers say get a turn before a deadline counts as passed: the runtime
+/// looks at its sockets, an attendant reads, its report arrives.
+const CATCH_UP_ROUNDS: usize = 4;
+
 /// What the loop waits for.
 pub(super) struct Inputs {
     pub(super) signals: Signals,
@@ -46,12 +50,31 @@ impl Daemon {
             Some(call) = inputs.calls.recv() => self.take_call(call),
             Some((worker, report)) = inputs.reports.recv() => {
                 self.take_report(worker, report);
-                for _ in 1..REPORTS_PER_TURN {
-                    let Ok((worker, report)) = inputs.reports.try_recv() else { break };
-                    self.take_report(worker, report);
-                }
+                self.take_reports(inputs);
             }
-            () = sleep_until(deadline) => self.inbox.push_back(Event::DeadlinePassed),
+            // Some starts are still to be made; meanwhile everybody else gets a turn.
+            () = tokio::task::yield_now(), if self.has_waiting_starts() => {}
+            () = sleep_until(deadline) => {}
+        }
+        if wake_at.is_some_and(|at| at <= self.now()) {
+            self.catch_up(inputs).await;
+            self.inbox.push_back(Event::DeadlinePassed);
+        }
+    }
+
+    /// Before a deadline counts as passed, what lies in pipes and sockets is looked at: if this loop was held
+    /// up (stopped, swapped out, busy), it was there in time.
+    async fn catch_up(&mut self, inputs: &mut Inputs) {
+        for _ in 0..CATCH_UP_ROUNDS {
+            tokio::task::yield_now().await;
+            self.take_reports(inputs);
+        }
+    }
+
+    fn take_reports(&mut self, inputs: &mut Inputs) {
+        for _ in 0..REPORTS_PER_TURN {
+            let Ok((worker, report)) = inputs.reports.try_recv() else { break };
+            self.take_report(worker, report);
         }
     }
 
@@ -62,14 +85,10 @@ impl Daemon {
     /// Gives everything in the inbox to the machine, and carries out what it says.
     fn turn(&mut self) {
         loop {
-            while let Some(event) = self.inbox.pop_front() {
-                narrate::event(&event, &self.table);
-                self.before(&event);
-                let now = self.now();
-                self.machine.handle(now, event.clone());
-                self.carry_out();
-                self.after(&event);
+            while !self.inbox.is_empty() {
+                self.hand_in();
             }
+            self.make_starts();
             self.look_for_drift();
             if self.inbox.is_empty() {
                 break;
@@ -79,6 +98,22 @@ impl Daemon {
         self.manager.feed(now, self.machine.is_healthy(now));
         if self.manager.listens() {
             self.manager.show(&self.machine.status());
+        }
+    }
+
+    /// Gives what has been found to the machine at once, and carries out what it says.
+    fn hand_in(&mut self) {
+        let events = std::mem::take(&mut self.inbox);
+        for event in &events {
+            narrate::event(event, &self.table);
+            self.before(event);
+        }
+        let now = self.now();
+        let gone: Vec<WorkerId> = events.iter().filter_map(whose_end).collect();
+        self.machine.handle_together(now, events);
+        self.carry_out();
+        for worker in gone {
+            self.table.remove(worker);
         }
     }
 
@@ -98,13 +133,6 @@ impl Daemon {
                 self.drift_is_possible = true;
             }
             _ => {}
-        }
-    }
-
-    /// What the shell lets go when the machine has seen an event.
-    fn after(&mut self, event: &Event) {
-        if let Event::GroupEnded { worker } | Event::SpawnFailed { worker, .. } = event {
-            self.table.remove(*worker);
         }
     }
 
@@ -203,6 +231,14 @@ impl Daemon {
                 "worker notification"
             );
         }
+    }
+}
+
+/// The worker of which nothing is left, where an event says that.
+fn whose_end(event: &Event) -> Option<WorkerId> {
+    match event {
+        Event::GroupEnded { worker } | Event::SpawnFailed { worker, .. } => Some(*worker),
+        _ => None,
     }
 }
 

@@ -56,7 +56,8 @@ impl Phase {
 /// The pure state machine that takes every decision about workers.
 ///
 /// The contract:
-/// - **Input** is [`handle`](Self::handle), once for each event, with the time at which it came. Time that
+/// - **Input** is [`handle`](Self::handle), once for each event, with the time at which it came, or
+///   [`handle_together`](Self::handle_together) for events that were found at the same time. Time that
 ///   goes backwards counts as standing still. Events for unknown or finished workers change nothing.
 /// - **After each input** call [`next_action`](Self::next_action) until it gives `None`, and carry out the
 ///   actions in that order; then ask for [`next_deadline`](Self::next_deadline) and hand in
@@ -122,9 +123,18 @@ impl Supervisor {
 
     /// Takes in one event.
     pub fn handle(&mut self, now: Monotonic, event: Event) {
+        self.handle_together(now, [event]);
+    }
+
+    /// Takes in events that were found together, before looking at the time. Where the caller was held up,
+    /// deadlines have passed that these events keep: a heartbeat that lay unread was sent in time.
+    pub fn handle_together(&mut self, now: Monotonic, events: impl IntoIterator<Item = Event>) {
         self.cx.now = self.cx.now.max(now);
-        let is_heartbeat = matches!(event, Event::Heartbeat { .. });
-        self.take_in(event);
+        let mut is_heartbeat = true;
+        for event in events {
+            is_heartbeat &= matches!(event, Event::Heartbeat { .. });
+            self.take_in(event);
+        }
         let is_due = self.due.is_some_and(|due| due <= self.cx.now);
         if is_due {
             self.pass_deadlines();

@@ -155,3 +155,15 @@ fn a_new_worker_that_fails_waits_though_the_old_one_beside_it_is_stable() {
     m.wait(21);
     assert_eq!(m.orders(), ["spawn 3 in web/0 of 2"]);
 }
+
+#[test]
+fn heartbeats_that_are_found_after_a_stall_count_before_the_deadlines_that_passed() {
+    let mut m = Machine::running(policy_with(2, |policy| policy.watchdog = Some(Duration::from_secs(120))));
+    m.now = m.now + Duration::from_secs(600);
+    let found = [1, 2].map(|worker| Event::Heartbeat { worker: WorkerId(worker) });
+    m.supervisor.handle_together(m.now, found);
+    m.collect();
+    assert_eq!(m.orders(), Vec::<String>::new());
+    m.event(Event::DeadlinePassed);
+    assert_eq!((m.slot(0), m.slot(1)), (vec!["1:Ready".to_owned()], vec!["2:Ready".to_owned()]));
+}
