@@ -97,14 +97,17 @@ impl Reply {
         let _ = self.parts.try_send(part);
     }
 
-    /// Says how the work goes on; `false` if the client is gone or does not read, and need not be told more. The
-    /// work itself goes on.
+    /// Says how the work goes on; `false` if the client is gone. One line more than there is room for is left
+    /// out: much can happen before the client is given a turn, and the result has a place of its own. A client
+    /// that makes no room for [`REQUEST_TIME`] is cut off. The work itself goes on.
     pub fn progress(&self, progress: Progress) -> bool {
-        if self.parts.capacity() <= 1 {
-            self.patience.send_replace(Patience::For(Duration::ZERO));
-            return false;
+        let has_room = self.parts.capacity() > 1;
+        if has_room {
+            let _ = self.parts.try_send(Part::Line(line(&Line::Progress(progress))));
         }
-        self.parts.try_send(Part::Line(line(&Line::Progress(progress)))).is_ok()
+        let wanted = if has_room { Patience::Endless } else { Patience::For(REQUEST_TIME) };
+        self.patience.send_if_modified(|patience| std::mem::replace(patience, wanted) != wanted);
+        !self.parts.is_closed()
     }
 
     /// Says how the work ended.
