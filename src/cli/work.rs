@@ -95,7 +95,9 @@ impl Work {
                     return exit::DONE;
                 }
                 Ok(None) => {
-                    console::complain("the connection ended before the answer: the daemon has ended, or this client was too slow to read");
+                    console::complain(
+                        "the connection ended before the answer: the daemon has ended, or this client was too slow to read",
+                    );
                     return exit::NO_DAEMON;
                 }
                 Err(error) => return complain(&error),

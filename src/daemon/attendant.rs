@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpgid};
@@ -29,6 +30,18 @@ use crate::supervisor::ExitStatus;
 /// Datagrams that are taken after the main process has ended; more than the kernel queues
 /// (`net.unix.max_dgram_qlen`, 512 under systemd).
 const LAST_DATAGRAMS_MAX: usize = 1024;
+
+/// Where the rest of a group cannot be watched, it is looked at so often.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is to be done about the rest of a worker's process group.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum GroupOrder {
+    /// Send it a signal and wait until it is empty.
+    End(Signal),
+    /// Nothing: it is empty.
+    NothingLeft,
+}
 
 /// What an attendant tells the loop.
 #[derive(Debug)]
@@ -66,8 +79,8 @@ pub(super) struct Attendant {
     pub(super) buffer: DatagramBuffer,
     pub(super) ready: Option<pipe::Receiver>,
     pub(super) output: Vec<Pump>,
-    /// The signal for what is left of the group, once the main process has ended.
-    pub(super) end_group: mpsc::UnboundedReceiver<Signal>,
+    /// What to do about the rest of the group, once the main process has ended.
+    pub(super) end_group: mpsc::UnboundedReceiver<GroupOrder>,
     pub(super) reports: Reports,
 }
 
@@ -186,16 +199,18 @@ impl Attendant {
 
     /// Waits for the order to end what is left of the group, gives it, and waits until nothing is.
     async fn end_group(&mut self) {
-        let Some(signal) = self.end_group.recv().await else { return };
+        let Some(GroupOrder::End(signal)) = self.end_group.recv().await else { return };
         let pid = self.process.pid();
         if group_members(pid).is_ok_and(|members| members.is_empty()) {
             return;
         }
         // Members that may not be signalled, or end meanwhile, are waited for all the same.
         let _ = self.process.signal_group(signal.0);
-        if group_empty(pid).await.is_err() {
-            // Without fds or /proc nobody can watch them: what cannot be watched is not left behind.
-            let _ = self.process.kill();
+        while let Err(error) = group_empty(pid).await {
+            // For want of fds, most likely. The machine has a deadline for the group; until then it is looked
+            // again now and then.
+            tracing::warn!(worker = self.worker.0, pid, %error, "process group not watched");
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 use super::Daemon;
-use super::attendant::Attendant;
+use super::attendant::{Attendant, GroupOrder};
 use super::narrate;
 use super::output::{Pump, SharedTail};
 use super::process::Process;
@@ -21,6 +21,7 @@ use crate::config::model::{Ready, Signal, WorkerOutput};
 use crate::id::WorkerId;
 use crate::observe::{Origin, Stream};
 use crate::os::passing::bind_notify_socket;
+use crate::os::process::count_orphans;
 use crate::os::spawn::{Starting, Streams, spawn};
 use crate::os::words;
 use crate::supervisor::{Action, Event, ManagerState, Note, Place, StartFailure};
@@ -203,11 +204,25 @@ impl Daemon {
         }
     }
 
-    fn end_group(&self, worker: WorkerId, signal: Signal) {
+    fn end_group(&mut self, worker: WorkerId, signal: Signal) {
+        let order = if self.has_strangers() { GroupOrder::End(signal) } else { GroupOrder::NothingLeft };
         if let Some(entry) = self.table.get(worker) {
             // An attendant that is gone has nothing left to end.
-            let _ = entry.end_group.send(signal);
+            let _ = entry.end_group.send(order);
         }
+    }
+
+    /// Have we children that are no workers? Asked once a turn. A subreaper gets the children of a worker that
+    /// has ended, whatever they did with their process groups; without any, nothing of the worker is left, and
+    /// its group need not be searched for among all processes.
+    fn has_strangers(&mut self) -> bool {
+        if !self.is_subreaper {
+            return true;
+        }
+        let table = &self.table;
+        *self
+            .strangers
+            .get_or_insert_with(|| count_orphans(&|pid| table.has_pid(pid)).map_or(true, |count| count > 0))
     }
 
     fn take_note(&mut self, note: &Note) {

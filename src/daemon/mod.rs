@@ -71,6 +71,10 @@ struct Daemon {
     helper: Helper,
 
     table: Table,
+    /// Processes that outlive their parents become our children.
+    is_subreaper: bool,
+    /// There are such processes; `None`: not asked in this turn.
+    strangers: Option<bool>,
     reports: Reports,
     datagram_buffer: DatagramBuffer,
     notifications_dropped: u64,

@@ -1,6 +1,6 @@
 //! What the shell knows, for the status document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Daemon;
 use super::source::Source;
@@ -9,7 +9,7 @@ use crate::control::{Facts, StatusDocument, WorkerFacts};
 use crate::id::WorkerId;
 use crate::listeners::{Drift, Origin};
 use crate::os::clock;
-use crate::os::process::{count_orphans, group_members};
+use crate::os::process::{count_orphans, group_sizes};
 use crate::os::socket::Kind;
 use crate::supervisor::{Status, WorkerState};
 
@@ -41,11 +41,14 @@ impl Daemon {
 
     fn worker_facts(&self, status: &Status) -> BTreeMap<WorkerId, WorkerFacts> {
         let mut facts = BTreeMap::new();
-        let ending = |worker: WorkerId| {
-            let slots = status.pools.values().flat_map(|pool| pool.slots.values());
-            let mut workers = slots.flat_map(|slot| &slot.workers);
-            workers.any(|status| status.worker == worker && status.state == WorkerState::Ending)
-        };
+        let slots = status.pools.values().flat_map(|pool| pool.slots.values());
+        let ending: BTreeSet<WorkerId> = slots
+            .flat_map(|slot| &slot.workers)
+            .filter(|worker| worker.state == WorkerState::Ending)
+            .map(|worker| worker.worker)
+            .collect();
+        // One look at all processes, and only where there is something to look for.
+        let sizes = if ending.is_empty() { BTreeMap::new() } else { group_sizes().unwrap_or_default() };
         for (pool, slots) in &status.pools {
             for slot in slots.slots.keys() {
                 let Some(words) = self.table.last_words_in(pool, *slot) else { continue };
@@ -55,10 +58,11 @@ impl Daemon {
         }
         for (worker, entry) in self.table.iter() {
             let pid = entry.process.pid();
-            let leftovers = if ending(worker) { group_members(pid).map_or(0, |left| left.len()) } else { 0 };
+            // The leader, which has ended, is one of them.
+            let of_group = sizes.get(&pid).filter(|_| ending.contains(&worker));
+            let leftovers = of_group.map_or(0, |size| size.saturating_sub(1));
             let status = (!entry.status_text.is_empty()).then(|| entry.status_text.clone());
             let output = entry.tail.borrow().lines().map(str::to_owned).collect();
-            let leftovers = u32::try_from(leftovers).unwrap_or(u32::MAX);
             facts.insert(worker, WorkerFacts { pid: Some(pid), status, leftovers, output });
         }
         if let Some((generation, reason)) = &status.last_failure

@@ -108,9 +108,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let record = Record::new(Rc::new(config), listeners).map_err(RunError::EnvironmentFiles)?;
     let runtime = take_runtime(&options, &environment, &record.config)?;
     let open_files = limits::raise_open_files().ok();
-    if let Err(error) = become_subreaper() {
-        tracing::debug!(%error, "not a subreaper");
-    }
+    let is_subreaper = become_subreaper().is_ok();
     let surroundings = Surroundings {
         name: record.config.name.clone(),
         environment: environment.rest.into_iter().collect(),
@@ -120,6 +118,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let executor = executor.map_err(|error| RunError::System("runtime", error))?;
     let parts = Parts {
         closed,
+        is_subreaper,
         options,
         record,
         runtime,
@@ -135,6 +134,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
 struct Parts {
     /// Inherited sockets that nobody wants (`unused_sockets = "close"`).
     closed: Vec<String>,
+    is_subreaper: bool,
     options: Options,
     record: Record,
     runtime: Runtime,
@@ -204,6 +204,8 @@ impl Parts {
             surroundings: self.surroundings,
             helper: Helper::this_executable().unwrap_or_else(|_| Helper::at("/proc/self/exe")),
             table: Table::default(),
+            is_subreaper: self.is_subreaper,
+            strangers: None,
             reports,
             datagram_buffer: Rc::new(vec![0; DATAGRAM_MAX + 1].into()),
             notifications_dropped: 0,

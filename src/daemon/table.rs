@@ -9,9 +9,9 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc;
 
+use super::attendant::GroupOrder;
 use super::output::SharedTail;
 use super::process::Process;
-use crate::config::model::Signal;
 use crate::id::{PoolName, SlotIndex, WorkerId};
 use crate::supervisor::Place;
 
@@ -20,7 +20,7 @@ pub(super) struct Entry {
     pub(super) place: Place,
     pub(super) process: Rc<Process>,
     /// Tells the attendant how to end what is left of the group.
-    pub(super) end_group: mpsc::UnboundedSender<Signal>,
+    pub(super) end_group: mpsc::UnboundedSender<GroupOrder>,
     pub(super) tail: SharedTail,
     /// What it last said with `STATUS=`.
     pub(super) status_text: String,
@@ -40,7 +40,7 @@ impl Entry {
     pub(super) fn new(
         place: Place,
         process: Rc<Process>,
-        end_group: mpsc::UnboundedSender<Signal>,
+        end_group: mpsc::UnboundedSender<GroupOrder>,
         tail: SharedTail,
         ready_by_notify: bool,
         notify_path: PathBuf,

@@ -94,6 +94,7 @@ impl Daemon {
                 break;
             }
         }
+        self.strangers = None;
         let now = self.now();
         self.manager.feed(now, self.machine.is_healthy(now));
         if self.manager.listens() {

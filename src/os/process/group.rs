@@ -5,6 +5,7 @@
 //! long as the list of our own children (`/proc/self/task/*/children`) would; but it is right for members
 //! that are not our children, too. docs/decisions/0004-process-groups.md has the measurements.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -55,23 +56,41 @@ pub fn group_members(leader: u32) -> io::Result<Vec<u32>> {
 /// # Errors
 /// As [`group_members`].
 pub async fn group_empty(leader: u32) -> io::Result<()> {
-    loop {
-        let mut members = Vec::new();
-        for pid in candidates(leader)? {
-            let Some(fd) = opened(pid)? else { continue };
-            // Asked again with the pidfd open: the number may have been given to another meanwhile.
-            if !has_ended(fd.as_fd())? && in_group(pid, leader) {
-                members.push(Pidfd::from_fd(fd, pid)?);
-            }
-        }
-        if members.is_empty() {
-            return Ok(());
-        }
-        for member in members {
-            member.exited().await?;
-        }
-        // They may have started others meanwhile.
+    // One after the other: a group of a thousand must not need a thousand fds. Those that are left when one
+    // ends may have started others meanwhile, so it is looked again.
+    while let Some(member) = find_member(leader)? {
+        member.exited().await?;
     }
+    Ok(())
+}
+
+fn find_member(leader: u32) -> io::Result<Option<Pidfd>> {
+    for pid in candidates(leader)? {
+        let Some(fd) = opened(pid)? else { continue };
+        // Asked again with the pidfd open: the number may have been given to another meanwhile.
+        if !has_ended(fd.as_fd())? && in_group(pid, leader) {
+            return Pidfd::from_fd(fd, pid).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// How many processes each process group has, ended ones that wait to be reaped included; in one pass.
+///
+/// # Errors
+/// Where `/proc` cannot be read.
+pub fn group_sizes() -> io::Result<BTreeMap<u32, u32>> {
+    let mut sizes = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Ok(entry) = entry else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if let Ok(group) = getpgid(Some(Pid::from_raw(pid)))
+            && let Ok(group) = u32::try_from(group.as_raw())
+        {
+            *sizes.entry(group).or_insert(0) += 1;
+        }
+    }
+    Ok(sizes)
 }
 
 fn opened(pid: u32) -> io::Result<Option<std::os::fd::OwnedFd>> {

@@ -10,6 +10,6 @@ mod pidfd;
 #[cfg(test)]
 mod tests;
 
-pub use group::{group_empty, group_members, kill_group};
+pub use group::{group_empty, group_members, group_sizes, kill_group};
 pub use orphans::{become_subreaper, count_orphans, reap_orphans};
 pub use pidfd::{Exit, Pidfd, own_inode};
