@@ -11,7 +11,7 @@ use std::fmt;
 
 pub use options::OptionChange;
 
-use super::model::{Address, Config, Listener, Log, Pool};
+use super::model::{Address, Config, Listener, Log, Pool, SocketOptions};
 use super::overlap::overlap;
 use crate::id::{ListenerName, PoolName};
 
@@ -166,8 +166,9 @@ impl<'a> Held<'a> {
     }
 }
 
-/// What makes a listener the same socket, where its name does not.
-fn identity(listener: &Listener) -> Option<(&Address, Option<&str>)> {
+/// What makes a listener the same socket, where its name does not: its address and device. `None`: only its
+/// name does (no address, or port 0).
+pub fn identity(listener: &Listener) -> Option<(&Address, Option<&str>)> {
     match listener.address.as_ref()? {
         Address::Tcp(socket) | Address::Udp(socket) if socket.port() == 0 => None,
         address => Some((address, listener.options.device.as_deref())),
@@ -187,6 +188,18 @@ fn pools(old: &Config, new: &Config, change: &mut Change) {
         set.insert(name.clone());
     }
     change.pools_removed = old.pools.keys().filter(|name| !new.pools.contains_key(name)).cloned().collect();
+}
+
+/// What is to be set on a socket so that it has other options.
+///
+/// # Errors
+/// The first option that is fixed when a socket is bound, for a person.
+pub fn option_changes(old: &SocketOptions, new: &SocketOptions) -> Result<Vec<OptionChange>, String> {
+    let (changes, fixed) = options::compare(old, new);
+    match fixed.first() {
+        None => Ok(changes),
+        Some((key, why)) => Err(format!("{key}: {why}")),
+    }
 }
 
 /// Whether each listener of the pool is the socket that had this very name before.

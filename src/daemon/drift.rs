@@ -1,11 +1,25 @@
 //! What workers do to shared sockets, noticed after each start and each exit.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Daemon;
 use crate::id::{ListenerName, PoolName};
 use crate::listeners::{Drift, Held, Origin};
 use crate::supervisor::{Event, Request, Scope};
+use crate::time::Monotonic;
+
+/// The time between two rolls that the end of one listener causes.
+const ROLL_PACE: Duration = Duration::from_secs(10);
+
+/// When the pools of a listener may be rolled again because it was ended.
+#[derive(Debug)]
+pub(super) struct PacedRoll {
+    not_before: Monotonic,
+    /// It is to be done then.
+    due: bool,
+}
 
 impl Daemon {
     /// Looks at the sockets if something may have happened to them.
@@ -13,10 +27,12 @@ impl Daemon {
         if !std::mem::take(&mut self.drift_is_possible) {
             return;
         }
-        let Ok(record) = self.committed_record() else { return };
-        let found: Vec<(ListenerName, Rc<Held>, Vec<Drift>)> =
-            record.listeners.iter().map(|(name, held)| (name.clone(), held.clone(), held.drift())).collect();
-        for (name, held, drifts) in found {
+        let mut held: BTreeMap<*const Held, (ListenerName, Rc<Held>)> = BTreeMap::new();
+        for (name, listener) in self.generations.values().flat_map(|record| &record.listeners) {
+            held.insert(Rc::as_ptr(listener), (name.clone(), listener.clone()));
+        }
+        for (name, held) in held.into_values() {
+            let drifts = held.drift();
             self.take_drift(&name, &held, &drifts);
         }
     }
@@ -52,7 +68,8 @@ impl Daemon {
             Ok(fresh) => {
                 tracing::warn!(listener = %name, address = fresh.shown(), "listener bound afresh");
                 self.put_in_place(held, &Rc::new(fresh));
-                self.roll_pools_of(name);
+                self.drifts.insert(name.clone(), vec![Drift::BoundAfresh]);
+                self.pace_roll(name);
             }
             Err(error) => {
                 let reason = format!("listener {name}: a worker has ended it for all, and {error}");
@@ -69,24 +86,57 @@ impl Daemon {
         }
     }
 
+    /// Rolls the pools of a listener now, or, where that was done a moment ago, when it is time again: a worker
+    /// that ends its socket each time would else be replaced without a pause.
+    fn pace_roll(&mut self, name: &ListenerName) {
+        let now = self.now();
+        let paced = self.paced_rolls.entry(name.clone()).or_insert(PacedRoll { not_before: now, due: false });
+        paced.due = true;
+        self.make_due_rolls();
+    }
+
+    /// When the next roll that waits for its time is due.
+    pub(super) fn next_roll(&self) -> Option<Monotonic> {
+        self.paced_rolls.values().filter(|paced| paced.due).map(|paced| paced.not_before).min()
+    }
+
+    /// Asks for the rolls whose time has come.
+    pub(super) fn make_due_rolls(&mut self) {
+        let now = self.now();
+        self.paced_rolls.retain(|_, paced| paced.due || paced.not_before > now);
+        let due: Vec<ListenerName> = self
+            .paced_rolls
+            .iter_mut()
+            .filter(|(_, paced)| paced.due && paced.not_before <= now)
+            .map(|(name, paced)| {
+                *paced = PacedRoll { not_before: now + ROLL_PACE, due: false };
+                name.clone()
+            })
+            .collect();
+        for name in due {
+            self.roll_pools_of(&name);
+        }
+    }
+
     fn roll_pools_of(&mut self, name: &ListenerName) {
         let Ok(record) = self.committed_record() else { return };
         let users = record.config.pools.iter().filter(|(_, pool)| pool.listeners.contains(name));
-        let pools: std::collections::BTreeSet<PoolName> = users.map(|(pool, _)| pool.clone()).collect();
+        let pools: BTreeSet<PoolName> = users.map(|(pool, _)| pool.clone()).collect();
+        if pools.is_empty() {
+            return;
+        }
         let request = self.next_request();
         let what = Request::Roll(Scope { reread: false, pools: Some(pools), changed_only: false });
         self.inbox.push_back(Event::Requested { request, what });
     }
 }
 
-/// What is shown of a listener after a look at it. What was mended stays until something else is wrong with it: a
-/// worker did it, and its successor will do it again.
+/// What is shown of a listener after a look at it. What was mended stays beside it: a worker did it, and its
+/// successor will do it again.
 fn shown(known: &[Drift], found: &[Drift]) -> Vec<Drift> {
-    if found.is_empty() {
-        return known.to_vec();
-    }
-    let backlog = |drift: &Drift| matches!(drift, Drift::Backlog { .. });
-    let kept = known.iter().filter(|drift| backlog(drift) && !found.iter().any(backlog));
+    let same_kind = |a: &Drift, b: &Drift| std::mem::discriminant(a) == std::mem::discriminant(b);
+    let mended = |drift: &&Drift| matches!(drift, Drift::Backlog { mended: true, .. } | Drift::BoundAfresh);
+    let kept = known.iter().filter(mended).filter(|drift| !found.iter().any(|now| same_kind(now, drift)));
     kept.chain(found).copied().collect()
 }
 
@@ -102,7 +152,8 @@ mod tests {
         let both = shown(&[], &[backlog, nonblocking]);
         assert_eq!(both, [backlog, nonblocking]);
         assert_eq!(shown(&both, &[nonblocking]), both);
-        assert_eq!(shown(&both, &[]), both);
+        assert_eq!(shown(&both, &[]), [backlog], "what is no longer so is no longer shown");
+        assert_eq!(shown(&[Drift::FileLost], &[]), []);
         assert_eq!(shown(&both, &[other, nonblocking]), [other, nonblocking]);
     }
 }

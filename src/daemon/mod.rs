@@ -34,6 +34,7 @@ pub use source::{Refused, Source, ThisMachine};
 
 use attendant::{DatagramBuffer, Reports};
 use commands::FailedRollout;
+use drift::PacedRoll;
 use execute::Start;
 use generation::Record;
 use manager::Manager;
@@ -81,6 +82,7 @@ struct Daemon {
     drift_is_possible: bool,
     /// What workers have done to listeners.
     drifts: BTreeMap<ListenerName, Vec<Drift>>,
+    paced_rolls: BTreeMap<ListenerName, PacedRoll>,
 
     last_request: u64,
     /// Clients that wait for the answer to a request.

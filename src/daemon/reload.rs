@@ -65,8 +65,9 @@ impl Daemon {
             return Err("without an address it must be inherited, at the start of the daemon".to_owned());
         };
         let mut held = self.generations.values().flat_map(|record| record.listeners.values());
-        if let Some(same) = held.find(|held| held.address() == Some(address)) {
-            return Ok(same.clone());
+        if let Some(same) = held.find(|held| held.serves(listener)) {
+            let refused = |why| format!("{why}, and old workers still use the socket");
+            return same.can_have(&listener.options).map(|()| same.clone()).map_err(refused);
         }
         Held::bind(address, &listener.options).map(Rc::new).map_err(|error| error.to_string())
     }
@@ -74,12 +75,9 @@ impl Daemon {
     /// A generation is the one to build on: what it changes on held sockets and on the log is applied.
     pub(super) fn commit(&mut self, generation: Generation) {
         let Some(new) = self.generations.get(&generation) else { return };
-        let old = self.generations.get(&self.committed);
-        let change = old.and_then(|old| change::compare(&old.config, &new.config).ok()).unwrap_or_default();
-        for (name, kept) in &change.kept {
-            if let Some(held) = new.listeners.get(name)
-                && let Err(error) = held.apply(&kept.options)
-            {
+        for (name, held) in &new.listeners {
+            let Some(listener) = new.config.listeners.get(name) else { continue };
+            if let Err(error) = held.apply(&listener.options) {
                 tracing::warn!(listener = %name, %error, "listener options not applied");
             }
         }

@@ -104,9 +104,10 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let inherited =
         systemd::take(&environment.activation, std::process::id(), crate::os::process::own_inode())?;
     crate::os::fd::close_on_exec_all().map_err(|error| RunError::System("inherited fds", error))?;
+    // First of all the name: who runs a second daemon by mistake is to hear of that, not of its ports.
+    let runtime = take_runtime(&options, &environment, &config)?;
     let (listeners, closed) = hold(&config, inherited)?;
     let record = Record::new(Rc::new(config), listeners).map_err(RunError::EnvironmentFiles)?;
-    let runtime = take_runtime(&options, &environment, &record.config)?;
     let open_files = limits::raise_open_files().ok();
     let is_subreaper = become_subreaper().is_ok();
     let surroundings = Surroundings {
@@ -211,6 +212,7 @@ impl Parts {
             notifications_dropped: 0,
             drift_is_possible: false,
             drifts: BTreeMap::new(),
+            paced_rolls: BTreeMap::new(),
             last_request: 0,
             waiting: BTreeMap::new(),
             deliveries: Vec::new(),

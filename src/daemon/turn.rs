@@ -79,7 +79,8 @@ impl Daemon {
     }
 
     fn next_wake(&self) -> Option<Monotonic> {
-        self.machine.next_deadline().into_iter().chain(self.manager.next_feed()).min()
+        let of_machine = self.machine.next_deadline().into_iter();
+        of_machine.chain(self.manager.next_feed()).chain(self.next_roll()).min()
     }
 
     /// Gives everything in the inbox to the machine, and carries out what it says.
@@ -90,6 +91,7 @@ impl Daemon {
             }
             self.make_starts();
             self.look_for_drift();
+            self.make_due_rolls();
             if self.inbox.is_empty() {
                 break;
             }

@@ -15,7 +15,7 @@ use super::bind::{self, DEFAULT_BACKLOG};
 use super::error::BindError;
 use super::systemd::Inherited;
 use super::unix_file::UnixFile;
-use crate::config::change::OptionChange;
+use crate::config::change::{self, OptionChange};
 use crate::config::model::{Address, Listener, SocketOptions};
 use crate::os::socket::{self, Facts, Local, Queue, accept_queue, facts};
 
@@ -33,6 +33,8 @@ pub enum Origin {
 pub enum Drift {
     /// It does not listen any more.
     NotListening,
+    /// It did not listen any more, and was bound afresh.
+    BoundAfresh,
     /// Its queue had another length; it was set again where the socket is ours.
     Backlog {
         /// What it should be.
@@ -58,7 +60,7 @@ impl Drift {
         match self {
             Self::NotListening | Self::FileLost => true,
             Self::Backlog { mended, .. } => !mended,
-            Self::Nonblocking { .. } => false,
+            Self::BoundAfresh | Self::Nonblocking { .. } => false,
         }
     }
 }
@@ -67,6 +69,7 @@ impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotListening => f.write_str("it does not listen any more"),
+            Self::BoundAfresh => f.write_str("a worker ended it for all; it was bound afresh"),
             Self::Backlog { wanted, found, mended } => {
                 write!(f, "a worker set its backlog to {found} instead of {wanted}")?;
                 if *mended { f.write_str(" (set back)") } else { Ok(()) }
@@ -93,8 +96,8 @@ struct Socket {
 pub struct Held {
     sockets: Vec<Socket>,
     origin: Origin,
-    /// As the configuration has it; `None`: inherited by name.
-    address: Option<Address>,
+    /// As the configuration has it, with the options that are in force.
+    listener: RefCell<Listener>,
     file: RefCell<Option<UnixFile>>,
 }
 
@@ -114,8 +117,8 @@ impl Held {
             }
             sockets.push(Socket::new(socket, facts));
         }
-        let address = listener.address.clone();
-        Ok(Self { sockets, origin: Origin::Inherited, address, file: RefCell::new(None) })
+        let listener = RefCell::new(listener.clone());
+        Ok(Self { sockets, origin: Origin::Inherited, listener, file: RefCell::new(None) })
     }
 
     /// Binds a listener.
@@ -123,7 +126,7 @@ impl Held {
     /// # Errors
     /// [`BindError`]; nothing is left behind.
     pub fn bind(address: &Address, options: &SocketOptions) -> Result<Self, BindError> {
-        Self::of_bound(address, bind::bind(address, options)?)
+        Self::of_bound(address, options, bind::bind(address, options)?)
     }
 
     /// Binds the listener afresh at the same address, after a worker has ended its socket for all. The old
@@ -132,20 +135,20 @@ impl Held {
     /// # Errors
     /// [`BindError`]; an inherited listener, which only its owner can make anew, is one.
     pub fn rebind(&self, options: &SocketOptions) -> Result<Self, BindError> {
-        let address = self.address.as_ref().filter(|_| self.origin == Origin::Bound);
+        let address = self.listener.borrow().address.clone().filter(|_| self.origin == Origin::Bound);
         let Some(address) = address else {
             let error = io::Error::other("only its owner can make an inherited socket anew");
             return Err(BindError::of(self.shown(), error));
         };
-        Self::of_bound(address, bind::bind_over(address, options, self.file.take())?)
+        Self::of_bound(&address, options, bind::bind_over(&address, options, self.file.take())?)
     }
 
-    fn of_bound(address: &Address, bound: bind::Bound) -> Result<Self, BindError> {
+    fn of_bound(address: &Address, options: &SocketOptions, bound: bind::Bound) -> Result<Self, BindError> {
         let facts = facts(&bound.socket).map_err(|error| BindError::of(address, error))?;
         Ok(Self {
             sockets: vec![Socket::new(bound.socket.into(), facts)],
             origin: Origin::Bound,
-            address: Some(address.clone()),
+            listener: RefCell::new(Listener { address: Some(address.clone()), options: options.clone() }),
             file: RefCell::new(bound.file),
         })
     }
@@ -165,15 +168,27 @@ impl Held {
         self.origin
     }
 
-    /// The address that it was made for; `None`: it was passed by name.
-    pub fn address(&self) -> Option<&Address> {
-        self.address.as_ref()
+    /// It is the socket of this listener, whatever the name. Port 0 says nothing, nor does no address.
+    pub fn serves(&self, listener: &Listener) -> bool {
+        let wanted = change::identity(listener);
+        wanted.is_some() && change::identity(&self.listener.borrow()) == wanted
+    }
+
+    /// Can it be given these options while it is held?
+    ///
+    /// # Errors
+    /// The option that is fixed, for a person.
+    pub fn can_have(&self, options: &SocketOptions) -> Result<(), String> {
+        if self.origin == Origin::Inherited {
+            return Ok(());
+        }
+        change::option_changes(&self.listener.borrow().options, options).map(drop)
     }
 
     /// Where it is bound, for a person; with the real port where 0 was asked for.
     pub fn shown(&self) -> String {
         let real = self.sockets.first().map(|socket| &socket.facts.local);
-        match (&self.address, real) {
+        match (&self.listener.borrow().address, real) {
             (Some(Address::Tcp(_)), Some(Local::Inet(at))) => Address::Tcp(*at).to_string(),
             (Some(Address::Udp(_)), Some(Local::Inet(at))) => Address::Udp(*at).to_string(),
             (Some(address), _) => address.to_string(),
@@ -189,19 +204,20 @@ impl Held {
         self.sockets.iter().map(|socket| (&socket.facts, accept_queue(&socket.fd, &socket.facts)))
     }
 
-    /// Makes changes that a reload asks for; those of inherited sockets are their owner's affair.
+    /// Gives it other options; those of inherited sockets are their owner's affair.
     ///
     /// # Errors
-    /// Any of `setsockopt(2)`, `listen(2)`, `chown(2)` and `chmod(2)`; what came before stays changed.
-    pub fn apply(&self, changes: &[OptionChange]) -> io::Result<()> {
+    /// An option that is fixed; any of `setsockopt(2)`, `listen(2)`, `chown(2)` and `chmod(2)`. What came
+    /// before stays changed.
+    pub fn apply(&self, options: &SocketOptions) -> io::Result<()> {
         if self.origin == Origin::Inherited {
             return Ok(());
         }
-        for (socket, change) in
-            self.sockets.iter().flat_map(|socket| changes.iter().map(move |c| (socket, c)))
-        {
-            self.apply_one(socket, change)?;
+        let changes = change::option_changes(&self.listener.borrow().options, options);
+        for change in changes.map_err(io::Error::other)? {
+            self.sockets.iter().try_for_each(|socket| self.apply_one(socket, &change))?;
         }
+        self.listener.borrow_mut().options = options.clone();
         Ok(())
     }
 
@@ -310,6 +326,20 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_is_known_by_address_and_device_but_not_by_port_0() {
+        let listener = |address: Address, device: Option<&str>| Listener {
+            address: Some(address),
+            options: SocketOptions { device: device.map(str::to_owned), ..SocketOptions::default() },
+        };
+        let held = bind(&tcp()).unwrap();
+        assert!(!held.serves(&listener(tcp(), None)), "another port each time");
+        let at = Address::Tcp("127.0.0.1:1".parse().unwrap());
+        held.listener.borrow_mut().address = Some(at.clone());
+        assert!(held.serves(&listener(at.clone(), None)));
+        assert!(!held.serves(&listener(at, Some("eth1"))));
+    }
+
+    #[test]
     fn a_shortened_backlog_is_noticed_and_set_back() {
         let options = SocketOptions { backlog: Some(100), ..SocketOptions::default() };
         let held = Held::bind(&tcp(), &options).unwrap();
@@ -324,17 +354,19 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("s");
         let held = bind(&unix(UnixKind::Stream, &path)).unwrap();
-        held.apply(&[OptionChange::Backlog(Some(33)), OptionChange::Mode(Some(0o600))]).unwrap();
+        let none = SocketOptions::default();
+        held.apply(&SocketOptions { backlog: Some(33), mode: Some(0o600), ..none.clone() }).unwrap();
         assert_eq!(held.look().next().unwrap().1.unwrap().limit, 33);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(held.drift(), []);
 
         let held = bind(&tcp()).unwrap();
-        let seconds = Duration::from_secs(3);
-        held.apply(&[OptionChange::Keepalive(true), OptionChange::DeferAccept(Some(seconds))]).unwrap();
+        let within = Some(Duration::from_secs(3));
+        held.apply(&SocketOptions { keepalive: Some(true), defer_accept: within, ..none.clone() }).unwrap();
         assert!(SockRef::from(held.sockets().next().unwrap()).keepalive().unwrap());
-        held.apply(&[OptionChange::Keepalive(false), OptionChange::DeferAccept(None)]).unwrap();
+        held.apply(&none).unwrap();
         assert!(!SockRef::from(held.sockets().next().unwrap()).keepalive().unwrap());
+        assert!(held.can_have(&SocketOptions { free_bind: true, ..none }).is_err());
     }
 
     #[test]
@@ -345,8 +377,8 @@ mod tests {
         shared.shutdown(std::net::Shutdown::Both).unwrap();
         assert_eq!(held.drift(), [Drift::NotListening]);
         let at = port.trim_start_matches("tcp://").parse().unwrap();
-        let same_port = Held { address: Some(Address::Tcp(at)), ..held };
-        let fresh = same_port.rebind(&SocketOptions::default()).unwrap();
+        held.listener.borrow_mut().address = Some(Address::Tcp(at));
+        let fresh = held.rebind(&SocketOptions::default()).unwrap();
         assert_eq!((fresh.shown(), fresh.drift()), (port, vec![]));
     }
 
