@@ -10,14 +10,18 @@ use crate::config::{Flags, Workers};
 use crate::daemon::{Options, Source};
 use crate::exit;
 
+/// What `handover run --help` says. No doc comment: rustdoc would take its examples for Rust.
+const HELP: &str = "\
+Run the daemon, in the foreground
+
+With a configuration file, or with a command after `--` and the few flags that it needs:
+
+    handover run /etc/handover/myapp.toml
+    handover run -l 0.0.0.0:8080 -n 4 -- ./myapp --serve";
+
 /// Run the daemon, in the foreground
-///
-/// With a configuration file, or with a command after `--` and the few flags that it needs:
-///
-///     handover run /etc/handover/myapp.toml
-///     handover run -l 0.0.0.0:8080 -n 4 -- ./myapp --serve
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(long_about = HELP)]
 pub(super) struct Run {
     /// The configuration file
     #[arg(value_name = "CONFIG", required_unless_present = "command", conflicts_with = "command")]
