@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+/// Bytes of the holder's pid that are read.
+const HOLDER_MAX: u64 = 32;
+
 /// A lock that is held. Dropping it gives it up and leaves the file; [`remove`](Self::remove) takes the file
 /// away, too.
 #[derive(Debug)]
@@ -42,25 +45,19 @@ impl Lock {
     /// pid while it is locked.
     ///
     /// # Errors
-    /// [`LockError::Held`], or where the file cannot be used (a symbolic link is refused).
+    /// [`LockError::Held`], or where the file cannot be used. Only a regular file of our own user with one link is
+    /// one: what somebody else has put in its place is left as it is.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let failed = |source: io::Error| LockError::File { path: path.into(), source };
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(path)
-                .map_err(failed)?;
+            let file = open(path).map_err(failed)?;
+            if !is_usable(&file).map_err(failed)? {
+                continue;
+            }
             let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => file,
-                Err((mut file, Errno::EWOULDBLOCK)) => {
-                    let mut text = String::new();
-                    let _ = file.read_to_string(&mut text);
-                    return Err(LockError::Held { path: path.into(), holder: text.trim().parse().ok() });
+                Err((file, Errno::EWOULDBLOCK)) => {
+                    return Err(LockError::Held { path: path.into(), holder: holder(file) });
                 }
                 Err((_, errno)) => return Err(failed(errno.into())),
             };
@@ -74,6 +71,11 @@ impl Lock {
         }
     }
 
+    /// Its file is still at its path.
+    pub fn is_in_place(&self) -> bool {
+        is_at(&self.file, &self.path).unwrap_or(false)
+    }
+
     /// Gives the lock up and removes its file, where that is still ours.
     ///
     /// # Errors
@@ -84,6 +86,38 @@ impl Lock {
         }
         Ok(())
     }
+}
+
+/// Neither waits for the other end of a FIFO nor follows a link.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+}
+
+/// False: it was removed meanwhile. An error says what is wrong with it.
+fn is_usable(file: &File) -> io::Result<bool> {
+    let found = file.metadata()?;
+    let ours = nix::unistd::geteuid().as_raw();
+    let wrong = match (found.is_file(), found.uid(), found.nlink()) {
+        (false, ..) => "not a regular file, so it is no lock".to_owned(),
+        (true, owner, _) if owner != ours => format!("belongs to uid {owner}, so it is no lock of ours"),
+        (true, _, links) if links > 1 => format!("has {links} links, so it is no lock of ours"),
+        (true, _, links) => return Ok(links == 1),
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, wrong))
+}
+
+/// Who holds it, as it says.
+fn holder(file: File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(HOLDER_MAX).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
@@ -125,5 +159,55 @@ mod tests {
         let path = directory.path().join("lock");
         std::os::unix::fs::symlink(directory.path().join("elsewhere"), &path).unwrap();
         assert!(matches!(Lock::take(&path), Err(LockError::File { .. })));
+    }
+
+    fn refusal(path: &Path) -> String {
+        match Lock::take(path).unwrap_err() {
+            error @ LockError::File { .. } => error.to_string(),
+            error @ LockError::Held { .. } => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn a_file_with_another_name_is_no_lock_and_keeps_what_it_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, other) = (directory.path().join("lock"), directory.path().join("other"));
+        std::fs::write(&other, "precious").unwrap();
+        std::fs::hard_link(&other, &path).unwrap();
+        assert!(refusal(&path).contains("2 links"), "{}", refusal(&path));
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_fifo_is_no_lock_and_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(refusal(&path).contains("not a regular file"));
+        let held = Flock::lock(open(&path).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+        assert!(refusal(&path).contains("not a regular file"));
+        drop(held);
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_no_lock() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        std::fs::write(&path, "precious").unwrap();
+        std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
+        assert!(refusal(&path).contains("belongs to uid 65534"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_long_text_in_a_held_lock_names_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let _lock = Lock::take(&path).unwrap();
+        std::fs::write(&path, "1".repeat(1 << 16)).unwrap();
+        assert!(matches!(Lock::take(&path), Err(LockError::Held { holder: None, .. })));
     }
 }
