@@ -80,15 +80,16 @@ pub(super) struct LastWords {
 #[derive(Default)]
 pub(super) struct Table {
     living: BTreeMap<WorkerId, Entry>,
-    /// Their main processes.
-    pids: BTreeSet<u32>,
+    /// Their main processes. A number is free again once its process is reaped, which may be before its entry is
+    /// removed: then it may be the next worker's already.
+    pids: BTreeMap<u32, WorkerId>,
     /// Of the worker that ended last in each slot.
     last_words: BTreeMap<(PoolName, SlotIndex), LastWords>,
 }
 
 impl Table {
     pub(super) fn insert(&mut self, worker: WorkerId, entry: Entry) {
-        self.pids.insert(entry.process.pid());
+        self.pids.insert(entry.process.pid(), worker);
         self.living.insert(worker, entry);
     }
 
@@ -113,7 +114,10 @@ impl Table {
 
     /// Nothing is left of a worker.
     pub(super) fn remove(&mut self, worker: WorkerId) {
-        if let Some(entry) = self.living.remove(&worker) {
+        if let Some(entry) = self.living.remove(&worker)
+            && let Some(of) = self.pids.get(&entry.process.pid())
+            && *of == worker
+        {
             self.pids.remove(&entry.process.pid());
         }
     }
@@ -139,7 +143,7 @@ impl Table {
 
     /// Is this pid the main process of a worker?
     pub(super) fn has_pid(&self, pid: u32) -> bool {
-        self.pids.contains(&pid)
+        self.pids.contains_key(&pid)
     }
 }
 
