@@ -2,7 +2,7 @@
 //!
 //! Pure. The same line is the first of `handover status` and, through `daemon.summary`, whatever a monitor shows.
 
-use super::document::{Pool, Rollout, StatusDocument};
+use super::document::{Pool, Rollout, Slot, StatusDocument, WorkerState};
 
 /// `true` where nothing needs attention, and the line.
 pub(super) fn summary(document: &StatusDocument) -> (bool, String) {
@@ -33,7 +33,10 @@ fn rolling(rollout: &Rollout) -> String {
 }
 
 fn troubles(document: &StatusDocument) -> Vec<String> {
-    let mut troubles: Vec<String> = document.pools.iter().filter_map(pool_trouble).collect();
+    // While it starts, rolls or stops, workers that are not ready are in its proper course.
+    let settled = document.daemon.phase == "running" && document.rollout.is_none();
+    let trouble = |pool| pool_trouble(pool).or_else(|| missing(pool).filter(|_| settled));
+    let mut troubles: Vec<String> = document.pools.iter().filter_map(trouble).collect();
     if let (Some(failed), None) = (&document.last_failed_rollout, &document.rollout) {
         let part = if failed.kept.is_empty() { "" } else { " in part" };
         troubles.push(format!(
@@ -62,9 +65,20 @@ fn pool_trouble(pool: &Pool) -> Option<String> {
     Some(format!("pool {}, slot {} waits for its restart: {why}", pool.name, waiting.slot))
 }
 
+/// Fewer workers are ready than wanted, and why.
+fn missing(pool: &Pool) -> Option<String> {
+    if pool.ready >= pool.wanted {
+        return None;
+    }
+    let is_ready = |slot: &&Slot| slot.workers.iter().any(|worker| worker.state == WorkerState::Ready);
+    let failed = pool.slots.iter().filter(|slot| !is_ready(slot)).find_map(|slot| slot.last_failure.as_ref());
+    let why = failed.map_or("starting", |last| last.failure.text.as_str());
+    Some(format!("pool {}: {} of {} workers ready: {why}", pool.name, pool.ready, pool.wanted))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::document::{Failure, Listener, Moment, Slot, SlotFailure};
+    use super::super::document::{Failure, Listener, Moment, SlotFailure};
     use super::*;
 
     fn document() -> StatusDocument {
@@ -122,5 +136,38 @@ mod tests {
         assert!(
             summary(&document).1.contains("pool web, slot 1 waits for its restart: exited with status 1")
         );
+    }
+
+    #[test]
+    fn a_pool_without_enough_ready_workers_is_not_fine_unless_something_is_under_way() {
+        let mut document = document();
+        document.last_failed_rollout = None;
+        document.listeners.clear();
+        let rollout = document.rollout.take();
+        document.pools[0].ready = 1;
+        document.pools[0].slots[0].workers.clear();
+        let why = "exited with status 1 before it was ready; 1 of 2 workers ready";
+        let expected = format!("needs attention: pool web: 1 of 2 workers ready: {why}");
+        assert_eq!(summary(&document), (false, expected));
+        document.pools[0].slots[0].last_failure = None;
+        let (fine, line) = summary(&document);
+        assert!(!fine && line.contains("1 of 2 workers ready: starting;"), "{line}");
+        document.daemon.phase = "stopping".into();
+        assert!(summary(&document).0);
+        document.daemon.phase = "running".into();
+        document.rollout = rollout.or_else(|| Some(some_rollout()));
+        assert!(summary(&document).0);
+    }
+
+    fn some_rollout() -> Rollout {
+        Rollout {
+            generation: 2,
+            started: Moment::default(),
+            moved: 0,
+            slots: 2,
+            rolling_back: None,
+            waiting_for: String::new(),
+            waiting_seconds: 0.0,
+        }
     }
 }
