@@ -28,7 +28,7 @@ use crate::supervisor::{Action, Event, ManagerState, Note, Place, StartFailure};
 
 /// Starts that one turn makes at most: each takes a fraction of a millisecond, and a thousand of them at
 /// once would keep signals, clients and the service manager's watchdog waiting.
-const STARTS_PER_TURN: usize = 32;
+const STARTS_PER_TURN: usize = 4;
 
 /// A start that the machine asked for and that is not made yet.
 pub(super) struct Start {
