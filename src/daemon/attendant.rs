@@ -25,6 +25,7 @@ use crate::notify::{self, Group, Message, Sender, Verdict, WorkerProcess};
 use crate::os::passing;
 use crate::os::process::{Exit, group_empty, group_members};
 use crate::os::spawn::{Handshake, StartFault};
+use crate::os::words;
 use crate::supervisor::ExitStatus;
 
 /// Datagrams that are taken after the main process has ended; more than the kernel queues
@@ -54,8 +55,13 @@ pub(super) enum Report {
     ReadyByFd,
     /// It said this to its notify socket.
     Said(Message),
-    /// Something in its notify socket was dropped, for this reason.
-    Dropped(String),
+    /// Something in its notify socket was dropped.
+    Dropped {
+        /// For one of a few reasons.
+        why: String,
+        /// Who sent it, as far as that is known.
+        sender: Option<u32>,
+    },
     /// Its main process ended.
     Exited(ExitStatus),
     /// Nothing of its process group is left.
@@ -149,7 +155,10 @@ impl Attendant {
             match received {
                 Ok(received) => (self.read(&buffer[..received.length], &received), received.fds),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) => (vec![Report::Dropped(error.to_string())], Vec::new()),
+                Err(error) => {
+                    let why = format!("notification not received: {}", words(&error));
+                    (vec![Report::Dropped { why, sender: None }], Vec::new())
+                }
             }
         };
         for report in reports {
@@ -160,21 +169,23 @@ impl Attendant {
     }
 
     fn read(&self, datagram: &[u8], received: &passing::Received) -> Vec<Report> {
-        let dropped = |why: &str| vec![Report::Dropped(why.to_owned())];
+        let sender = received.credentials.map(|credentials| credentials.pid);
+        let drop_for = |why: String| Report::Dropped { why, sender };
+        let dropped = |why: &str| vec![drop_for(why.to_owned())];
         if received.truncated {
             return dropped("notification too long");
         }
-        let sender = received.credentials.map(|credentials| Sender {
+        let credentials = received.credentials.map(|credentials| Sender {
             pid: i32::try_from(credentials.pid).unwrap_or(0),
             uid: credentials.uid,
         });
         let pid = i32::try_from(self.process.pid()).unwrap_or(0);
-        match notify::judge(sender, WorkerProcess { pid, uid: self.uid }, group_of) {
+        match notify::judge(credentials, WorkerProcess { pid, uid: self.uid }, group_of) {
             Verdict::Dropped(why) => dropped(why.as_str()),
             Verdict::Believed => match notify::parse(datagram) {
                 Err(refused) => dropped(&refused.to_string()),
                 Ok(notification) => {
-                    let faults = notification.faults.iter().map(|fault| Report::Dropped(fault.to_string()));
+                    let faults = notification.faults.iter().map(|fault| drop_for(fault.to_string()));
                     faults.chain(notification.messages.into_iter().map(Report::Said)).collect()
                 }
             },

@@ -180,7 +180,7 @@ impl Daemon {
                 Some(event) => event,
                 None => return,
             },
-            Report::Dropped(why) => return self.take_dropped(worker, &why),
+            Report::Dropped { why, sender } => return self.take_dropped(worker, &why, sender),
             Report::Exited(status) => Event::Exited { worker, status },
             Report::GroupEnded => Event::GroupEnded { worker },
         };
@@ -202,27 +202,27 @@ impl Daemon {
                 None
             }
             Message::MainPid(_) => {
-                self.warn_once(worker, "MAINPID is ignored: a worker is the process that was started");
+                self.warn_once(worker, "MAINPID is ignored: a worker is the process that was started", None);
                 None
             }
             Message::FdStore { .. } | Message::FdStoreRemove { .. } => {
-                self.warn_once(worker, "FDSTORE is not supported yet: the fds were closed");
+                self.warn_once(worker, "FDSTORE is not supported yet: the fds were closed", None);
                 None
             }
             Message::Reloading | Message::Barrier => None,
         }
     }
 
-    fn take_dropped(&mut self, worker: WorkerId, why: &str) {
+    fn take_dropped(&mut self, worker: WorkerId, why: &str, sender: Option<u32>) {
         if let Some(entry) = self.table.get_mut(worker) {
             entry.dropped += 1;
             self.notifications_dropped += 1;
-            self.warn_once(worker, why);
+            self.warn_once(worker, why, sender);
         }
     }
 
     /// Logs something about a worker that it could repeat for ever. `what` is one of a few texts.
-    fn warn_once(&mut self, worker: WorkerId, what: &str) {
+    fn warn_once(&mut self, worker: WorkerId, what: &str, sender: Option<u32>) {
         let now = self.now();
         let Some(entry) = self.table.get_mut(worker) else { return };
         if entry.warned.insert(what.to_owned())
@@ -230,7 +230,7 @@ impl Daemon {
         {
             let place = &entry.place;
             tracing::warn!(
-                pool = %place.pool, slot = place.slot.0, worker = worker.0, pid = entry.process.pid(), what, held_back,
+                pool = %place.pool, slot = place.slot.0, worker = worker.0, pid = entry.process.pid(), what, sender, held_back,
                 "worker notification"
             );
         }
