@@ -264,12 +264,16 @@ pub struct Counters {
     pub notifications_dropped: u64,
     /// Log lines that were dropped, because standard error did not take them.
     pub log_lines_dropped: u64,
-    /// Lines that could not be written at all, because standard error is closed.
+    /// Lines that were not written at all, because standard error is closed, or because a worker ended while nobody
+    /// read standard error and too much waited already.
     pub lines_lost: u64,
     /// Texts that the service manager did not take.
     pub manager_texts_lost: u64,
     /// Processes that left their worker's process group and outlived it. They are the service manager's to end.
     pub orphans: u32,
+    /// Output pipes of workers that are gone, held open by processes that left their process groups. Of more than 64
+    /// the oldest is closed.
+    pub stray_outputs: u32,
     /// Connections to the control socket that were refused, because there were too many.
     pub control_refused: u64,
 }

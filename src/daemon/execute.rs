@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
 
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use super::Daemon;
 use super::attendant::{Attendant, GroupOrder};
 use super::narrate;
-use super::output::{Pump, SharedTail};
+use super::output::{Pump, SharedTail, Way};
 use super::process::Process;
 use super::start::{self, Plan};
 use super::table::Entry;
@@ -121,7 +122,7 @@ impl Daemon {
         let plan = start::plan(worker, &at, exact, record, &self.surroundings, &notify_path)?;
         let notify = bind_notify_socket(&notify_path)
             .and_then(UnixDatagram::from_std)
-            .map_err(|error| fault("notify", &error))?;
+            .map_err(|error| fault("notify", &at_path(&notify_path, &error)))?;
         let pipes = Pipes::open(self.output, ready_fd).map_err(|error| fault("pipes", &error))?;
         let uid = plan.uid;
         let changed = plan.program_changed;
@@ -174,9 +175,9 @@ impl Daemon {
 
     fn pump(&self, pipe: pipe::Receiver, tail: SharedTail, origin: Origin) -> Pump {
         let log = self.log.clone();
-        Pump::start(pipe, tail, self.writer.clone(), self.unwritten.clone(), move |line| {
-            crate::observe::render::worker_line(log.format(), crate::os::clock::wall_time(), &origin, line)
-        })
+        let format = Box::new(move || log.format());
+        let (writer, unwritten) = (self.writer.clone(), self.unwritten.clone());
+        Pump::start(pipe, Way { origin, tail, writer, unwritten, format })
     }
 
     fn signal(&self, worker: WorkerId, signal: Signal) {
@@ -263,6 +264,11 @@ impl Pipes {
 fn open_pipe() -> io::Result<(OwnedFd, pipe::Receiver)> {
     let (ours, theirs) = std::io::pipe()?;
     Ok((theirs.into(), pipe::Receiver::from_owned_fd(ours.into())?))
+}
+
+/// The same error, with the path that it is about.
+fn at_path(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::other(format!("{}: {}", path.display(), words(error)))
 }
 
 fn origin(at: &Place, worker: WorkerId, pid: u32, stream: Stream) -> Origin {

@@ -24,6 +24,7 @@ mod source;
 mod start;
 mod table;
 mod turn;
+mod unwritten;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -38,10 +39,10 @@ use drift::PacedRoll;
 use execute::Start;
 use generation::Record;
 use manager::Manager;
-use output::Unwritten;
 use runtime::Runtime;
 use start::Surroundings;
 use table::Table;
+use unwritten::Unwritten;
 
 use crate::config::model::WorkerOutput;
 use crate::control::Reply;

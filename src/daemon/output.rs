@@ -2,67 +2,67 @@
 //!
 //! One task a pipe. A worker that floods is slowed by its full pipe, because nothing is read while the
 //! writer has no room; the loop is never involved. When the worker has ended, what lies in the pipe is taken
-//! into the tail at once, so that the report of the end can name the last words.
+//! into the tail at once, so that the report of the end can name the last words. Workers may end for ever while
+//! nobody reads our standard error, and leave processes behind that hold their pipes: `Unwritten` bounds both.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
+use std::mem::size_of;
+use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use nix::errno::Errno;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
+use super::unwritten::{Stray, Unwritten};
 use crate::observe::output::LINE_MAX;
-use crate::observe::{Line, Splitter, Tail, Writer};
+use crate::observe::render::{Format, worker_line};
+use crate::observe::{Line, Origin, Room, Splitter, Tail, Writer};
+use crate::os::clock;
 
 /// Read from a pipe in one go.
 const CHUNK: usize = 16 * 1024;
-/// What is taken of a pipe whose worker has ended before that is reported; others may still write to it.
-const LAST_WORDS_MAX: usize = 1024 * 1024;
+/// What is taken of a pipe whose worker has ended before that is reported: what a pipe holds where nobody has
+/// changed that (`pipe(7)`). Others may still write to it, and what is left is read when there is room.
+const LAST_WORDS_MAX: usize = 64 * 1024;
+/// What a pump costs beside its lines, about: its task, and the tail that it holds.
+const PUMP_BYTES: usize = 4 * 1024;
+/// What a line gets when it is written, about: its time and its origin.
+const ORIGIN_BYTES: usize = 256;
 /// A pump answers at once; one that does not must not hold up the report of an exit.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The last lines of a worker, both streams, shared with the table.
-pub(super) type SharedTail = Rc<RefCell<Tail>>;
+pub(super) type SharedTail = Rc<std::cell::RefCell<Tail>>;
 
-/// Lines that all pumps have read and not yet passed on: what the end of the daemon waits for.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Unwritten(Rc<watch::Sender<usize>>);
-
-impl Unwritten {
-    fn add(&self, lines: usize) {
-        self.0.send_modify(|count| *count += lines);
-    }
-
-    fn done_with_one(&self) {
-        self.0.send_modify(|count| *count -= 1);
-    }
-
-    /// Returns when there are none.
-    pub(super) async fn written(&self) {
-        // The sender lives as long as this borrow.
-        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
-    }
-}
-
-/// The other end of a pump's task.
+/// The other end of a pump's task. Dropping it says that nothing is left of the worker's process group.
 pub(super) struct Pump {
     drain: mpsc::UnboundedSender<oneshot::Sender<()>>,
 }
 
+/// Where the lines of a pump go, and as what.
+pub(super) struct Way {
+    pub(super) origin: Origin,
+    pub(super) tail: SharedTail,
+    pub(super) writer: Writer,
+    pub(super) unwritten: Unwritten,
+    /// What a line looks like at the moment when it is written.
+    pub(super) format: Box<dyn Fn() -> Format>,
+}
+
 impl Pump {
-    /// Starts a task that carries lines, as `render` makes them, until the pipe is closed by all who hold it.
-    pub(super) fn start(
-        pipe: pipe::Receiver,
-        tail: SharedTail,
-        writer: Writer,
-        unwritten: Unwritten,
-        render: impl Fn(&Line) -> Vec<u8> + 'static,
-    ) -> Self {
+    /// Starts a task that carries lines until the pipe is closed by all who hold it.
+    pub(super) fn start(pipe: pipe::Receiver, way: Way) -> Self {
         let (drain, orders) = mpsc::unbounded_channel();
-        let splitter = Splitter::new(LINE_MAX);
-        let task = Task { pipe, splitter, tail, writer, unwritten, render, waiting: VecDeque::new() };
+        let task = Task {
+            pipe: Some(pipe),
+            splitter: Splitter::new(LINE_MAX),
+            way,
+            waiting: VecDeque::new(),
+            charged: 0,
+        };
         tokio::task::spawn_local(task.run(orders));
         Self { drain }
     }
@@ -76,80 +76,113 @@ impl Pump {
     }
 }
 
-struct Task<R> {
-    pipe: pipe::Receiver,
-    splitter: Splitter,
-    tail: SharedTail,
-    writer: Writer,
-    unwritten: Unwritten,
-    render: R,
-    /// Rendered lines for which the writer had no room yet.
-    waiting: VecDeque<Vec<u8>>,
+/// A line for which the writer had no room yet. It is rendered when it is written: that makes it longer.
+struct Waiting {
+    read: SystemTime,
+    line: Line,
 }
 
-impl<R: Fn(&Line) -> Vec<u8>> Task<R> {
+impl Waiting {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.line.text.len()
+    }
+}
+
+struct Task {
+    /// `None`: closed by all who held it, or by us.
+    pipe: Option<pipe::Receiver>,
+    splitter: Splitter,
+    way: Way,
+    waiting: VecDeque<Waiting>,
+    /// Bytes for the pump itself, once its worker has ended.
+    charged: usize,
+}
+
+impl Task {
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
-        let mut ordered = true;
-        loop {
-            let next = self.waiting.front().cloned();
-            let empty = next.is_none();
+        let mut attended = true;
+        let mut stray: Option<Stray> = None;
+        while self.pipe.is_some() || !self.waiting.is_empty() {
+            let next = self.waiting.front().map(|next| next.line.text.len() + ORIGIN_BYTES);
             tokio::select! {
-                order = orders.recv(), if ordered => match order {
-                    Some(done) => {
-                        self.take_last_words();
-                        let _ = done.send(());
+                order = orders.recv(), if attended => {
+                    self.take_last_words();
+                    match order {
+                        Some(done) => drop(done.send(())),
+                        None => {
+                            attended = false;
+                            stray = self.pipe.is_some().then(|| self.way.unwritten.keep_stray());
+                        }
                     }
-                    None => ordered = false,
-                },
-                // Nothing is queued by a future that is dropped before it has finished.
-                () = self.writer.line(next.unwrap_or_default()), if !empty => {
-                    self.waiting.pop_front();
-                    self.unwritten.done_with_one();
                 }
-                readable = self.pipe.readable(), if empty => {
-                    if readable.is_err() || !self.take() {
-                        break;
+                // Nothing is queued by a future that is dropped before it has finished.
+                room = self.way.writer.room(next.unwrap_or_default()), if next.is_some() => self.write(room),
+                open = readable(self.pipe.as_ref()), if next.is_none() => {
+                    if !open || !self.take() {
+                        self.close();
                     }
+                }
+                () = given_up(stray.as_mut()) => {
+                    self.say_given_up();
+                    self.close();
                 }
             }
+            if self.pipe.is_none() {
+                stray = None;
+            }
         }
-        self.take_rest();
         // Whoever orders a drain from now on is told at once that there is nothing left.
-        drop(orders);
-        while let Some(line) = self.waiting.pop_front() {
-            self.writer.line(line).await;
-            self.unwritten.done_with_one();
+        self.way.unwritten.release(self.charged);
+    }
+
+    fn write(&mut self, room: Room) {
+        if let Some(next) = self.waiting.pop_front() {
+            self.way.unwritten.release_line(next.bytes());
+            room.fill(worker_line((self.way.format)(), next.read, &self.way.origin, &next.line));
         }
     }
 
     /// Reads once. False: the pipe is closed.
     fn take(&mut self) -> bool {
         let mut buffer = [0; CHUNK];
-        match self.pipe.try_read(&mut buffer) {
-            Ok(0) => false,
+        match self.pipe.as_ref().map_or(Ok(0), |pipe| pipe.try_read(&mut buffer)) {
             Ok(length) => {
-                let lines = self.splitter.push(&buffer[..length]);
-                self.keep(lines);
-                true
+                self.split(&buffer[..length]);
+                length > 0
             }
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         }
     }
 
+    fn split(&mut self, bytes: &[u8]) {
+        let lines = self.splitter.push(bytes);
+        self.keep(lines);
+    }
+
     fn take_last_words(&mut self) {
         let mut buffer = [0; CHUNK];
         let mut taken = 0;
-        while taken < LAST_WORDS_MAX {
-            match self.pipe.try_read(&mut buffer) {
+        while taken < LAST_WORDS_MAX
+            && let Some(pipe) = &self.pipe
+        {
+            // The pipe itself is asked: the executor may not have noticed yet what came last.
+            match nix::unistd::read(pipe.as_fd(), &mut buffer) {
                 Ok(length) if length > 0 => {
                     taken += length;
-                    let lines = self.splitter.push(&buffer[..length]);
-                    self.keep(lines);
+                    self.split(&buffer[..length]);
                 }
-                _ => break,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => break,
+                _ => self.pipe = None,
             }
         }
         // The worker will not finish its last line.
+        self.take_rest();
+        self.lose_what_is_too_much();
+    }
+
+    fn close(&mut self) {
+        self.pipe = None;
         self.take_rest();
     }
 
@@ -159,10 +192,190 @@ impl<R: Fn(&Line) -> Vec<u8>> Task<R> {
     }
 
     fn keep(&mut self, lines: Vec<Line>) {
-        self.unwritten.add(lines.len());
+        let read = clock::wall_time();
         for line in lines {
-            self.tail.borrow_mut().push(&line.text);
-            self.waiting.push_back((self.render)(&line));
+            self.way.tail.borrow_mut().push(&line.text);
+            let line = Waiting { read, line };
+            self.way.unwritten.keep_line(line.bytes());
+            self.waiting.push_back(line);
         }
+    }
+
+    /// The worker has ended, so nothing slows it down: what is beyond the common limit is lost, the latest
+    /// lines first.
+    fn lose_what_is_too_much(&mut self) {
+        if self.charged == 0 {
+            self.charged = PUMP_BYTES;
+            self.way.unwritten.charge(PUMP_BYTES);
+        }
+        while self.way.unwritten.is_too_much()
+            && let Some(line) = self.waiting.pop_back()
+        {
+            self.way.unwritten.lose_line(line.bytes());
+        }
+        self.waiting.shrink_to_fit();
+    }
+
+    fn say_given_up(&self) {
+        let Origin { pool, slot, worker, stream, .. } = &self.way.origin;
+        if let Some(held_back) = self.way.unwritten.may_warn() {
+            tracing::warn!(
+                %pool, slot = slot.0, worker = worker.0, stream = stream.as_str(), held_back,
+                "output closed: a process that left the worker's group still holds it, and there are too many of them"
+            );
+        }
+    }
+}
+
+/// Waits until there is something to read; false: there will never be.
+async fn readable(pipe: Option<&pipe::Receiver>) -> bool {
+    match pipe {
+        Some(pipe) => pipe.readable().await.is_ok(),
+        None => false,
+    }
+}
+
+async fn given_up(stray: Option<&mut Stray>) {
+    match stray {
+        Some(stray) => stray.given_up().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeWriter, Write};
+    use std::sync::mpsc as channel;
+
+    use super::super::unwritten::{BYTES_MAX, STRAYS_MAX};
+    use super::*;
+    use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
+    use crate::observe::Stream;
+
+    /// Takes nothing before the gate is opened; then it takes all.
+    struct Gate(channel::Receiver<()>, channel::Sender<usize>);
+
+    impl Write for Gate {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            let _ = self.1.send(bytes.len());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Scene {
+        writer: Writer,
+        unwritten: Unwritten,
+        gate: Option<channel::Sender<()>>,
+        written: channel::Receiver<usize>,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let (gate, closed) = channel::channel();
+            let (out, written) = channel::channel();
+            let writer = Writer::start(Gate(closed, out)).unwrap();
+            Self { writer, unwritten: Unwritten::default(), gate: Some(gate), written }
+        }
+
+        fn pump(&self) -> (Pump, PipeWriter, SharedTail) {
+            let (ours, theirs) = io::pipe().unwrap();
+            let pipe = pipe::Receiver::from_owned_fd(ours.into()).unwrap();
+            let origin = Origin {
+                pool: PoolName::new("web"),
+                slot: SlotIndex(0),
+                generation: Generation(1),
+                worker: WorkerId(1),
+                pid: 1,
+                stream: Stream::Stdout,
+            };
+            let tail = SharedTail::default();
+            let (writer, unwritten) = (self.writer.clone(), self.unwritten.clone());
+            let way =
+                Way { origin, tail: tail.clone(), writer, unwritten, format: Box::new(|| Format::Json) };
+            (Pump::start(pipe, way), theirs, tail)
+        }
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let test = async { tokio::time::timeout(Duration::from_secs(30), test).await.expect("too slow") };
+        tokio::task::LocalSet::new().block_on(&runtime, test);
+    }
+
+    #[test]
+    fn workers_that_end_while_nobody_reads_leave_no_more_than_the_limit() {
+        const LINES: usize = 60_000;
+        const WORKERS: usize = 4;
+        let mut scene = Scene::new();
+        run(async {
+            for number in 0..WORKERS {
+                let (pump, mut theirs, tail) = scene.pump();
+                theirs.write_all(&[b"\n".repeat(LINES - 1), b"bye".to_vec()].concat()).unwrap();
+                drop(theirs);
+                pump.drain().await;
+                assert_eq!(tail.borrow().lines().last(), Some("bye"), "{number}");
+                assert!(scene.unwritten.bytes() <= BYTES_MAX, "{number}");
+            }
+            let lost = scene.unwritten.lost();
+            assert!(lost > 0);
+            drop(scene.gate.take());
+            scene.unwritten.written().await;
+            assert_eq!(scene.unwritten.lost(), lost);
+            assert!(scene.writer.flush(Duration::from_secs(30)));
+            let written = scene.written.try_iter().count();
+            assert_eq!(written + usize::try_from(lost).unwrap(), LINES * WORKERS);
+            while scene.unwritten.bytes() > 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
+    #[test]
+    fn a_living_worker_loses_nothing_though_the_limit_is_reached() {
+        let mut scene = Scene::new();
+        scene.unwritten.charge(BYTES_MAX + 1);
+        run(async {
+            let (_pump, mut theirs, _) = scene.pump();
+            theirs.write_all(&b"\n".repeat(60_000)).unwrap();
+            drop(scene.gate.take());
+            drop(theirs);
+            let mut written = 0;
+            while written < 60_000 {
+                tokio::task::yield_now().await;
+                written += scene.written.try_iter().count();
+            }
+            assert_eq!(scene.unwritten.lost(), 0);
+        });
+    }
+
+    #[test]
+    fn of_the_pipes_that_strays_hold_open_only_the_latest_are_kept() {
+        let scene = Scene::new();
+        run(async {
+            let mut held = Vec::new();
+            for _ in 0..STRAYS_MAX + 2 {
+                let (pump, theirs, _) = scene.pump();
+                pump.drain().await;
+                drop(pump);
+                held.push(theirs);
+                while scene.unwritten.strays_ever() < held.len() as u64 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            while held[..2].iter_mut().any(|theirs| theirs.write_all(b"x").is_ok()) {
+                tokio::task::yield_now().await;
+            }
+            assert!(held[2..].iter_mut().all(|theirs| theirs.write_all(b"x").is_ok()));
+            assert_eq!(scene.unwritten.strays(), STRAYS_MAX);
+            drop(held);
+            while scene.unwritten.strays() > 0 {
+                tokio::task::yield_now().await;
+            }
+        });
     }
 }

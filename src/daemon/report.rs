@@ -126,7 +126,8 @@ impl Daemon {
         Counters {
             notifications_dropped: self.notifications_dropped,
             log_lines_dropped,
-            lines_lost,
+            lines_lost: lines_lost + self.unwritten.lost(),
+            stray_outputs: u32::try_from(self.unwritten.strays()).unwrap_or(u32::MAX),
             manager_texts_lost: self.manager.lost(),
             orphans: count_orphans(&|pid| self.table.has_pid(pid))
                 .map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)),

@@ -14,12 +14,12 @@ use tokio::sync::mpsc;
 
 use super::generation::{Listeners, Record};
 use super::manager::Manager;
-use super::output::Unwritten;
 use super::runtime::{Runtime, RuntimeError};
 use super::source::{Refused, Source};
 use super::start::Surroundings;
 use super::table::Table;
 use super::turn::Inputs;
+use super::unwritten::Unwritten;
 use super::{Daemon, attendant};
 use crate::config::model::{Config, GroupId};
 use crate::control::server::{Traffic, serve};

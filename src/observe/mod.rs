@@ -14,4 +14,4 @@ pub use limit::{Limiter, Limits};
 pub use log::{AlreadyStarted, Log};
 pub use output::{Line, Splitter, Tail};
 pub use render::{Destination, Format, Origin, Stream};
-pub use writer::Writer;
+pub use writer::{Room, Writer};

@@ -112,14 +112,17 @@ impl Writer {
         true
     }
 
-    /// Queues a line of a worker's output, newline included, once there is room. Nothing is queued if the future
-    /// is dropped before.
-    pub async fn line(&self, line: Vec<u8>) {
-        let cost = u32::try_from(line.len()).unwrap_or(u32::MAX).clamp(1, OUTPUT_BYTES_MAX);
+    /// Waits for room for a line of a worker's output that is about `bytes` long. The line itself is needed only
+    /// when there is room; dropping the future gives up the place in the queue for it.
+    pub async fn room(&self, bytes: usize) -> Room {
+        let cost = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, OUTPUT_BYTES_MAX);
         // An error would mean that the semaphore was closed, which nobody does.
-        let Ok(room) = self.shared.room.acquire_many(cost).await else { return };
-        room.forget();
-        self.shared.push(self.shared.lock(), Entry::Output(line, cost));
+        let taken = self.shared.room.acquire_many(cost).await;
+        let cost = taken.map_or(0, |permit| {
+            permit.forget();
+            cost
+        });
+        Room { shared: Arc::clone(&self.shared), cost }
     }
 
     /// Waits until all that was queued before is written, at most for `within`; `true` if it is. Blocks: for the
@@ -135,6 +138,27 @@ impl Writer {
     pub fn losses(&self) -> (u64, u64) {
         let state = self.shared.lock();
         (state.dropped, state.lost)
+    }
+}
+
+/// Room for one line of a worker's output. It is free again when this is dropped, or the line is written.
+#[must_use]
+pub struct Room {
+    shared: Arc<Shared>,
+    cost: u32,
+}
+
+impl Room {
+    /// Queues the line, newline included.
+    pub fn fill(mut self, line: Vec<u8>) {
+        let cost = std::mem::take(&mut self.cost);
+        self.shared.push(self.shared.lock(), Entry::Output(line, cost));
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.room.add_permits(self.cost as usize);
     }
 }
 
@@ -246,6 +270,10 @@ mod tests {
         (Writer::start(Gate { allow, taken }).unwrap(), open, lines)
     }
 
+    async fn line(writer: &Writer, line: Vec<u8>) {
+        writer.room(line.len()).await.fill(line);
+    }
+
     fn run<F: Future>(test: F) -> F::Output {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { timeout(DEADLINE, test).await.expect("too slow") })
@@ -256,7 +284,7 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let writer = Writer::start(ours).unwrap();
         assert!(writer.try_line(b"one\n".to_vec()));
-        run(writer.line(b"two\n".to_vec()));
+        run(line(&writer, b"two\n".to_vec()));
         assert!(writer.flush(DEADLINE));
         drop(writer);
         assert_eq!(io::read_to_string(theirs).unwrap(), "one\ntwo\n", "and the thread ended");
@@ -285,10 +313,10 @@ mod tests {
     fn output_of_workers_waits_for_room_and_is_never_dropped() {
         let (writer, open, lines) = gate();
         run(async {
-            let line = vec![b'x'; OUTPUT_BYTES_MAX as usize / 2];
-            writer.line(line.clone()).await;
-            writer.line(line.clone()).await;
-            let mut third = Box::pin(writer.line(b"third\n".to_vec()));
+            let text = vec![b'x'; OUTPUT_BYTES_MAX as usize / 2];
+            line(&writer, text.clone()).await;
+            line(&writer, text.clone()).await;
+            let mut third = Box::pin(line(&writer, b"third\n".to_vec()));
             tokio::select! {
                 biased;
                 () = &mut third => panic!("there was no room"),
@@ -312,7 +340,7 @@ mod tests {
         let writer = Writer::start(ours).unwrap();
         run(async {
             for _ in 0..100 {
-                writer.line(vec![b'x'; 64 * 1024]).await;
+                line(&writer, vec![b'x'; 64 * 1024]).await;
             }
         });
         assert!(writer.try_line(b"log\n".to_vec()));
@@ -328,7 +356,7 @@ mod tests {
         let writer = Writer::start(ours).unwrap();
         run(async {
             for _ in 0..50 {
-                writer.line(vec![b'x'; 100_000]).await;
+                line(&writer, vec![b'x'; 100_000]).await;
             }
         });
         assert!(writer.flush(DEADLINE));

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use crate::support::daemon::Daemon;
+use crate::support::eventually;
 use crate::support::log::Line;
 use crate::support::service::Plan;
 
@@ -85,6 +86,9 @@ fn a_child_that_keeps_the_pipes_open_delays_no_exit() {
     let service = plan.start();
     service.reports().wait("the successor", |report| report.what == "ready" && report.worker == 2);
     service.daemon.log.wait_for("its last line", |line| line.message() == "bye");
+    eventually("the open pipes are counted", || {
+        (service.daemon.status().0["counters"]["stray_outputs"] == 2).then_some(())
+    });
     service.stop();
 }
 
