@@ -27,6 +27,7 @@ impl Daemon {
         if !std::mem::take(&mut self.drift_is_possible) {
             return;
         }
+        self.look_for_control();
         let mut held: BTreeMap<*const Held, (ListenerName, Rc<Held>)> = BTreeMap::new();
         for (name, listener) in self.generations.values().flat_map(|record| &record.listeners) {
             held.insert(Rc::as_ptr(listener), (name.clone(), listener.clone()));

@@ -20,6 +20,7 @@ mod reload;
 mod report;
 mod run;
 mod runtime;
+mod serving;
 mod source;
 mod start;
 mod table;
@@ -40,6 +41,7 @@ use execute::Start;
 use generation::Record;
 use manager::Manager;
 use runtime::Runtime;
+use serving::Serving;
 use start::Surroundings;
 use table::Table;
 use unwritten::Unwritten;
@@ -69,6 +71,7 @@ struct Daemon {
     generations: BTreeMap<Generation, Record>,
     committed: Generation,
     runtime: Runtime,
+    serving: Serving,
     surroundings: Surroundings,
     helper: Helper,
 

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::generation::{Listeners, Record};
 use super::manager::Manager;
 use super::runtime::{Runtime, RuntimeError};
+use super::serving::Serving;
 use super::source::{Refused, Source};
 use super::start::Surroundings;
 use super::table::Table;
@@ -22,7 +23,7 @@ use super::turn::Inputs;
 use super::unwritten::Unwritten;
 use super::{Daemon, attendant};
 use crate::config::model::{Config, GroupId};
-use crate::control::server::{Traffic, serve};
+use crate::control::server::Traffic;
 use crate::control::{Access, paths};
 use crate::id::{Generation, ListenerName};
 use crate::listeners::plan::{Choice, Misfit, plan};
@@ -33,10 +34,10 @@ use crate::notify::parse::DATAGRAM_MAX;
 use crate::observe::{Destination, Limits, Log, Writer};
 use crate::os::clock::{self, Clock};
 use crate::os::environment::Environment;
+use crate::os::limits;
 use crate::os::process::become_subreaper;
 use crate::os::signal::{self, Signals};
 use crate::os::spawn::Helper;
-use crate::os::{limits, peer};
 use crate::supervisor::Supervisor;
 use crate::time::Monotonic;
 
@@ -167,11 +168,10 @@ impl Parts {
         let traffic = Rc::new(Traffic::default());
         let (calls_in, calls) = mpsc::channel(CALLS_MAX);
         let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
-        let groups = |socket: std::os::fd::BorrowedFd<'_>| peer::peer(socket).map(|peer| peer.groups);
-        let server = tokio::task::spawn_local(serve(control, access, groups, calls_in, traffic.clone()));
-        let mut daemon = self.assemble(log, writer, service, traffic, reports_in);
+        let serving = Serving::start(control, access, calls_in, traffic.clone());
+        let mut daemon = self.assemble(log, writer, service, traffic, serving, reports_in);
         let failure = daemon.run(Inputs { signals, calls, reports }).await;
-        server.abort();
+        daemon.serving.end();
         daemon.say_last_words().await;
         Ok(failure)
     }
@@ -182,6 +182,7 @@ impl Parts {
         writer: Writer,
         service: ServiceManager,
         traffic: Rc<Traffic>,
+        serving: Serving,
         reports: attendant::Reports,
     ) -> Daemon {
         let clock = Clock::start();
@@ -202,6 +203,7 @@ impl Parts {
             generations: BTreeMap::from([(first, self.record)]),
             committed: first,
             runtime: self.runtime,
+            serving,
             surroundings: self.surroundings,
             helper: Helper::this_executable().unwrap_or_else(|_| Helper::at("/proc/self/exe")),
             table: Table::default(),

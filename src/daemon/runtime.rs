@@ -3,18 +3,28 @@
 //! The lock makes a second daemon of the same name end at once. What an earlier one left behind is cleared
 //! under it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
 use crate::config::model::{Address, GroupId, SocketOptions, UnixKind, UnixName};
 use crate::listeners::Held;
-use crate::os::directory;
+use crate::os::directory::{self, DirectoryError};
 use crate::os::lock::{Lock, LockError};
+use crate::os::words;
 
+/// Everybody may find the control socket; who may use it, it says itself.
+const DIRECTORY_MODE: u32 = 0o755;
+/// Workers of any user reach their notify sockets, and nobody can list them.
+const NOTIFY_MODE: u32 = 0o711;
+/// Where unguessable names come from.
+const RANDOM: &str = "/dev/urandom";
+/// Bytes of a pid file that are read.
+const PID_FILE_MAX: u64 = 32;
 /// Letters of a notify socket's name.
 const NAME_LENGTH: usize = 24;
 /// The longest path of a Unix socket: `sun_path` less its final NUL (`unix(7)`).
@@ -45,6 +55,14 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
+    fn of_directory(error: DirectoryError) -> Self {
+        match error {
+            DirectoryError::System { path, source } => Self::of(&path, words(&source)),
+            DirectoryError::NotADirectory(path) => Self::of(&path, "not a directory"),
+            DirectoryError::Foreign { path, owner } => Self::of(&path, format!("belongs to uid {owner}")),
+        }
+    }
+
     fn of(subject: &Path, what: impl ToString) -> Self {
         Self::Failed { subject: subject.display().to_string(), what: what.to_string() }
     }
@@ -52,11 +70,15 @@ impl RuntimeError {
 
 /// See the module.
 pub(super) struct Runtime {
+    directory: PathBuf,
     notify: PathBuf,
-    control: Held,
+    control_path: PathBuf,
+    control_group: Option<GroupId>,
+    /// `None`: its file was lost, and could not be made anew.
+    control: Option<Held>,
     pid_file: Option<PathBuf>,
-    pid_file_written: RefCell<bool>,
-    lock: Option<Lock>,
+    pid_file_written: Cell<bool>,
+    lock: RefCell<Option<Lock>>,
 }
 
 impl Runtime {
@@ -70,7 +92,7 @@ impl Runtime {
         if path.as_os_str().len() + "/notify/".len() + NAME_LENGTH > SOCKET_PATH_MAX {
             return Err(RuntimeError::TooLong(path.to_owned()));
         }
-        directory::secure(path, 0o755).map_err(|error| RuntimeError::of(path, error))?;
+        directory::secure(path, DIRECTORY_MODE).map_err(RuntimeError::of_directory)?;
         let lock = Lock::take(&path.join("lock")).map_err(|error| match error {
             LockError::Held { holder, .. } => {
                 RuntimeError::Running { directory: path.to_owned(), pid: holder }
@@ -78,29 +100,84 @@ impl Runtime {
             LockError::File { path, source } => RuntimeError::of(&path, source),
         })?;
         let notify = path.join("notify");
-        directory::secure(&notify, 0o711).map_err(|error| RuntimeError::of(&notify, error))?;
+        directory::secure(&notify, NOTIFY_MODE).map_err(RuntimeError::of_directory)?;
         clear(&notify).map_err(|error| RuntimeError::of(&notify, error))?;
-        let control = bind_control(control, group)?;
-        Ok(Self { notify, control, pid_file, pid_file_written: RefCell::new(false), lock: Some(lock) })
+        let held = bind_control(control, group)?;
+        Ok(Self {
+            directory: path.to_owned(),
+            notify,
+            control_path: control.to_owned(),
+            control_group: group.cloned(),
+            control: Some(held),
+            pid_file,
+            pid_file_written: Cell::new(false),
+            lock: RefCell::new(Some(lock)),
+        })
     }
 
     /// The control socket, listening.
     pub(super) fn control_socket(&self) -> io::Result<UnixListener> {
-        let socket = self.control.sockets().next().ok_or(io::ErrorKind::NotFound)?;
-        UnixListener::from_std(socket.try_clone()?.into())
+        let socket = self.control.as_ref().and_then(|control| control.sockets().next());
+        UnixListener::from_std(socket.ok_or(io::ErrorKind::NotFound)?.try_clone()?.into())
     }
 
-    /// A path for one more notify socket, which nobody can guess.
+    /// Where the control socket is.
+    pub(super) fn control_path(&self) -> &Path {
+        &self.control_path
+    }
+
+    /// Nobody can connect to the control socket any more: its file is gone, or another one is in its place.
+    pub(super) fn has_lost_control(&self) -> bool {
+        self.control.as_ref().is_none_or(Held::has_lost_its_file)
+    }
+
+    /// Binds the control socket afresh. What somebody else listens at is left to them.
+    pub(super) fn rebind_control(&mut self) -> Result<(), RuntimeError> {
+        // Its lock may be gone with its directory, so it goes first.
+        self.control = None;
+        self.make_directories().map_err(RuntimeError::of_directory)?;
+        self.control = Some(bind_control(&self.control_path, self.control_group.as_ref())?);
+        Ok(())
+    }
+
+    /// A path for one more notify socket, which nobody can guess. Its directory is there, whatever was removed
+    /// while we ran; the error names the path.
     pub(super) fn notify_path(&self) -> io::Result<PathBuf> {
+        self.make_directories().map_err(io::Error::other)?;
         let mut random = [0_u8; NAME_LENGTH / 2];
-        File::open("/dev/urandom")?.read_exact(&mut random)?;
+        File::open(RANDOM)
+            .and_then(|mut file| file.read_exact(&mut random))
+            .map_err(|error| io::Error::other(format!("{RANDOM}: {}", words(&error))))?;
         let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(self.notify.join(name))
     }
 
-    /// Writes the pid file, once; whole or not at all, and never through a link.
+    /// Makes the directories anew that were removed while we ran, and our lock with them. What is there is
+    /// neither changed nor cleared.
+    fn make_directories(&self) -> Result<(), DirectoryError> {
+        let is_there =
+            |path: &Path| std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_dir());
+        if is_there(&self.notify) {
+            return Ok(());
+        }
+        if !is_there(&self.directory) {
+            directory::secure(&self.directory, DIRECTORY_MODE)?;
+        }
+        directory::secure(&self.notify, NOTIFY_MODE)?;
+        tracing::warn!(path = %self.notify.display(), "directory was removed while in use, and is made anew");
+        let mut lock = self.lock.borrow_mut();
+        if !lock.as_ref().is_some_and(Lock::is_in_place) {
+            match Lock::take(&self.directory.join("lock")) {
+                Ok(new) => *lock = Some(new),
+                Err(error) => tracing::warn!(%error, "lock of the runtime directory not taken again"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the pid file, once; whole or not at all, and never through a link. The error names the path.
     pub(super) fn write_pid_file(&self) -> io::Result<()> {
-        let Some(path) = self.pid_file.as_ref().filter(|_| !*self.pid_file_written.borrow()) else {
+        let Some(path) = self.pid_file.as_ref().filter(|_| !self.pid_file_written.get()) else {
             return Ok(());
         };
         let mut name = path.as_os_str().to_owned();
@@ -113,23 +190,40 @@ impl Runtime {
         if written.is_err() {
             let _ = std::fs::remove_file(&new);
         }
-        *self.pid_file_written.borrow_mut() = written.is_ok();
-        written
+        self.pid_file_written.set(written.is_ok());
+        written.map_err(|error| io::Error::other(format!("{}: {}", path.display(), words(&error))))
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        if let Some(path) = self.pid_file.as_ref().filter(|_| *self.pid_file_written.borrow())
-            && std::fs::read_to_string(path).is_ok_and(|text| text.trim() == std::process::id().to_string())
+        if let Some(path) = self.pid_file.as_ref().filter(|_| self.pid_file_written.get())
+            && names_us(path).unwrap_or(false)
         {
             let _ = std::fs::remove_file(path);
         }
-        let _ = std::fs::remove_dir(&self.notify);
-        if let Some(lock) = self.lock.take() {
+        self.control = None;
+        // Without our lock at its place the directory is another daemon's by now.
+        if let Some(lock) = self.lock.take().filter(Lock::is_in_place) {
+            let _ = std::fs::remove_dir(&self.notify);
             let _ = lock.remove();
+            // One beside a socket is of our own making; the usual one may be the service manager's.
+            if self.control_path.parent() != Some(&self.directory) {
+                let _ = std::fs::remove_dir(&self.directory);
+            }
         }
     }
+}
+
+/// A pid file holds our pid. Neither a link is followed nor the other end of a FIFO waited for.
+fn names_us(path: &Path) -> io::Result<bool> {
+    let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let mut text = String::new();
+    file.take(PID_FILE_MAX).read_to_string(&mut text)?;
+    Ok(text.trim() == std::process::id().to_string())
 }
 
 /// Removes what an earlier daemon left; only sockets are ever here.
@@ -153,4 +247,111 @@ fn bind_control(path: &Path, group: Option<&GroupId>) -> Result<Held, RuntimeErr
         subject: "control socket".to_owned(),
         what: error.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    fn runtime(directory: &Path, pid_file: Option<PathBuf>) -> Runtime {
+        let control = directory.join("control");
+        Runtime::take(&directory.join("run"), &control, None, pid_file).unwrap()
+    }
+
+    #[test]
+    fn directories_that_were_removed_are_made_anew_and_another_daemon_is_kept_out() {
+        let scratch = tempfile::tempdir().unwrap();
+        let runtime = runtime(scratch.path(), None);
+        let directory = scratch.path().join("run");
+        std::fs::remove_dir_all(&directory).unwrap();
+        let path = runtime.notify_path().unwrap();
+        assert_eq!((mode(&directory), mode(path.parent().unwrap())), (0o755, 0o711));
+        let second = Runtime::take(&directory, &scratch.path().join("other"), None, None).map(drop);
+        assert!(matches!(second, Err(RuntimeError::Running { .. })), "{second:?}");
+
+        std::fs::write(&path, "a socket of a worker").unwrap();
+        let again = runtime.notify_path().unwrap();
+        assert!(path.exists() && again != path, "nothing is cleared");
+        std::fs::remove_file(&path).unwrap();
+        drop(runtime);
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "nothing is left");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let runtime = runtime(scratch.path(), None);
+        let directory = scratch.path().join("run");
+        std::fs::remove_dir_all(&directory).unwrap();
+        std::fs::write(&directory, "in the way").unwrap();
+        let error = runtime.notify_path().unwrap_err().to_string();
+        assert!(error.contains(directory.to_str().unwrap()), "{error}");
+    }
+
+    #[test]
+    fn what_is_another_daemons_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        let ours = runtime(scratch.path(), None);
+        std::fs::rename(scratch.path().join("run"), scratch.path().join("moved")).unwrap();
+        let theirs = Runtime::take(&scratch.path().join("run"), &scratch.path().join("other"), None, None);
+        drop(ours);
+        assert!(scratch.path().join("run/notify").is_dir());
+        drop(theirs.unwrap());
+        assert!(!scratch.path().join("run").exists());
+    }
+
+    #[tokio::test]
+    async fn a_control_socket_that_lost_its_file_is_bound_afresh() {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut runtime = runtime(scratch.path(), None);
+        assert!(!runtime.has_lost_control());
+        std::fs::remove_file(runtime.control_path()).unwrap();
+        assert!(runtime.has_lost_control());
+        runtime.rebind_control().unwrap();
+        assert!(!runtime.has_lost_control());
+        let listener = runtime.control_socket().unwrap();
+        std::os::unix::net::UnixStream::connect(runtime.control_path()).unwrap();
+        listener.accept().await.unwrap();
+    }
+
+    #[test]
+    fn only_our_own_pid_file_is_removed_and_a_fifo_is_not_waited_for() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (scratch.path().join("pid"), scratch.path().join("elsewhere"));
+        let written = || {
+            let runtime = runtime(scratch.path(), Some(path.clone()));
+            runtime.write_pid_file().unwrap();
+            assert!(names_us(&path).unwrap());
+            runtime
+        };
+        drop(written());
+        assert!(!path.exists());
+
+        let runtime = written();
+        std::fs::rename(&path, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        drop(runtime);
+        assert!(std::fs::symlink_metadata(&path).is_ok());
+        std::fs::remove_file(&path).unwrap();
+
+        let runtime = written();
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        drop(runtime);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_pid_file_that_cannot_be_written_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("missing/pid");
+        let error = runtime(scratch.path(), Some(path.clone())).write_pid_file().unwrap_err().to_string();
+        assert_eq!(error, format!("{}: no such file or directory", path.display()));
+    }
 }

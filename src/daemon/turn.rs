@@ -128,7 +128,8 @@ impl Daemon {
     fn before(&mut self, event: &Event) {
         match event {
             // With `ready = "exec"` a worker calls listen only after all that: time that passes is a reason, too.
-            Event::Spawned { .. } | Event::Ready { .. } | Event::DeadlinePassed => {
+            // A request, a reload among them, is the way to have what was lost made anew.
+            Event::Spawned { .. } | Event::Ready { .. } | Event::DeadlinePassed | Event::Requested { .. } => {
                 self.drift_is_possible = true;
             }
             Event::Exited { worker, .. } => {

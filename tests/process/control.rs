@@ -247,3 +247,35 @@ fn check_tells_good_from_bad() {
     let bad = Running::start(&mut command(&words)).finish();
     bad.assert_code(handover::exit::USAGE).assert_says("c.toml:2:").assert_says("c.toml:3:");
 }
+
+#[test]
+fn a_control_socket_whose_file_was_removed_is_bound_afresh_by_a_hangup() {
+    let service = Plan::new().start();
+    let path = service.daemon.socket();
+    std::fs::remove_file(path).expect("it is there");
+    service.daemon.signal(libc::SIGHUP);
+    let line = service
+        .daemon
+        .log
+        .wait_for("a warning", |line| line.message() == "control socket lost its file, bound afresh");
+    assert_eq!(line.text("path").as_deref(), path.to_str());
+    service.daemon.log.wait_for("the end of the reload", |line| line.message() == "rollout done");
+    service.reload_well();
+    service.stop();
+}
+
+#[test]
+fn workers_start_and_clients_are_heard_though_the_runtime_directory_was_removed() {
+    let service = Plan::new().start();
+    let directory = service.daemon.socket().parent().expect("a directory").to_owned();
+    std::fs::remove_dir_all(&directory).expect("it is there");
+    service.daemon.signal(libc::SIGHUP);
+    service.daemon.log.wait_for("a warning", |line| {
+        line.message() == "directory was removed while in use, and is made anew"
+    });
+    service.daemon.log.wait_for("the end of the reload", |line| line.message() == "rollout done");
+    assert!(directory.join("notify").is_dir() && directory.join("lock").is_file());
+    service.reload_well();
+    service.stop();
+    assert!(!directory.join("lock").exists());
+}

@@ -1,0 +1,89 @@
+//! Serving the control socket, and serving it again when its file was lost.
+//!
+//! `rm -rf` of the runtime directory, or a cleaner of `/tmp`, takes the file away while the socket lives: nobody can
+//! connect any more, and nothing tells us. So it is looked for, on the same occasions as listeners are.
+
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::Daemon;
+use crate::control::server::{Traffic, serve};
+use crate::control::{Access, Call};
+use crate::os::peer;
+
+/// The tasks that take control connections.
+pub(super) struct Serving {
+    access: Access,
+    calls: mpsc::Sender<Call>,
+    traffic: Rc<Traffic>,
+    now: JoinHandle<()>,
+    /// The one before takes who had connected already; nobody can do so any more.
+    before: Option<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Begins.
+    pub(super) fn start(
+        listener: UnixListener,
+        access: Access,
+        calls: mpsc::Sender<Call>,
+        traffic: Rc<Traffic>,
+    ) -> Self {
+        let now = task(listener, access, &calls, &traffic);
+        Self { access, calls, traffic, now, before: None }
+    }
+
+    /// Goes on with a new listener.
+    fn go_on(&mut self, listener: UnixListener) {
+        let new = task(listener, self.access, &self.calls, &self.traffic);
+        let old = self.before.replace(std::mem::replace(&mut self.now, new));
+        old.inspect(JoinHandle::abort);
+    }
+
+    /// Takes no connection any more.
+    pub(super) fn end(&self) {
+        self.now.abort();
+        self.before.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn task(
+    listener: UnixListener,
+    access: Access,
+    calls: &mpsc::Sender<Call>,
+    traffic: &Rc<Traffic>,
+) -> JoinHandle<()> {
+    let groups = |socket: BorrowedFd<'_>| peer::peer(socket).map(|peer| peer.groups);
+    tokio::task::spawn_local(serve(listener, access, groups, calls.clone(), traffic.clone()))
+}
+
+impl Daemon {
+    /// Binds the control socket afresh if its file was lost.
+    pub(super) fn look_for_control(&mut self) {
+        if !self.runtime.has_lost_control() {
+            return;
+        }
+        let rebound = self.runtime.rebind_control().map_err(|error| error.to_string());
+        let result = rebound.and_then(|()| self.runtime.control_socket().map_err(|error| error.to_string()));
+        let now = self.now();
+        match result {
+            Ok(listener) => {
+                self.serving.go_on(listener);
+                if let Some(held_back) = self.limits.pass("control socket", now) {
+                    let path = self.runtime.control_path().display();
+                    tracing::warn!(%path, held_back, "control socket lost its file, bound afresh");
+                }
+            }
+            Err(error) => {
+                if let Some(held_back) = self.limits.pass("control socket", now) {
+                    let path = self.runtime.control_path().display();
+                    tracing::warn!(%path, error, held_back, "control socket lost its file: nobody can connect");
+                }
+            }
+        }
+    }
+}
