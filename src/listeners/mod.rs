@@ -5,11 +5,13 @@
 //! held, and notices what workers do to them. What generation holds which listener is the daemon's affair.
 
 mod bind;
+mod drift;
 mod error;
 mod held;
 pub mod plan;
 pub mod systemd;
 mod unix_file;
 
+pub use drift::Drift;
 pub use error::BindError;
-pub use held::{Drift, Held, Origin};
+pub use held::{Held, Origin};
