@@ -184,10 +184,10 @@ pub enum WorkerFailure {
         /// How long it had been ready.
         ready_for: Duration,
     },
-    /// It did not feed its watchdog.
+    /// It did not feed its watchdog, or said that it is to be treated so.
     Watchdog {
-        /// `watchdog`
-        after: Duration,
+        /// `watchdog`; `None`: it said so (`WATCHDOG=trigger`).
+        after: Option<Duration>,
     },
 }
 
@@ -290,7 +290,8 @@ impl fmt::Display for WorkerFailure {
             Self::EndedBeforeReady { status } => write!(f, "{status} before it was ready"),
             Self::StartTimeout { after } => write!(f, "not ready after {after:?} (start_timeout)"),
             Self::Died { status, ready_for } => write!(f, "{status} after it was ready for {ready_for:.1?}"),
-            Self::Watchdog { after } => write!(f, "no WATCHDOG=1 for {after:?} (watchdog)"),
+            Self::Watchdog { after: Some(after) } => write!(f, "no WATCHDOG=1 for {after:?} (watchdog)"),
+            Self::Watchdog { after: None } => f.write_str("it triggered its own watchdog (WATCHDOG=trigger)"),
         }
     }
 }

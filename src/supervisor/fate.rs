@@ -71,12 +71,19 @@ impl Pool {
     }
 
     /// The worker missed its watchdog, or said that it is to be treated so.
-    pub(super) fn watchdog_ran_out(&mut self, slot: SlotIndex, id: WorkerId, stage: Stage, cx: &mut Context) {
+    pub(super) fn watchdog_ran_out(
+        &mut self,
+        slot: SlotIndex,
+        id: WorkerId,
+        triggered: bool,
+        stage: Stage,
+        cx: &mut Context,
+    ) {
         let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
         if !worker.is_active() {
             return;
         }
-        let failure = WorkerFailure::Watchdog { after: policy.watchdog.unwrap_or_default() };
+        let failure = WorkerFailure::Watchdog { after: policy.watchdog.filter(|_| !triggered) };
         let worker = worker.clone();
         self.retire(slot, id, Retirement::Watchdog, cx);
         self.failed(slot, &worker, failure, stage, cx);
@@ -236,7 +243,7 @@ impl Pool {
                 self.retire(slot, id, Retirement::StartTimeout, cx);
                 self.failed(slot, &worker, WorkerFailure::StartTimeout { after }, stage, cx);
             }
-            State::Ready { .. } => self.watchdog_ran_out(slot, id, stage, cx),
+            State::Ready { .. } => self.watchdog_ran_out(slot, id, false, stage, cx),
             State::Draining { why, .. } => {
                 worker.state = State::Killed { why };
                 cx.ask(Action::Kill { worker: id });

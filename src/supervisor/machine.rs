@@ -193,7 +193,7 @@ impl Supervisor {
                 pool.heartbeat(slot, worker, cx);
             }),
             Event::WatchdogTriggered { worker } => self.with_speaker(worker, |pool, slot, stage, cx| {
-                pool.watchdog_ran_out(slot, worker, stage, cx);
+                pool.watchdog_ran_out(slot, worker, true, stage, cx);
             }),
             Event::Stopping { worker } => self.with_speaker(worker, |pool, slot, _, cx| {
                 pool.says_stopping(slot, worker, cx);
