@@ -94,9 +94,9 @@ impl Manager {
         self.service.lost()
     }
 
-    /// Waits until all is sent, but not for ever.
-    pub(super) async fn flush(&self, deadline: Duration) {
-        let _ = tokio::time::timeout(deadline, self.service.flushed()).await;
+    /// Returns when all is sent. The caller sets the deadline: a manager may never read.
+    pub(super) async fn flushed(&self) {
+        self.service.flushed().await;
     }
 }
 

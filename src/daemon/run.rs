@@ -230,16 +230,23 @@ impl Parts {
 }
 
 impl Daemon {
-    /// Lets clients, the manager and the log have what is still on its way.
+    /// Lets clients, the manager and the log have what is still on its way; those that do not take it share
+    /// one time, and then the log has as much again.
     async fn say_last_words(&mut self) {
-        let delivered = async {
-            for delivery in std::mem::take(&mut self.deliveries) {
-                delivery.done().await;
-            }
+        let deliveries = std::mem::take(&mut self.deliveries);
+        let (manager, unwritten) = (&self.manager, &self.unwritten);
+        let all = async {
+            tokio::join!(
+                async {
+                    for delivery in deliveries {
+                        delivery.done().await;
+                    }
+                },
+                unwritten.written(),
+                manager.flushed(),
+            )
         };
-        let _ = tokio::time::timeout(LAST_WORDS, delivered).await;
-        let _ = tokio::time::timeout(LAST_WORDS, self.unwritten.written()).await;
-        self.manager.flush(LAST_WORDS).await;
+        let _ = tokio::time::timeout(LAST_WORDS, all).await;
         self.writer.flush(LAST_WORDS);
     }
 

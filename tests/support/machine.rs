@@ -3,11 +3,15 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::handover;
 
 /// A user without any right, as words to execute a command with.
 pub const AS_NOBODY: [&str; 5] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+
+/// Skips of this test program.
+static SKIPPED: AtomicUsize = AtomicUsize::new(0);
 
 /// Says that something is skipped, where it is `absent`, and returns that.
 ///
@@ -20,7 +24,8 @@ pub fn skipped(what: &str, absent: bool) -> bool {
         let all = std::env::var_os("HANDOVER_TEST_ALL").is_some_and(|all| all == "1");
         assert!(!all, "{what}: not on this machine");
         // Not `eprintln`, which is swallowed where a test passes.
-        let _ = writeln!(std::io::stderr(), "skipped: {what} (not on this machine)");
+        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+        let _ = writeln!(std::io::stderr(), "skipped: {what} (not on this machine), {count} so far");
     }
     absent
 }
