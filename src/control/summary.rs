@@ -61,8 +61,9 @@ fn pool_trouble(pool: &Pool) -> Option<String> {
     }
     let waiting =
         pool.slots.iter().find(|slot| slot.workers.is_empty() && slot.restart_in_seconds.is_some())?;
-    let why = waiting.last_failure.as_ref().map_or("", |last| last.failure.text.as_str());
-    Some(format!("pool {}, slot {} waits for its restart: {why}", pool.name, waiting.slot))
+    let why =
+        waiting.last_failure.as_ref().map_or_else(String::new, |last| format!(": {}", last.failure.text));
+    Some(format!("pool {}, slot {} waits for its restart{why}", pool.name, waiting.slot))
 }
 
 /// Fewer workers are ready than wanted, and why.
