@@ -181,6 +181,9 @@ fn push_failure(text: &mut String, heading: &str, failure: &Failure) {
     for line in &output[output.len().saturating_sub(OUTPUT_LINES)..] {
         push(text, format_args!("  | {}\n", printable(line)));
     }
+    if let Some(hint) = &failure.hint {
+        push(text, format_args!("  hint: {}\n", printable(hint)));
+    }
 }
 
 /// What should be known and is nobody's row.

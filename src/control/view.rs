@@ -51,6 +51,8 @@ pub struct WorkerFacts {
     pub leftovers: u32,
     /// Its last lines of output, oldest first.
     pub output: Vec<String>,
+    /// What may help, where it failed and that can be guessed.
+    pub hint: Option<String>,
 }
 
 impl StatusDocument {
@@ -117,7 +119,10 @@ impl View<'_> {
             kept: slot.kept,
             last_failure: slot.last_failure.as_ref().map(|(at, worker, failure)| SlotFailure {
                 at: self.moment(*at),
-                failure: Failure::of_worker(worker.0, failure, self.output(*worker)),
+                failure: Failure {
+                    hint: self.hint(*worker),
+                    ..Failure::of_worker(worker.0, failure, self.output(*worker))
+                },
             }),
         }
     }
@@ -170,11 +175,17 @@ impl View<'_> {
     }
 
     fn rollout_failure(&self, reason: &crate::supervisor::RolloutFailure) -> Failure {
-        let output = match reason {
-            crate::supervisor::RolloutFailure::Worker { worker, .. } => self.output(*worker),
-            _ => Vec::new(),
+        let (output, hint) = match reason {
+            crate::supervisor::RolloutFailure::Worker { worker, .. } => {
+                (self.output(*worker), self.hint(*worker))
+            }
+            _ => (Vec::new(), None),
         };
-        Failure::of_rollout(reason, output)
+        Failure { hint, ..Failure::of_rollout(reason, output) }
+    }
+
+    fn hint(&self, worker: WorkerId) -> Option<String> {
+        self.facts.workers.get(&worker).and_then(|known| known.hint.clone())
     }
 
     fn output(&self, worker: WorkerId) -> Vec<String> {
@@ -216,6 +227,7 @@ mod tests {
             status: Some("serving".into()),
             leftovers: 0,
             output: vec![line.into()],
+            hint: None,
         };
         Facts {
             now: at(100),

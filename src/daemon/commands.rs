@@ -73,10 +73,10 @@ impl Daemon {
         self.failed_rollout = Some(failed);
     }
 
-    /// The last words of the worker that the last failed rollout failed for.
-    pub(super) fn failed_rollout_lines(&self, generation: Generation) -> Vec<String> {
+    /// The last words of the worker that the last failed rollout failed for, and what may help.
+    pub(super) fn last_words_of_failed(&self, generation: Generation) -> (Vec<String>, Option<&'static str>) {
         let failed = self.failed_rollout.as_ref().filter(|failed| failed.generation == generation);
-        failed.map(|failed| failed.lines.clone()).unwrap_or_default()
+        failed.map(|failed| (failed.lines.clone(), failed.hint)).unwrap_or_default()
     }
 
     /// Tells everybody who waits how the work goes on.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Daemon;
 use super::source::Source;
+use super::{Daemon, narrate};
 use crate::control::document::{Counters, Generation, Listener, Program};
 use crate::control::{Facts, StatusDocument, WorkerFacts};
 use crate::id::WorkerId;
@@ -63,12 +63,23 @@ impl Daemon {
             let leftovers = of_group.map_or(0, |size| size.saturating_sub(1));
             let status = (!entry.status_text.is_empty()).then(|| entry.status_text.clone());
             let output = entry.tail.borrow().lines().map(str::to_owned).collect();
-            facts.insert(worker, WorkerFacts { pid: Some(pid), status, leftovers, output });
+            facts.insert(worker, WorkerFacts { pid: Some(pid), status, leftovers, output, hint: None });
+        }
+        for (pool, slots) in &status.pools {
+            for (slot, of_slot) in &slots.slots {
+                let Some((_, worker, failure)) = &of_slot.last_failure else { continue };
+                let words =
+                    self.table.last_words_in(pool, *slot).filter(|words| words.worker == Some(*worker));
+                let hint = words.and_then(|words| narrate::hint(failure, words));
+                facts.entry(*worker).or_default().hint = hint.map(str::to_owned);
+            }
         }
         if let Some((generation, reason)) = &status.last_failure
-            && let Some((worker, ..)) = super::narrate::culprit(reason)
+            && let Some((worker, ..)) = narrate::culprit(reason)
         {
-            facts.entry(worker).or_default().output = self.failed_rollout_lines(*generation);
+            let (lines, hint) = self.last_words_of_failed(*generation);
+            let known = facts.entry(worker).or_default();
+            (known.output, known.hint) = (lines, hint.map(str::to_owned));
         }
         facts
     }

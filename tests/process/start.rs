@@ -91,10 +91,15 @@ fn a_worker_that_binds_our_address_itself_gets_a_hint() {
 
 #[test]
 fn the_others_serve_while_one_slot_fails_for_good() {
-    let service = hasty().workers(3).script("[slot=1] exit=1\nserve\nready").start();
+    let script = "[slot=1] eprint=bind: Address already in use\n[slot=1] exit=1\nserve\nready";
+    let service = hasty().workers(3).script(script).start();
     let ready = service.ready();
     assert_eq!(ready.iter().map(|worker| worker.slot).collect::<Vec<_>>(), [0, 2]);
-    assert!(service.daemon.cli(&["status"]).stdout.contains("crash loop"));
+    let status = service.daemon.cli(&["status"]).stdout;
+    assert!(
+        status.contains("crash loop") && status.contains("  hint: this program must listen on fd 3"),
+        "{status}"
+    );
     service.get("/").expect("an answer");
     service.stop();
 }
