@@ -127,6 +127,9 @@ pub(super) fn hint(failure: &WorkerFailure, words: &LastWords) -> Option<&'stati
         _ if words.lines.iter().any(in_use) => {
             Some("this program must listen on fd 3 ($LISTEN_FDS), not bind")
         }
+        WorkerFailure::StartTimeout { .. } if !words.ready_by_notify => {
+            Some("it wrote no newline to its ready_fd; if it is slow, raise start_timeout")
+        }
         WorkerFailure::StartTimeout { .. } if !words.has_notified => {
             Some("it never wrote to NOTIFY_SOCKET; if this program cannot send READY=1, set ready = \"exec\"")
         }
@@ -142,5 +145,31 @@ pub(super) fn culprit(reason: &RolloutFailure) -> Option<(crate::id::WorkerId, &
     match reason {
         RolloutFailure::Worker { worker, place, failure } => Some((*worker, place, failure)),
         RolloutFailure::Deadline { .. } | RolloutFailure::Cancelled => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::supervisor::ExitStatus;
+
+    #[test]
+    fn a_hint_fits_the_way_in_which_the_worker_was_to_become_ready() {
+        let late = WorkerFailure::StartTimeout { after: Duration::from_secs(30) };
+        let words = |ready_by_notify, has_notified| LastWords {
+            ready_by_notify,
+            has_notified,
+            ..LastWords::default()
+        };
+        assert!(hint(&late, &words(true, false)).unwrap().contains("set ready = \"exec\""));
+        assert!(hint(&late, &words(true, true)).unwrap().contains("but not READY=1"));
+        assert!(hint(&late, &words(false, false)).unwrap().contains("ready_fd"));
+        let ended = WorkerFailure::EndedBeforeReady { status: ExitStatus::Code(1) };
+        assert_eq!(hint(&ended, &words(true, false)), None);
+        let in_use =
+            LastWords { lines: vec!["Error: listen EADDRINUSE :::80".to_owned()], ..LastWords::default() };
+        assert!(hint(&ended, &in_use).unwrap().contains("fd 3"));
     }
 }

@@ -72,6 +72,8 @@ impl Drop for Entry {
 pub(super) struct LastWords {
     pub(super) worker: Option<WorkerId>,
     pub(super) lines: Vec<String>,
+    /// `READY=1` would have made it ready.
+    pub(super) ready_by_notify: bool,
     /// It said something to its notify socket while it lived.
     pub(super) has_notified: bool,
 }
@@ -151,6 +153,7 @@ fn words_of(worker: WorkerId, entry: &Entry) -> LastWords {
     LastWords {
         worker: Some(worker),
         lines: entry.tail.borrow().lines().map(str::to_owned).collect(),
+        ready_by_notify: entry.ready_by_notify,
         has_notified: entry.has_notified,
     }
 }
