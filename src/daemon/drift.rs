@@ -1,6 +1,6 @@
 //! What workers do to shared sockets, noticed after each start and each exit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,28 +28,40 @@ impl Daemon {
             return;
         }
         self.look_for_control();
-        let mut held: BTreeMap<*const Held, (ListenerName, Rc<Held>)> = BTreeMap::new();
-        for (name, listener) in self.generations.values().flat_map(|record| &record.listeners) {
-            held.insert(Rc::as_ptr(listener), (name.clone(), listener.clone()));
-        }
-        for (name, held) in held.into_values() {
+        for (name, held, is_committed) in self.all_held() {
             let drifts = held.drift();
-            self.take_drift(&name, &held, &drifts);
+            // What is shown is the socket that serves; one that only old workers still have may bear its name.
+            if is_committed {
+                self.show_drift(&name, &held, &drifts);
+            }
+            if drifts.contains(&Drift::NotListening) {
+                self.replace_ended(&name, &held);
+            }
         }
     }
 
-    fn take_drift(&mut self, name: &ListenerName, held: &Rc<Held>, drifts: &[Drift]) {
-        let ended = drifts.contains(&Drift::NotListening);
+    /// Every socket that any generation holds, once, and whether the committed one does.
+    fn all_held(&self) -> Vec<(ListenerName, Rc<Held>, bool)> {
+        let (mut all, mut seen) = (Vec::new(), BTreeSet::new());
+        let committed = self.generations.get_key_value(&self.committed);
+        for (generation, record) in committed.into_iter().chain(&self.generations) {
+            for (name, held) in &record.listeners {
+                if seen.insert(Rc::as_ptr(held)) {
+                    all.push((name.clone(), held.clone(), *generation == self.committed));
+                }
+            }
+        }
+        all
+    }
+
+    fn show_drift(&mut self, name: &ListenerName, held: &Held, drifts: &[Drift]) {
         let known = self.drifts.entry(name.clone()).or_default();
         let now = shown(known, drifts);
-        if now != *known {
+        if now.iter().any(|drift| !known.contains(drift)) {
             let drift = now.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             tracing::warn!(listener = %name, address = held.shown(), drift, "a worker changed a shared socket");
-            *known = now;
         }
-        if ended {
-            self.replace_ended(name, held);
-        }
+        *known = now;
     }
 
     /// A worker has ended a socket for all: it is bound afresh, and its pools are rolled so that their
@@ -59,13 +71,7 @@ impl Daemon {
             let reason = format!("listener {name}: a worker has ended the inherited socket for all");
             return self.inbox.push_back(Event::Broken { reason });
         }
-        let options = self
-            .committed_record()
-            .ok()
-            .and_then(|record| record.config.listeners.get(name))
-            .map(|listener| listener.options.clone())
-            .unwrap_or_default();
-        match held.rebind(&options) {
+        match held.rebind(&held.options()) {
             Ok(fresh) => {
                 tracing::warn!(listener = %name, address = fresh.shown(), "listener bound afresh");
                 self.put_in_place(held, &Rc::new(fresh));

@@ -16,7 +16,7 @@ use super::error::BindError;
 use super::systemd::Inherited;
 use super::unix_file::UnixFile;
 use crate::config::change::{self, OptionChange};
-use crate::config::model::{Address, Listener, SocketOptions};
+use crate::config::model::{Address, Listener, SocketOptions, UnixName};
 use crate::os::socket::{self, Facts, Local, Queue, accept_queue, facts};
 
 /// Where a listener's sockets come from.
@@ -101,7 +101,15 @@ impl Held {
 
     /// The file of its Unix socket is gone, or another one is in its place: nobody can connect any more.
     pub fn has_lost_its_file(&self) -> bool {
-        self.file.borrow().as_ref().is_some_and(|file| !file.is_ours())
+        let is_path = matches!(self.listener.borrow().address, Some(Address::Unix(_, UnixName::Path(_))));
+        // One that was bound afresh has given its file to its successor, which may be gone by now.
+        let in_place = self.file.borrow().as_ref().is_some_and(UnixFile::is_ours);
+        self.origin == Origin::Bound && is_path && !in_place
+    }
+
+    /// The options that are in force.
+    pub fn options(&self) -> SocketOptions {
+        self.listener.borrow().options.clone()
     }
 
     /// Its sockets; more than one only where several were passed under one name.
@@ -257,7 +265,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::model::{UnixKind, UnixName};
+    use crate::config::model::UnixKind;
 
     fn unix(kind: UnixKind, path: &Path) -> Address {
         Address::Unix(kind, UnixName::Path(path.to_owned()))
@@ -394,6 +402,20 @@ mod tests {
         drop(held);
         assert_eq!(std::fs::metadata(&path).unwrap().ino(), inode);
         drop(theirs);
+    }
+
+    #[test]
+    fn a_lost_file_is_still_lost_when_the_socket_that_was_bound_afresh_is_given_up() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("s");
+        let held = bind(&unix(UnixKind::Stream, &path)).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        // A reload binds it afresh, and its rollout fails.
+        drop(held.rebind(&held.options()).unwrap());
+        assert_eq!(held.drift(), [Drift::FileLost]);
+        let fresh = held.rebind(&held.options()).unwrap();
+        UnixStream::connect(&path).unwrap();
+        assert_eq!(fresh.drift(), []);
     }
 
     #[test]
