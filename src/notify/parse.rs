@@ -10,7 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// The longest datagram that is read, in bytes. systemd itself reads 4 KiB; longer ones are refused, not cut.
-pub const DATAGRAM_MAX: usize = 64 * 1024;
+pub const DATAGRAM_MAX: usize = 16 * 1024;
 
 /// The longest status that is kept, in bytes; a longer one is cut at a character and ends in `…`.
 pub const STATUS_MAX: usize = 1024;
@@ -77,7 +77,7 @@ pub enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refused {
     /// Longer than [`DATAGRAM_MAX`].
-    #[error("notification longer than 64 KiB")]
+    #[error("notification longer than 16 KiB")]
     TooLong,
     /// A NUL byte that is not the last byte.
     #[error("notification with a NUL byte inside")]
