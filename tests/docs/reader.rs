@@ -1,0 +1,140 @@
+//! Somebody who reads a page from top to bottom and does what it says, in a scratch directory.
+//!
+//! A block `… file=PATH` is written to that path, ```` ```sh daemon ```` is started, and each command of a ```` ```console ```` is
+//! carried out and its output compared; numbers may differ. `/srv/myapp` stands for the scratch directory and
+//! `127.0.0.1:8080` for an address of the test.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use super::blocks::{Block, blocks, page};
+use super::support::child::OwnedChild;
+use super::support::scratch::{Address, Scratch};
+use super::support::{deadline, eventually, handover};
+
+/// A reader who tries everything.
+pub struct Reader {
+    scratch: Scratch,
+    address: String,
+    daemon: Option<OwnedChild>,
+}
+
+impl Reader {
+    pub fn new() -> Self {
+        let Address::Tcp(address) = Address::tcp() else { panic!("tcp() gives a TCP address") };
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.join("run")).expect("our directory");
+        Self { scratch, address: address.to_string(), daemon: None }
+    }
+
+    /// Reads a page, and does what it says.
+    pub fn read(mut self, path: &str) {
+        let page = page(path);
+        let blocks = blocks(&page);
+        assert!(blocks.iter().filter(|block| block.words == ["console"]).count() >= 4, "{path}");
+        for block in &blocks {
+            self.take(block);
+        }
+        self.stop();
+    }
+
+    fn take(&mut self, block: &Block) {
+        match block.words()[..] {
+            ["sh", "daemon"] => self.start(&block.text),
+            ["console"] => self.try_out(&block.text),
+            [_, file] if file.starts_with("file=") => self.write(&file["file=".len()..], &block.text),
+            ref words => panic!("a block that nobody tries: {words:?}\n{}", block.text),
+        }
+    }
+
+    /// A text of the page as it is here.
+    fn here(&self, text: &str) -> String {
+        let directory = self.scratch.path().display().to_string();
+        text.replace("/srv/myapp", &directory).replace("127.0.0.1:8080", &self.address)
+    }
+
+    /// What was seen here, as the page would write it.
+    fn there(&self, text: &str) -> String {
+        let directory = self.scratch.path().display().to_string();
+        text.replace(&directory, "/srv/myapp").replace(&self.address, "127.0.0.1:8080")
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.scratch.join(path);
+        fs::create_dir_all(path.parent().expect("a file in a directory")).expect("our directory");
+        fs::write(path, self.here(text)).expect("our file");
+    }
+
+    fn shell(&self, command: &str) -> Command {
+        let mut shell = Command::new("bash");
+        let mut path = handover().parent().expect("it lies in a directory").as_os_str().to_owned();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        shell.args(["-c", &format!("exec 2>&1; {}", self.here(command))]);
+        shell.env("PATH", path);
+        shell.env("RUNTIME_DIRECTORY", self.scratch.join("run")).env_remove("NOTIFY_SOCKET");
+        shell.current_dir(self.scratch.path()).stdin(Stdio::null());
+        shell
+    }
+
+    fn run(&self, command: &str) -> String {
+        let output = self.shell(command).output().expect("bash is there");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Starts a daemon, in place of the one before.
+    fn start(&mut self, command: &str) {
+        self.stop();
+        let command = command.trim().replace("cargo run --release -- ", "handover ");
+        let demo = if command.ends_with("demo") { " --listen 127.0.0.1:8080" } else { "" };
+        let log = fs::File::create(self.scratch.join("log")).expect("our file");
+        let mut shell = self.shell(&format!("exec {command}{demo}"));
+        self.daemon = Some(OwnedChild::spawn(shell.stdout(log)));
+        eventually(&format!("{command} is ready"), || {
+            let status = self.run("handover status --json");
+            status.contains("\"ready\":true,\"fine\":true").then_some(())
+        });
+    }
+
+    fn stop(&mut self) {
+        let Some(mut daemon) = self.daemon.take() else { return };
+        daemon.signal(libc::SIGTERM);
+        let status = daemon.wait(deadline());
+        assert!(status.is_some_and(|status| status.success()), "it ended badly: {status:?}");
+    }
+
+    /// Carries out each command of a block, and compares what it says.
+    fn try_out(&self, block: &str) {
+        for step in block.split("$ ").filter(|step| !step.is_empty()) {
+            let (command, wanted) = step.split_once('\n').expect("lines end");
+            let said = self.there(&self.run(command));
+            assert_eq!(rough(&said), rough(wanted), "\n$ {command}\n{said}");
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log:\n{}", fs::read_to_string(self.scratch.join("log")).unwrap_or_default());
+        }
+    }
+}
+
+/// A text in which a number is as good as another, and a space as many.
+fn rough(text: &str) -> Vec<String> {
+    text.lines().map(|line| line.split_whitespace().map(rough_word).collect::<Vec<_>>().join(" ")).collect()
+}
+
+fn rough_word(word: &str) -> String {
+    let mut rough = String::new();
+    for part in word.replace("127.0.0.1", "HOST").split_inclusive(|c: char| !c.is_ascii_digit() && c != '.') {
+        let letters = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        if letters.len() < part.len() {
+            rough.push('#');
+        }
+        rough.push_str(letters);
+    }
+    // Times have a unit that depends on their size.
+    if rough == "#ms" { "#s".to_owned() } else { rough }
+}
