@@ -14,6 +14,7 @@ mod demo_worker;
 pub mod entry;
 mod reload;
 mod restart;
+mod rows;
 pub mod run;
 mod scale;
 mod status;

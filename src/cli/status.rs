@@ -15,6 +15,9 @@ pub(super) struct Status {
     /// Print the status document as JSON
     #[arg(long)]
     json: bool,
+    /// Show every slot, also of a pool that has many
+    #[arg(long, conflicts_with = "json")]
+    slots: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -30,7 +33,7 @@ pub(super) fn run(args: &Status) -> u8 {
         };
         match ask(&socket).await {
             Ok((json, _)) if args.json => console::print(format_args!("{}\n", json.trim_end())),
-            Ok((_, document)) => console::print(table::status(&document)),
+            Ok((_, document)) => console::print(table::status(&document, args.slots)),
             Err(error) => work::complain(&error),
         }
     })

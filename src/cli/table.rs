@@ -4,20 +4,22 @@
 
 use std::fmt::Write as _;
 
-use anstyle::AnsiColor;
+use anstyle::{AnsiColor, Style};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 
+use super::rows;
 use super::work::printable;
-use crate::control::document::{
-    Daemon, Failure, Listener, Pool, Rollout, Slot, StatusDocument, Worker, WorkerState,
-};
+use crate::control::document::{Daemon, Failure, Listener, Pool, Rollout, StatusDocument};
 
 /// Lines of a failed worker's output that are shown.
 const OUTPUT_LINES: usize = 5;
+/// Of a row that needs attention.
+pub(super) const BAD: Style = AnsiColor::Red.on_default();
 
-/// The whole status; lines end in newlines.
-pub(super) fn status(document: &StatusDocument) -> String {
+/// The whole status; lines end in newlines. Where a pool has many slots with nothing particular, they share a row, unless
+/// `every_slot` is wanted.
+pub(super) fn status(document: &StatusDocument, every_slot: bool) -> String {
     let mut text = head(&document.daemon);
     let mut section = |body: String| {
         if !body.is_empty() {
@@ -26,7 +28,7 @@ pub(super) fn status(document: &StatusDocument) -> String {
         }
     };
     section(document.rollout.as_ref().map(rollout).unwrap_or_default());
-    section(workers(&document.pools));
+    section(workers(&document.pools, every_slot));
     section(listeners(&document.listeners));
     section(failures(document));
     section(notes(document));
@@ -61,73 +63,23 @@ fn rollout(rollout: &Rollout) -> String {
     text
 }
 
-fn workers(pools: &[Pool]) -> String {
+fn workers(pools: &[Pool], every_slot: bool) -> String {
     let mut table = table(&["POOL", "SLOT", "WORKER", "PID", "GEN", "STATE", "FOR", "FAILED", "STATUS"]);
-    for pool in pools {
-        for slot in &pool.slots {
-            if slot.workers.is_empty() {
-                table.add_row(empty_row(pool, slot));
-            }
-            for worker in &slot.workers {
-                table.add_row(worker_row(pool, slot, worker));
-            }
-        }
+    let mut styles = Vec::new();
+    for row in pools.iter().flat_map(|pool| rows::of(pool, every_slot)) {
+        table.add_row(row.cells);
+        styles.push(row.style);
     }
-    let mut text = render(&table);
+    let mut text = render(&table, &styles);
     for pool in pools.iter().filter(|pool| pool.scaled) {
         push(&mut text, format_args!("pool {} has {} slots by `handover scale`\n", pool.name, pool.wanted));
     }
     text
 }
 
-fn worker_row(pool: &Pool, slot: &Slot, worker: &Worker) -> Vec<String> {
-    let (state, since) = match worker.state {
-        WorkerState::Starting => ("starting", Some(&worker.started)),
-        WorkerState::Ready => ("ready", worker.ready.as_ref()),
-        WorkerState::Draining => ("draining", worker.asked.as_ref()),
-        WorkerState::Killed => ("killed", worker.asked.as_ref()),
-        WorkerState::Ending => ("ending", worker.asked.as_ref()),
-    };
-    let mut notes = Vec::new();
-    if worker.leftovers > 0 {
-        notes.push(format!("{} processes left in its group", worker.leftovers));
-    }
-    if slot.kept {
-        notes.push("kept: the old program is gone".to_owned());
-    }
-    notes.extend(worker.status.as_deref().filter(|status| !status.is_empty()).map(printable));
-    vec![
-        pool.name.clone(),
-        slot.slot.to_string(),
-        worker.worker.to_string(),
-        worker.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
-        worker.generation.to_string(),
-        state.to_owned(),
-        since.map_or_else(|| "-".to_owned(), |moment| span(moment.seconds_ago)),
-        slot.restarts.to_string(),
-        notes.join("; "),
-    ]
-}
-
-fn empty_row(pool: &Pool, slot: &Slot) -> Vec<String> {
-    let state = if slot.crash_loop { "crash loop" } else { "empty" };
-    let next = slot.restart_in_seconds.map(|seconds| format!("next start in {}", span(seconds)));
-    let dash = || "-".to_owned();
-    vec![
-        pool.name.clone(),
-        slot.slot.to_string(),
-        dash(),
-        dash(),
-        dash(),
-        state.to_owned(),
-        dash(),
-        slot.restarts.to_string(),
-        next.unwrap_or_default(),
-    ]
-}
-
 fn listeners(listeners: &[Listener]) -> String {
-    let mut table = table(&["LISTENER", "ADDRESS", "KIND", "FROM", "QUEUE", "INODE", "POOLS", "NOTE"]);
+    let mut table = table(&["LISTENER", "ADDRESS", "FROM", "QUEUE", "POOLS", "NOTE"]);
+    let mut styles = Vec::new();
     for listener in listeners {
         let number = |number: Option<u32>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
         let queue = match (listener.queue, listener.queue_max) {
@@ -137,15 +89,14 @@ fn listeners(listeners: &[Listener]) -> String {
         table.add_row(vec![
             listener.name.clone(),
             listener.address.clone(),
-            listener.kind.clone(),
             listener.origin.clone(),
             queue,
-            listener.inode.map_or_else(|| "-".to_owned(), |inode| inode.to_string()),
             listener.pools.join(","),
             listener.drift.join("; "),
         ]);
+        styles.push(if listener.harmed { BAD } else { Style::new() });
     }
-    render(&table)
+    render(&table, &styles)
 }
 
 /// How slots and the last rollout failed, with the last lines of the worker that did.
@@ -219,14 +170,16 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-/// Without the spaces around the whole; nothing where there is no row.
-fn render(table: &Table) -> String {
+/// Without the spaces around the whole; nothing where there is no row. Each row is one line, in its style.
+fn render(table: &Table, styles: &[Style]) -> String {
     if table.is_empty() {
         return String::new();
     }
+    let header = Style::new().bold();
     let mut text = String::new();
-    for line in table.lines() {
-        push(&mut text, format_args!("{}\n", line.strip_prefix(' ').unwrap_or(&line).trim_end()));
+    for (line, style) in table.lines().zip(std::iter::once(&header).chain(styles)) {
+        let line = line.strip_prefix(' ').unwrap_or(&line).trim_end();
+        push(&mut text, format_args!("{style}{line}{style:#}\n"));
     }
     text
 }
@@ -237,7 +190,7 @@ fn push(text: &mut String, what: std::fmt::Arguments<'_>) {
 }
 
 /// A span of time in its two largest units: `3h 4min`.
-fn span(seconds: f64) -> String {
+pub(super) fn span(seconds: f64) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
     // Negative, NaN and endless become 0 and the largest number.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, as it should")]
@@ -275,14 +228,14 @@ mod tests {
         let page = include_str!("../../docs/control.md");
         let example = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
         let mut document: StatusDocument = serde_json::from_str(example).unwrap();
-        let colours = |document: &StatusDocument| status(document).matches('\u{1b}').count();
+        let colours = |document: &StatusDocument| status(document, false).matches('\u{1b}').count();
         let ours = colours(&document);
         let evil = "\u{1b}[2J\u{9b}x\r\n".to_owned();
         let slot = &mut document.pools[0].slots[0];
         slot.workers[0].status = Some(evil.clone());
         slot.last_failure.as_mut().unwrap().failure.output = Some(vec![evil.clone()]);
         document.last_failed_rollout.as_mut().unwrap().failure.output = Some(vec![evil]);
-        let shown = anstream::adapter::strip_str(&status(&document)).to_string();
+        let shown = anstream::adapter::strip_str(&status(&document, false)).to_string();
         assert_eq!(colours(&document), ours);
         assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
     }
