@@ -219,6 +219,7 @@ pub struct Limit {
 
 /// All that the machine must know of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Policy {
     /// `workers`: the number of slots; 1 to 10,000.
     pub workers: u32,
@@ -255,6 +256,7 @@ pub enum Ready {
 
 /// How a pool moves from one generation to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RolloutPolicy {
     /// `max_surge`: live workers above the number of slots.
     pub max_surge: Share,
@@ -303,6 +305,7 @@ impl Share {
 
 /// How a slot is filled again after its worker died.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RestartPolicy {
     /// `stable_after`: a worker that was ready for this long is followed at once.
     pub stable_after: Duration,

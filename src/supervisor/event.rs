@@ -120,6 +120,7 @@ pub enum Request {
 
 /// What a rollout is to cover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Scope {
     /// Read the configuration again (`reload`), or keep it (`restart`).
     pub reread: bool,
