@@ -45,7 +45,8 @@ pub enum Action {
         /// What.
         signal: Signal,
     },
-    /// Make the next generation. Answered by `Prepared` or `PrepareRefused`.
+    /// Make the next generation. Answered by `Prepared` or `PrepareRefused`, unless another `Prepare` comes
+    /// first: then the answer to the earlier one is no longer wanted.
     Prepare {
         /// Its number.
         generation: Generation,

@@ -99,7 +99,8 @@ pub enum Event {
 pub enum Request {
     /// Make the next generation and move the pools to it.
     Roll(Scope),
-    /// Roll the running rollout back. With a pool named: only if that pool takes part in it.
+    /// Roll the running rollout back, or give up making its generation. With a pool named: only if that pool
+    /// takes part in a rollout.
     Cancel {
         /// `None`: whichever runs.
         pool: Option<PoolName>,

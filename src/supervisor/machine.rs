@@ -177,6 +177,17 @@ impl Supervisor {
         self.phase.is_stopping()
     }
 
+    /// Is an answer to [`Action::Prepare`] awaited? Where it is not (a stop or a cancel came in between), one
+    /// that comes changes nothing.
+    pub fn is_preparing(&self) -> bool {
+        self.preparing.is_some()
+    }
+
+    /// The generation that a reload makes which is asked for now, if nothing that comes before it is refused.
+    pub fn next_generation(&self) -> Generation {
+        Generation(self.last_generation.0 + 1 + u64::from(self.preparing.is_some()))
+    }
+
     fn take_in(&mut self, event: Event) {
         match event {
             Event::DeadlinePassed => {}

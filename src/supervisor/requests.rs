@@ -133,6 +133,11 @@ impl Supervisor {
     }
 
     fn cancel_requested(&mut self, request: RequestId, pool: Option<PoolName>) {
+        if pool.is_none()
+            && let Some(requests) = self.preparing.take()
+        {
+            return self.preparation_cancelled(request, requests);
+        }
         let takes_part = |name: &PoolName| self.pools.get(name).is_some_and(|pool| pool.part.is_some());
         let covered = pool.as_ref().is_none_or(takes_part);
         let Some(rollout) = self.rollout.as_mut().filter(|_| covered) else {
@@ -142,6 +147,16 @@ impl Supervisor {
         if rollout.stage != Stage::Back {
             rollout.fail(RolloutFailure::Cancelled, &mut self.cx);
         }
+    }
+
+    /// Nothing was changed yet, so nothing goes back.
+    fn preparation_cancelled(&mut self, cancel: RequestId, requests: Vec<RequestId>) {
+        self.tell_ready();
+        self.answer(cancel, Outcome::Done { generation: None });
+        for request in requests {
+            self.fail_at_once(request, "cancelled before anything was changed");
+        }
+        self.begin_queued(true);
     }
 
     fn scale_requested(&mut self, request: RequestId, name: PoolName, workers: Option<u32>) {

@@ -276,7 +276,10 @@ impl Shadow {
                 self.failed.contains(generation) && self.kept(*generation) == *kept
             }
             (Request::Roll(_), Outcome::Refused { .. }) => self.rollout.is_none(),
-            (Request::Cancel { .. }, Outcome::Done { .. }) => self.rollout.is_none() && self.cancels > 0,
+            (Request::Roll(_), Outcome::Failed { .. }) => self.unprepared,
+            (Request::Cancel { .. }, Outcome::Done { .. }) => {
+                self.rollout.is_none() && (self.cancels > 0 || self.unprepared)
+            }
             (Request::Cancel { .. }, Outcome::Failed { .. }) => true,
             (Request::Scale { pool, .. }, Outcome::Done { .. }) => self.is_scaled(pool),
             (Request::Scale { .. }, Outcome::Refused { .. } | Outcome::Failed { .. }) => true,

@@ -114,6 +114,8 @@ pub(crate) struct Shadow {
     pub(crate) rollout: Option<Rollout>,
     pub(crate) requests: BTreeMap<RequestId, Request>,
     pub(crate) cancels: u32,
+    /// The event at hand cancels the making of a generation.
+    pub(crate) unprepared: bool,
     pub(crate) started: bool,
     pub(crate) reloading: bool,
     pub(crate) stopping: Option<Monotonic>,
@@ -143,6 +145,7 @@ impl Shadow {
             rollout: None,
             requests: BTreeMap::new(),
             cancels: 0,
+            unprepared: false,
             started: false,
             reloading: false,
             stopping: None,
@@ -217,6 +220,7 @@ impl Shadow {
     /// The facts that an event brings, before the machine answers.
     pub(crate) fn learn(&mut self, now: Monotonic, event: &Event) {
         self.now = now;
+        self.unprepared = false;
         match event {
             Event::Prepared { pools } => self.learn_generation(pools),
             Event::PrepareRefused { .. } => self.preparing = None,
@@ -382,6 +386,10 @@ impl Shadow {
             Request::Stop { now } => {
                 self.stop_asked = true;
                 self.stop_now |= *now;
+            }
+            Request::Cancel { pool: None } if self.stopping.is_none() && self.preparing.is_some() => {
+                self.preparing = None;
+                self.unprepared = true;
             }
             Request::Cancel { pool } if self.stopping.is_none() => {
                 let takes_part = |pool: &PoolName| self.stage(pool) != Stage::Steady;

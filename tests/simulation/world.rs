@@ -277,7 +277,10 @@ impl World {
     }
 
     fn prepare(&mut self, generation: Generation, scope: &Scope) {
-        let after = self.rng.millis(0, 400);
+        // What is still under way for an earlier one is dropped, as the shell does.
+        self.queue.retain(|_, event| !matches!(event, Event::Prepared { .. } | Event::PrepareRefused { .. }));
+        let late = self.fault(|faults| faults.refused);
+        let after = self.rng.millis(0, if late { 20_000 } else { 400 });
         if self.fault(|faults| faults.refused) {
             return self.push(after, Event::PrepareRefused { reason: "line 1: no".to_owned() });
         }

@@ -1,6 +1,7 @@
 //! What people ask for, alone and at the same time.
 
 use super::*;
+use crate::id::Generation;
 
 #[test]
 fn a_reload_that_is_refused_changes_nothing() {
@@ -9,6 +10,44 @@ fn a_reload_that_is_refused_changes_nothing() {
     m.orders();
     m.event(Event::PrepareRefused { reason: "line 3: unknown key".to_owned() });
     assert_eq!(m.orders(), ["READY", "answer 1: refused, line 3: unknown key"]);
+}
+
+#[test]
+fn a_cancel_gives_up_what_is_being_made_and_its_late_answer_changes_nothing() {
+    let mut m = Machine::running(policy(1));
+    m.reload();
+    m.reload();
+    assert!(m.supervisor.is_preparing());
+    assert_eq!(m.supervisor.next_generation(), Generation(3));
+    m.orders();
+    m.cancel();
+    let reason = "cancelled before anything was changed";
+    assert_eq!(
+        m.orders(),
+        ["READY", "answer 3: done", &format!("answer 1: failed, {reason}"), "RELOADING", "prepare 2"],
+        "what was asked for meanwhile follows"
+    );
+    m.cancel();
+    assert_eq!(m.orders(), ["READY", "answer 4: done", &format!("answer 2: failed, {reason}")]);
+    assert!(!m.supervisor.is_preparing());
+    let before = m.supervisor.clone();
+    m.prepared([("web", Some(policy(3)))]);
+    m.event(Event::PrepareRefused { reason: "late".to_owned() });
+    assert_eq!(m.orders(), [""; 0]);
+    assert_eq!(m.supervisor, before);
+}
+
+#[test]
+fn an_answer_that_comes_after_the_stop_changes_nothing() {
+    let mut m = Machine::running(policy(1));
+    m.reload();
+    m.orders();
+    m.stop(false);
+    assert_eq!(m.orders()[..2], ["STOPPING", "answer 1: failed, the daemon is stopping"]);
+    let before = m.supervisor.clone();
+    m.prepared([("web", Some(policy(3)))]);
+    assert_eq!(m.orders(), [""; 0]);
+    assert_eq!(m.supervisor, before);
 }
 
 #[test]
