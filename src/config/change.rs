@@ -4,15 +4,18 @@
 //! socket's owner cannot change while it is held (`docs/decisions` has the kernel's rules) is refused, and
 //! then nothing is changed at all.
 
+mod keys;
 mod options;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+pub use keys::KeyChange;
 pub use options::OptionChange;
 
-use super::model::{Address, Config, Listener, Log, Pool, SocketOptions};
+use super::model::{Address, Config, Listener, Pool, SocketOptions};
 use super::overlap::overlap;
+use super::render;
 use crate::id::{ListenerName, PoolName};
 
 /// What a reload does.
@@ -28,12 +31,17 @@ pub struct Change {
     pub pools_added: BTreeSet<PoolName>,
     /// Pools that are gone.
     pub pools_removed: BTreeSet<PoolName>,
-    /// Pools that differ in anything a worker or the machine could notice, their listeners included.
-    pub pools_changed: BTreeSet<PoolName>,
+    /// Pools that differ in anything a worker or the machine could notice, their listeners included, and in
+    /// what: at least one key each.
+    pub pools_changed: BTreeMap<PoolName, Vec<KeyChange>>,
     /// Pools that are as they were.
     pub pools_unchanged: BTreeSet<PoolName>,
-    /// The new `[log]`, where it differs.
-    pub log: Option<Log>,
+    /// What differs in `[log]`.
+    pub log: Vec<KeyChange>,
+    /// What differs and counts at the next start only.
+    pub at_next_start: Vec<KeyChange>,
+    /// Everything that needs a restart. Where there is any, nothing of the rest is done.
+    pub refusals: Vec<Refusal>,
 }
 
 /// A socket that stays.
@@ -43,6 +51,8 @@ pub struct Kept {
     pub was: ListenerName,
     /// What is to be set on it. Not on an inherited socket: that is its owner's.
     pub options: Vec<OptionChange>,
+    /// The keys that differ; those that need a restart among them.
+    pub keys: Vec<KeyChange>,
 }
 
 /// Something that a reload cannot do.
@@ -66,19 +76,18 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What a reload from `old` to `new` does.
-///
-/// A change of `unused_sockets` counts at the next start and is not part of it.
-///
-/// # Errors
-/// Everything that needs a restart, at once; at least one refusal.
-pub fn compare(old: &Config, new: &Config) -> Result<Change, Vec<Refusal>> {
+/// What a reload from `old` to `new` does, or why it is refused: all of that at once.
+pub fn compare(old: &Config, new: &Config) -> Change {
     let mut refusals = fixed_keys(old, new);
     let mut change = Change::default();
     listeners(old, new, &mut change, &mut refusals);
     pools(old, new, &mut change);
-    change.log = (old.log != new.log).then(|| new.log.clone());
-    if refusals.is_empty() { Ok(change) } else { Err(refusals) }
+    change.log = keys::of_log(&old.log, &new.log);
+    if old.unused_sockets != new.unused_sockets {
+        let text = |config: &Config| Some(render::unused_sockets(config.unused_sockets).to_owned());
+        change.at_next_start.push(KeyChange::new("unused_sockets", text(old), text(new)));
+    }
+    Change { refusals, ..change }
 }
 
 /// Keys at the top that are used once, at the start.
@@ -104,7 +113,8 @@ fn listeners(old: &Config, new: &Config, change: &mut Change, refusals: &mut Vec
                 refusals.extend(
                     fixed.into_iter().map(|(option, why)| Refusal::new(key(&format!(".{option}")), why)),
                 );
-                change.kept.insert(name.clone(), Kept { was: was.clone(), options });
+                let keys = keys::of_listener(&before.options, &listener.options);
+                change.kept.insert(name.clone(), Kept { was: was.clone(), options, keys });
             }
             (None, None) => {
                 refusals.push(Refusal::new(
@@ -176,18 +186,32 @@ pub fn identity(listener: &Listener) -> Option<(&Address, Option<&str>)> {
 }
 
 fn pools(old: &Config, new: &Config, change: &mut Change) {
-    let output_changed = old.log.workers != new.log.workers;
     for (name, pool) in &new.pools {
-        let set = match old.pools.get(name) {
-            None => &mut change.pools_added,
-            Some(before) if output_changed || before != pool || !same_sockets(pool, &change.kept) => {
-                &mut change.pools_changed
-            }
-            Some(_) => &mut change.pools_unchanged,
+        let Some(before) = old.pools.get(name) else {
+            change.pools_added.insert(name.clone());
+            continue;
         };
-        set.insert(name.clone());
+        let mut keys = keys::of_pool(before, pool);
+        keys.extend(other_sockets(old, new, pool, &change.kept));
+        keys.extend(output(old, new));
+        if keys.is_empty() && before != pool {
+            // Nothing that differs may be passed over, even if it cannot be named.
+            keys.push(KeyChange::secret("pool"));
+        }
+        if keys.is_empty() {
+            change.pools_unchanged.insert(name.clone());
+        } else {
+            change.pools_changed.insert(name.clone(), keys);
+        }
     }
     change.pools_removed = old.pools.keys().filter(|name| !new.pools.contains_key(name)).cloned().collect();
+}
+
+/// Where the output of workers goes: what differs in that is another start for each of them.
+fn output(old: &Config, new: &Config) -> Vec<KeyChange> {
+    let key = |change: &KeyChange| change.key == "workers";
+    let changes = keys::of_log(&old.log, &new.log).into_iter().filter(key);
+    changes.map(|change| KeyChange { key: "log.workers".to_owned(), ..change }).collect()
 }
 
 /// What is to be set on a socket so that it has other options.
@@ -202,9 +226,27 @@ pub fn option_changes(old: &SocketOptions, new: &SocketOptions) -> Result<Vec<Op
     }
 }
 
-/// Whether each listener of the pool is the socket that had this very name before.
-fn same_sockets(pool: &Pool, kept: &BTreeMap<ListenerName, Kept>) -> bool {
-    pool.listeners.iter().all(|name| kept.get(name).is_some_and(|kept| kept.was == *name))
+/// The listeners of a pool that are not the socket which had this very name before. One whose name is new is
+/// told by the pool's `listeners`.
+fn other_sockets(
+    old: &Config,
+    new: &Config,
+    pool: &Pool,
+    kept: &BTreeMap<ListenerName, Kept>,
+) -> Vec<KeyChange> {
+    let is_other = |name: &&ListenerName| {
+        let same = kept.get(*name).is_some_and(|kept| kept.was == **name);
+        !same && old.listeners.contains_key(*name)
+    };
+    let address = |config: &Config, name: &ListenerName| {
+        let address = config.listeners.get(name).and_then(|listener| listener.address.as_ref());
+        address.map(|address| render::quote(&address.to_string()))
+    };
+    let change = |name: &ListenerName| {
+        let key = format!("listener.{}.address", render::quote_key(name.as_str()));
+        KeyChange::new(key, address(old, name), address(new, name))
+    };
+    pool.listeners.iter().filter(is_other).map(change).collect()
 }
 
 #[cfg(test)]

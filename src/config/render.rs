@@ -5,9 +5,10 @@
 
 mod pool;
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
-use super::model::{Config, Listener, Log, LogFormat, LogLevel, UnusedSockets, WorkerOutput};
+use super::model::{Config, Log, LogFormat, LogLevel, Pool, SocketOptions, UnusedSockets, WorkerOutput};
 use super::units::{format_duration, format_size};
 use crate::time::Timeout;
 
@@ -16,30 +17,44 @@ pub fn canonical(config: &Config) -> String {
     let mut out = Out::default();
     out.key("name", quote(&config.name));
     out.maybe("pid_file", config.pid_file.as_ref().map(|path| quote(&path.to_string_lossy())));
-    out.key(
-        "unused_sockets",
-        match config.unused_sockets {
-            UnusedSockets::Error => r#""error""#,
-            UnusedSockets::Close => r#""close""#,
-        },
-    );
+    out.key("unused_sockets", unused_sockets(config.unused_sockets));
     out.maybe("control_group", config.control_group.as_deref().map(quote));
     for (name, listener) in &config.listeners {
         out.section(&format!("listener.{}", quote_key(name.as_str())));
-        self::listener(&mut out, listener);
+        out.maybe("address", listener.address.as_ref().map(|address| quote(&address.to_string())));
+        out.key("mode", r#""shared""#);
+        options(&mut out, &listener.options);
     }
     for (name, pool) in &config.pools {
         pool::pool(&mut out, &format!("pool.{}", quote_key(name.as_str())), pool);
     }
     out.section("log");
     log(&mut out, &config.log);
-    out.0
+    out.text()
 }
 
-fn listener(out: &mut Out, listener: &Listener) {
-    let options = &listener.options;
-    out.maybe("address", listener.address.as_ref().map(|address| quote(&address.to_string())));
-    out.key("mode", r#""shared""#);
+/// Every key of a pool with its value, those of its sub-sections as `rollout.bake_time`.
+pub(super) fn pool_keys(pool: &Pool) -> BTreeMap<String, String> {
+    let mut out = Out::default();
+    pool::pool(&mut out, "", pool);
+    out.keys()
+}
+
+/// The keys of a listener that are options of its socket.
+pub(super) fn option_keys(options: &SocketOptions) -> BTreeMap<String, String> {
+    let mut out = Out::default();
+    self::options(&mut out, options);
+    out.keys()
+}
+
+/// The keys of `[log]`.
+pub(super) fn log_keys(log: &Log) -> BTreeMap<String, String> {
+    let mut out = Out::default();
+    self::log(&mut out, log);
+    out.keys()
+}
+
+fn options(out: &mut Out, options: &SocketOptions) {
     out.maybe("backlog", options.backlog);
     out.maybe("v6only", options.v6only);
     out.maybe("free_bind", options.free_bind.then_some(true));
@@ -55,6 +70,14 @@ fn listener(out: &mut Out, listener: &Listener) {
     out.maybe("socket_mode", options.mode.map(mode));
     out.maybe("device", options.device.as_deref().map(quote));
     out.maybe("mark", options.mark);
+}
+
+/// The value of `unused_sockets`.
+pub(super) fn unused_sockets(unused: UnusedSockets) -> &'static str {
+    match unused {
+        UnusedSockets::Error => r#""error""#,
+        UnusedSockets::Close => r#""close""#,
+    }
 }
 
 fn log(out: &mut Out, log: &Log) {
@@ -85,18 +108,48 @@ fn log(out: &mut Out, log: &Log) {
     );
 }
 
-/// The text so far.
-#[derive(Default)]
-struct Out(String);
+/// What was said so far: for each section, in order, its path and its keys. The first one is the top.
+struct Out(Vec<(String, Vec<(String, String)>)>);
+
+impl Default for Out {
+    fn default() -> Self {
+        Self(vec![(String::new(), Vec::new())])
+    }
+}
 
 impl Out {
-    fn section(&mut self, path: &str) {
+    fn text(self) -> String {
+        let mut text = String::new();
         // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "\n[{path}]");
+        for (path, keys) in self.0 {
+            if !path.is_empty() {
+                let _ = writeln!(text, "\n[{path}]");
+            }
+            for (name, value) in keys {
+                let _ = writeln!(text, "{name} = {value}");
+            }
+        }
+        text
+    }
+
+    /// Everything by its path from the top.
+    fn keys(self) -> BTreeMap<String, String> {
+        let of_section = |(path, keys): (String, Vec<(String, String)>)| {
+            keys.into_iter().map(move |(name, value)| {
+                (format!("{path}.{name}").trim_start_matches('.').to_owned(), value)
+            })
+        };
+        self.0.into_iter().flat_map(of_section).collect()
+    }
+
+    fn section(&mut self, path: &str) {
+        self.0.push((path.to_owned(), Vec::new()));
     }
 
     fn key(&mut self, name: &str, value: impl Display) {
-        let _ = writeln!(self.0, "{name} = {value}");
+        if let Some((_, keys)) = self.0.last_mut() {
+            keys.push((name.to_owned(), value.to_string()));
+        }
     }
 
     fn maybe(&mut self, name: &str, value: Option<impl Display>) {

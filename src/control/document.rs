@@ -30,8 +30,22 @@ pub struct StatusDocument {
     pub last_failed_rollout: Option<FailedRollout>,
     /// Generations that a worker or a plan still needs, oldest first.
     pub generations: Vec<Generation>,
+    /// What is being read for a reload that was asked for, or still reads though nobody waits any more.
+    #[serde(default)]
+    pub readings: Vec<Reading>,
     /// Numbers that should stay small.
     pub counters: Counters,
+}
+
+/// Something that is being read for a reload, on a thread of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// What it does at the moment, for a person: `reading /etc/handover/myapp.toml`.
+    pub what: String,
+    /// For how long the whole reading has been running.
+    pub seconds: f64,
+    /// It took too long or was cancelled, and has not ended.
+    pub given_up: bool,
 }
 
 /// The daemon itself.

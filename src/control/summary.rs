@@ -2,7 +2,7 @@
 //!
 //! Pure. The same line is the first of `handover status` and, through `daemon.summary`, whatever a monitor shows.
 
-use super::document::{Pool, Rollout, Slot, StatusDocument, WorkerState};
+use super::document::{Pool, Reading, Rollout, Slot, StatusDocument, WorkerState};
 
 /// `true` where nothing needs attention, and the line.
 pub(super) fn summary(document: &StatusDocument) -> (bool, String) {
@@ -11,7 +11,7 @@ pub(super) fn summary(document: &StatusDocument) -> (bool, String) {
     let wanted: u32 = document.pools.iter().map(|pool| pool.wanted).sum();
     let serving = format!("{ready} of {wanted} workers ready");
     let doing = match (document.daemon.phase.as_str(), &document.rollout) {
-        ("running", None) => None,
+        ("running", None) => document.readings.iter().find(|reading| !reading.given_up).map(reading),
         ("running", Some(rollout)) => Some(rolling(rollout)),
         (phase, _) => Some(phase.to_owned()),
     };
@@ -20,6 +20,10 @@ pub(super) fn summary(document: &StatusDocument) -> (bool, String) {
         return (true, format!("fine: {first}"));
     }
     (false, format!("needs attention: {}; {first}", troubles.join("; ")))
+}
+
+fn reading(reading: &Reading) -> String {
+    format!("{} for {:.0} s", reading.what, reading.seconds)
 }
 
 fn rolling(rollout: &Rollout) -> String {
@@ -43,6 +47,9 @@ fn troubles(document: &StatusDocument) -> Vec<String> {
             "the rollout to generation {} was rolled back{part}: {}",
             failed.generation, failed.failure.text
         ));
+    }
+    for stuck in document.readings.iter().filter(|reading| reading.given_up) {
+        troubles.push(format!("{}, and does not end", reading(stuck)));
     }
     for listener in document.listeners.iter().filter(|listener| listener.harmed) {
         troubles.push(format!("listener {}: {}", listener.name, listener.drift.join(", ")));

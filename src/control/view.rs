@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::document::{
-    Counters, Daemon, FailedRollout, Failure, Generation, Listener, Moment, Place, Pool, Rollout, Slot,
-    SlotFailure, StatusDocument, VERSION, Worker,
+    Counters, Daemon, FailedRollout, Failure, Generation, Listener, Moment, Place, Pool, Reading, Rollout,
+    Slot, SlotFailure, StatusDocument, VERSION, Worker,
 };
 use super::summary::summary;
 use crate::id::WorkerId;
@@ -36,6 +36,8 @@ pub struct Facts {
     pub listeners: Vec<Listener>,
     /// Generations that exist, oldest first.
     pub generations: Vec<Generation>,
+    /// What is being read.
+    pub readings: Vec<Reading>,
     /// Numbers that should stay small.
     pub counters: Counters,
 }
@@ -67,10 +69,12 @@ impl StatusDocument {
             rollout: view.rollout(),
             last_failed_rollout: view.last_failed_rollout(),
             generations: Vec::new(),
+            readings: Vec::new(),
             counters: Counters::default(),
         };
         document.listeners = facts.listeners;
         document.generations = facts.generations;
+        document.readings = facts.readings;
         document.counters = facts.counters;
         (document.daemon.fine, document.daemon.summary) = summary(&document);
         document
@@ -239,6 +243,7 @@ mod tests {
             workers: [(WorkerId(1), known(11, "hello")), (WorkerId(2), known(12, "boom"))].into(),
             listeners: Vec::new(),
             generations: Vec::new(),
+            readings: Vec::new(),
             counters: Counters::default(),
         }
     }

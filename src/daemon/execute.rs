@@ -63,13 +63,7 @@ impl Daemon {
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::Kill { worker } => self.kill(worker),
             Action::EndGroup { worker, signal } => self.end_group(worker, signal),
-            Action::Prepare { generation, scope } => {
-                let event = match self.prepare(generation, &scope) {
-                    Ok(pools) => Event::Prepared { pools },
-                    Err(reason) => Event::PrepareRefused { reason },
-                };
-                self.inbox.push_back(event);
-            }
+            Action::Prepare { generation, scope } => self.prepare(generation, scope),
             Action::Commit { generation } => self.commit(generation),
             Action::Forget { generation } => self.forget(generation),
             Action::Answer { request, outcome } => self.answer(request, outcome),

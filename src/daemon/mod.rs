@@ -8,14 +8,17 @@
 
 mod attendant;
 mod commands;
+mod draft;
 mod drift;
 mod execute;
+mod found;
 mod generation;
 mod manager;
 mod narrate;
 mod output;
 mod process;
 mod program;
+mod reading;
 mod reload;
 mod report;
 mod run;
@@ -70,6 +73,8 @@ struct Daemon {
     source: Source,
     generations: BTreeMap<Generation, Record>,
     committed: Generation,
+    /// What is being read for the next one, and for plans.
+    readings: reload::Readings,
     runtime: Runtime,
     serving: Serving,
     surroundings: Surroundings,

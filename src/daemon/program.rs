@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::found::Lookup;
 use crate::os::program::{self, Program};
 use crate::os::words;
 
@@ -92,6 +93,19 @@ pub(super) struct Recalled {
 }
 
 impl Memory {
+    /// What was looked up when the generation was made. What was missing then is looked up again at a start.
+    pub(super) fn of(lookup: Lookup) -> Self {
+        let Lookup { command, directory, found } = lookup;
+        Self(RefCell::new(
+            found.into_iter().map(|located| ((command.clone(), directory.clone()), located)).collect(),
+        ))
+    }
+
+    /// What it remembers for this text of command and directory.
+    pub(super) fn remembered(&self, command: &str, directory: &str) -> Option<Located> {
+        self.0.borrow().get(&(command.to_owned(), directory.to_owned())).cloned()
+    }
+
     /// The program as it was remembered, if it is still there; else looked up afresh. What was never looked
     /// up before is remembered from now on.
     pub(super) fn recall(&self, command: &str, directory: &str, path: &str) -> Result<Recalled, Missing> {

@@ -1,75 +1,137 @@
-//! Making the next generation: read, check, compare, hold its sockets, record it. Nothing that serves is
+//! Making the next generation: read on a thread, compare, hold its sockets, record it. Nothing that serves is
 //! touched before the machine says `Commit`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::Daemon;
-use super::generation::{Listeners, Record};
-use crate::config::change::{self, Change};
+use super::draft::{Draft, Way};
+use super::found::{self, Found, Wanted};
+use super::generation::{Listeners, PoolRecord, Record};
+use super::reading::{self, Kind};
 use crate::config::model::{Config, Listener, Policy};
-use crate::id::{Generation, ListenerName, PoolName};
+use crate::id::{Generation, PoolName};
 use crate::listeners::Held;
-use crate::supervisor::Scope;
+use crate::supervisor::{Event, Scope};
+
+/// What is read, and for what.
+pub(super) type Readings = reading::Readings<Found, Purpose>;
+
+/// What is done with what was read.
+pub(super) enum Purpose {
+    /// A generation is made of it: the answer to `Action::Prepare`.
+    Reload(Generation, Scope),
+}
+
+impl Purpose {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Reload(..) => Kind::Reload,
+        }
+    }
+
+    fn scope(&self) -> &Scope {
+        match self {
+            Self::Reload(_, scope) => scope,
+        }
+    }
+}
 
 impl Daemon {
+    /// Begins to make a generation. What was begun for an earlier one is not wanted any more.
+    pub(super) fn prepare(&mut self, generation: Generation, scope: Scope) {
+        self.readings.give_up(|purpose| matches!(purpose, Purpose::Reload(..)));
+        self.begin_reading(Purpose::Reload(generation, scope));
+    }
+
+    /// Begins to read what a purpose needs.
+    pub(super) fn begin_reading(&mut self, purpose: Purpose) {
+        let scope = purpose.scope();
+        let wanted = match scope.reread {
+            true => Ok(Wanted::Again(self.source.clone())),
+            false => self.committed_record().map(|record| Wanted::Same(Box::new((*record.config).clone()))),
+        };
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(fault) => return self.use_reading(purpose, Err(fault)),
+        };
+        let pools = scope.pools.clone();
+        let path = found::own_path(&self.surroundings.environment).map(ToOwned::to_owned);
+        let job = move |step: &reading::Step| found::read(wanted, pools.as_ref(), path.as_deref(), step);
+        let now = self.now();
+        if let Err((purpose, fault)) = self.readings.begin(now, purpose.kind(), purpose, job) {
+            self.use_reading(purpose, Err(fault));
+        }
+    }
+
+    /// Takes what a thread has read.
+    pub(super) fn take_reading(&mut self, number: u64, found: Result<Found, String>) {
+        if let Some(purpose) = self.readings.ended(number) {
+            self.use_reading(purpose, found);
+        }
+    }
+
+    /// Gives up what is not wanted any more, and what takes too long.
+    pub(super) fn look_after_readings(&mut self) {
+        if !self.machine.is_preparing() {
+            self.readings.give_up(|purpose| matches!(purpose, Purpose::Reload(..)));
+        }
+        for (purpose, reason) in self.readings.overdue(self.now()) {
+            tracing::warn!(reason, "a reading is given up");
+            self.use_reading(purpose, Err(reason));
+        }
+    }
+
+    fn use_reading(&mut self, purpose: Purpose, found: Result<Found, String>) {
+        match purpose {
+            Purpose::Reload(generation, scope) => {
+                let made = found.and_then(|found| self.make(generation, &scope, found));
+                self.inbox.push_back(match made {
+                    Ok(pools) => Event::Prepared { pools },
+                    Err(reason) => Event::PrepareRefused { reason },
+                });
+            }
+        }
+    }
+
     /// Makes a generation. On failure nothing has changed; the reason is for a person.
-    pub(super) fn prepare(
+    fn make(
         &mut self,
         generation: Generation,
         scope: &Scope,
+        found: Found,
     ) -> Result<BTreeMap<PoolName, Option<Policy>>, String> {
-        let old = self.committed_record()?.config.clone();
-        let mut new = match scope.reread {
-            true => self.source.read(false).map_err(|refused| refused.to_string())?,
-            false => (*old).clone(),
-        };
-        if let Some(pools) = &scope.pools {
-            new = restricted(&old, new, pools)?;
+        let draft = self.draft(self.committed, scope, found)?;
+        if !draft.refusals.is_empty() {
+            return Err(draft.refusals.join("\n"));
         }
-        let change = change::compare(&old, &new)
-            .map_err(|refusals| refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
-        let listeners = self.hold(&new, &change)?;
-        let record = Record::new(Rc::new(new), listeners).map_err(|faults| faults.join("\n"))?;
-        let pools = rolled(&old, &record.config, &change, scope);
+        let listeners = hold(&draft.config, &draft.listeners)?;
+        let moving = draft.moving();
+        let record = self.record_of(draft, listeners)?;
         self.generations.insert(generation, record);
-        Ok(pools)
+        Ok(moving)
+    }
+
+    /// A pool that does not move keeps what an earlier generation remembers of it.
+    fn record_of(&self, draft: Draft, listeners: Listeners) -> Result<Record, String> {
+        let base = self.record(draft.base)?;
+        let moving =
+            draft.pools.iter().filter(|(_, pool)| pool.moves).map(|(name, _)| name.clone()).collect();
+        let mut pools = BTreeMap::new();
+        for (name, of_pool) in draft.pools {
+            let Some(pool) = draft.config.pools.get(&name) else { continue };
+            let record = match (of_pool.found.filter(|_| of_pool.moves), base.pools.get(&name)) {
+                (Some(found), _) => Rc::new(PoolRecord::new(pool, found)),
+                (None, Some(record)) => record.clone(),
+                (None, None) => return Err(format!("pool {name}: nothing was read for it")),
+            };
+            pools.insert(name, record);
+        }
+        Ok(Record { config: Rc::new(draft.config), pools, listeners, moving })
     }
 
     pub(super) fn committed_record(&self) -> Result<&Record, String> {
-        let record = self.generations.get(&self.committed);
-        record.ok_or_else(|| format!("generation {} is not recorded", self.committed))
-    }
-
-    /// The sockets of a new configuration: those that are held already, and new ones for the rest.
-    fn hold(&self, new: &Config, change: &Change) -> Result<Listeners, String> {
-        let committed = self.committed_record()?;
-        let mut listeners = BTreeMap::new();
-        let mut faults = Vec::new();
-        for (name, listener) in &new.listeners {
-            let kept = change.kept.get(name).and_then(|kept| committed.listeners.get(&kept.was));
-            match kept.map_or_else(|| self.find_or_bind(listener), |held| still_reachable(held, listener)) {
-                Ok(held) => {
-                    listeners.insert(name.clone(), held);
-                }
-                Err(fault) => faults.push(format!("listener {name}: {fault}")),
-            }
-        }
-        if faults.is_empty() { Ok(listeners) } else { Err(faults.join("\n")) }
-    }
-
-    /// A socket for a listener that the committed generation does not have. One of an older generation,
-    /// whose workers still drain, may have it.
-    fn find_or_bind(&self, listener: &Listener) -> Result<Rc<Held>, String> {
-        let Some(address) = &listener.address else {
-            return Err("without an address it must be inherited, at the start of the daemon".to_owned());
-        };
-        let mut held = self.generations.values().flat_map(|record| record.listeners.values());
-        if let Some(same) = held.find(|held| held.serves(listener)) {
-            let refused = |why| format!("{why}, and old workers still use the socket");
-            return same.can_have(&listener.options).map(|()| same.clone()).map_err(refused);
-        }
-        Held::bind(address, &listener.options).map(Rc::new).map_err(|error| error.to_string())
+        self.record(self.committed)
     }
 
     /// A generation is the one to build on: what it changes on held sockets and on the log is applied.
@@ -103,56 +165,29 @@ impl Daemon {
     }
 }
 
-/// A socket that stays; one whose file is gone is bound afresh, since nobody can connect to it any more.
-fn still_reachable(held: &Rc<Held>, listener: &Listener) -> Result<Rc<Held>, String> {
-    if !held.has_lost_its_file() {
-        return Ok(held.clone());
-    }
-    held.rebind(&listener.options).map(Rc::new).map_err(|error| error.to_string())
-}
-
-/// A new configuration with only some of its changes: those of `pools` and of the listeners that they name.
-fn restricted(old: &Config, new: Config, pools: &BTreeSet<PoolName>) -> Result<Config, String> {
-    let unknown: Vec<String> = pools
-        .iter()
-        .filter(|pool| !old.pools.contains_key(pool) && !new.pools.contains_key(pool))
-        .map(|pool| format!("there is no pool {pool}"))
-        .collect();
-    if !unknown.is_empty() {
-        return Err(unknown.join("\n"));
-    }
-    let mut merged = old.clone();
-    let (new_pools, new_listeners) = (new.pools, new.listeners);
-    merged.pools.retain(|pool, _| !pools.contains(pool));
-    let untouched: BTreeSet<ListenerName> = merged.used_listeners().into_iter().cloned().collect();
-    merged.pools.extend(new_pools.into_iter().filter(|(pool, _)| pools.contains(pool)));
-    let used: BTreeSet<ListenerName> = merged.used_listeners().into_iter().cloned().collect();
-    for name in &used {
-        let (before, after) = (old.listeners.get(name), new_listeners.get(name));
-        match (before, after) {
-            (Some(before), Some(after)) if before != after && untouched.contains(name) => {
-                return Err(format!(
-                    "listener {name} changed, and pools that are not part of this reload use it"
-                ));
-            }
-            (_, Some(after)) => drop(merged.listeners.insert(name.clone(), after.clone())),
-            _ => {}
+/// Holds the sockets of a configuration: those that are held already, and new ones for the rest. All that
+/// cannot be bound is said at once, and nothing of it stays.
+fn hold(config: &Config, ways: &BTreeMap<crate::id::ListenerName, Way>) -> Result<Listeners, String> {
+    let mut listeners = BTreeMap::new();
+    let mut faults = Vec::new();
+    for (name, listener) in &config.listeners {
+        match ways.get(name).map(|way| follow(way, listener)) {
+            Some(Ok(held)) => drop(listeners.insert(name.clone(), held)),
+            Some(Err(fault)) => faults.push(format!("listener {name}: {fault}")),
+            None => {}
         }
     }
-    merged.listeners.retain(|name, _| used.contains(name));
-    Ok(merged)
+    if faults.is_empty() { Ok(listeners) } else { Err(faults.join("\n")) }
 }
 
-/// The pools that move: all that the scope covers, those that are gone among them.
-fn rolled(old: &Config, new: &Config, change: &Change, scope: &Scope) -> BTreeMap<PoolName, Option<Policy>> {
-    let covered = |pool: &PoolName| {
-        scope.pools.as_ref().is_none_or(|pools| pools.contains(pool))
-            && (!scope.changed_only || !change.pools_unchanged.contains(pool))
+fn follow(way: &Way, listener: &Listener) -> Result<Rc<Held>, String> {
+    let made = match (way, &listener.address) {
+        (Way::Keep(held) | Way::Share(held), _) => return Ok(held.clone()),
+        (Way::Afresh(held), _) => held.rebind(&listener.options),
+        (Way::Bind, Some(address)) => Held::bind(address, &listener.options),
+        (Way::Bind, None) => {
+            return Err("without an address it must be inherited, at the start of the daemon".to_owned());
+        }
     };
-    let names: BTreeSet<&PoolName> = old.pools.keys().chain(new.pools.keys()).collect();
-    names
-        .into_iter()
-        .filter(|pool| covered(pool))
-        .map(|pool| (pool.clone(), new.pools.get(pool).map(|pool| pool.policy.clone())))
-        .collect()
+    made.map(Rc::new).map_err(|error| error.to_string())
 }

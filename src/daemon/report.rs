@@ -1,12 +1,14 @@
 //! What the shell knows, for the status document.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
+use super::generation::{PoolRecord, Record};
 use super::source::Source;
 use super::{Daemon, narrate};
-use crate::control::document::{Counters, Generation, Listener, Program};
+use crate::control::document::{Counters, Generation, Listener, Program, Reading};
 use crate::control::{Facts, StatusDocument, WorkerFacts};
-use crate::id::WorkerId;
+use crate::id::{PoolName, WorkerId};
 use crate::listeners::{Drift, Origin};
 use crate::os::clock;
 use crate::os::process::{count_orphans, group_sizes};
@@ -27,6 +29,7 @@ impl Daemon {
             workers: self.worker_facts(&status),
             listeners: self.listener_facts(),
             generations: self.generation_facts(),
+            readings: self.reading_facts(),
             counters: self.counters(),
         };
         StatusDocument::new(&status, facts)
@@ -112,15 +115,16 @@ impl Daemon {
     }
 
     fn generation_facts(&self) -> Vec<Generation> {
-        let programs = |record: &super::generation::Record| {
-            let of_pool = |(pool, record): (&crate::id::PoolName, &super::generation::PoolRecord)| {
+        let programs = |record: &Record| {
+            let of_pool = |(pool, record): (&PoolName, &Rc<PoolRecord>)| {
                 let changed = record.programs.has_changed();
                 let paths = record.programs.programs().into_iter();
                 paths
                     .map(|path| Program { pool: pool.to_string(), path: path.display().to_string(), changed })
                     .collect::<Vec<_>>()
             };
-            record.pools.iter().flat_map(of_pool).collect()
+            // The others have theirs from an earlier generation.
+            record.pools.iter().filter(|(pool, _)| record.moving.contains(*pool)).flat_map(of_pool).collect()
         };
         self.generations
             .iter()
@@ -130,6 +134,16 @@ impl Daemon {
                 programs: programs(record),
             })
             .collect()
+    }
+
+    fn reading_facts(&self) -> Vec<Reading> {
+        let looks = self.readings.look(self.now()).into_iter();
+        let fact = |look: super::reading::Look| Reading {
+            what: look.what,
+            seconds: look.lasts.as_secs_f64(),
+            given_up: look.given_up,
+        };
+        looks.map(fact).collect()
     }
 
     fn counters(&self) -> Counters {

@@ -4,7 +4,7 @@
 //! socket, then the workers. What was taken is given back in reverse.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::generation::{Listeners, Record};
 use super::manager::Manager;
+use super::reading::{Readings, Step};
 use super::runtime::{Runtime, RuntimeError};
 use super::serving::Serving;
 use super::source::{Refused, Source};
@@ -21,7 +22,7 @@ use super::start::Surroundings;
 use super::table::Table;
 use super::turn::Inputs;
 use super::unwritten::Unwritten;
-use super::{Daemon, attendant};
+use super::{Daemon, attendant, found, reload};
 use crate::config::model::{Config, GroupId};
 use crate::control::server::Traffic;
 use crate::control::{Access, paths};
@@ -108,7 +109,12 @@ pub fn run(options: Options) -> Result<(), RunError> {
     // First of all the name: who runs a second daemon by mistake is to hear of that, not of its ports.
     let runtime = take_runtime(&options, &environment, &config)?;
     let (listeners, closed) = hold(&config, inherited)?;
-    let record = Record::new(Rc::new(config), listeners).map_err(RunError::EnvironmentFiles)?;
+    let path = environment.rest.get(OsStr::new("PATH")).map(OsString::as_os_str);
+    let found = found::look(config, None, path, &Step::default());
+    if !found.faults.is_empty() {
+        return Err(RunError::EnvironmentFiles(found.faults));
+    }
+    let record = Record::first(found.config, found.pools, listeners);
     let open_files = limits::raise_open_files().ok();
     let is_subreaper = become_subreaper().is_ok();
     let surroundings = Surroundings {
@@ -169,8 +175,9 @@ impl Parts {
         let (calls_in, calls) = mpsc::channel(CALLS_MAX);
         let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
         let serving = Serving::start(control, access, calls_in, traffic.clone());
-        let mut daemon = self.assemble(log, writer, service, traffic, serving, reports_in);
-        let failure = daemon.run(Inputs { signals, calls, reports }).await;
+        let (readings_in, readings) = Readings::new();
+        let mut daemon = self.assemble(log, writer, service, traffic, serving, reports_in, readings_in);
+        let failure = daemon.run(Inputs { signals, calls, reports, readings }).await;
         daemon.serving.end();
         daemon.say_last_words().await;
         Ok(failure)
@@ -184,6 +191,7 @@ impl Parts {
         traffic: Rc<Traffic>,
         serving: Serving,
         reports: attendant::Reports,
+        readings: reload::Readings,
     ) -> Daemon {
         let clock = Clock::start();
         let now = Monotonic::from_origin(clock.now());
@@ -202,6 +210,7 @@ impl Parts {
             output: config.log.workers,
             generations: BTreeMap::from([(first, self.record)]),
             committed: first,
+            readings,
             runtime: self.runtime,
             serving,
             surroundings: self.surroundings,

@@ -1,10 +1,10 @@
 //! Where the configuration comes from, and what it must know of this machine.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::reading::Step;
 use crate::config::model::{Config, GroupId, UserId};
 use crate::config::{self, Facts, Flags};
 use crate::os::{user, words};
@@ -39,15 +39,32 @@ pub enum Source {
 pub struct Refused(pub String);
 
 impl Source {
-    /// Reads it.
+    /// Reads it. May take long, or for ever: files and the user database may lie on servers.
     ///
     /// # Errors
     /// What is wrong with it, all at once; in colour if that is wanted.
     pub fn read(&self, colour: bool) -> Result<Config, Refused> {
+        self.read_with(colour, &ThisMachine)
+    }
+
+    /// The same, on a thread: says at each step what it does.
+    pub(super) fn read_telling(&self, step: &Step) -> Result<Config, Refused> {
+        step.is(self.step());
+        self.read_with(false, &Telling { step, source: self })
+    }
+
+    fn step(&self) -> String {
         match self {
-            Self::File(path) => read_file(path, colour),
+            Self::File(path) => format!("reading {}", path.display()),
+            Self::Flags { .. } | Self::Text { .. } => "reading the configuration".to_owned(),
+        }
+    }
+
+    fn read_with(&self, colour: bool, facts: &dyn Facts) -> Result<Config, Refused> {
+        match self {
+            Self::File(path) => read_file(path, colour, facts),
             Self::Flags { flags, directory } => {
-                let config = config::from_flags(flags, &ThisMachine);
+                let config = config::from_flags(flags, facts);
                 let mut config = config.map_err(|faults| Refused(faults.to_string()))?;
                 for pool in config.pools.values_mut() {
                     pool.program.directory = directory.to_str().map(|text| text.replace("${", "$${"));
@@ -55,28 +72,34 @@ impl Source {
                 Ok(config)
             }
             Self::Text { name, text } => {
-                config::parse(name, text, name, &ThisMachine).map_err(|faults| Refused(faults.render(colour)))
+                config::parse(name, text, name, facts).map_err(|faults| Refused(faults.render(colour)))
             }
         }
     }
 }
 
-fn read_file(path: &Path, colour: bool) -> Result<Config, Refused> {
+fn read_file(path: &Path, colour: bool, facts: &dyn Facts) -> Result<Config, Refused> {
     let shown = path.display().to_string();
     let text = read_text(path).map_err(|error| Refused(format!("error: {shown}: {}", words(&error))))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    config::parse(&shown, &text, &stem, &ThisMachine).map_err(|faults| Refused(faults.render(colour)))
+    config::parse(&shown, &text, &stem, facts).map_err(|faults| Refused(faults.render(colour)))
 }
 
-/// Reads a small text file. Anything but a regular file could keep the loop waiting for ever, and one that is
-/// too long is a mistake.
+/// Reads a small text file. Anything but a regular file could keep us waiting for ever, and one that is too long
+/// is a mistake.
+///
+/// It is not opened with `O_NONBLOCK`, which would spare a FIFO: that is an error (`EWOULDBLOCK`) for a file on
+/// which somebody holds a lease, as file servers do (`fcntl(2)`), and a short wait without.
 ///
 /// # Errors
 /// Any of `open(2)` and `read(2)`; what is not a regular file, longer than 4 MiB, or not UTF-8.
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     // Opening a FIFO without a writer would wait, too.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !path.metadata()?.is_file() {
+        return Err(invalid("not a regular file"));
+    }
+    let file = File::open(path)?;
     if !file.metadata()?.is_file() {
         return Err(invalid("not a regular file"));
     }
@@ -90,6 +113,35 @@ pub(super) fn read_text(path: &Path) -> io::Result<String> {
             error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         invalid(&format!("line {line}: not UTF-8"))
     })
+}
+
+/// The machine that we run on, asked on a thread.
+struct Telling<'a> {
+    step: &'a Step,
+    source: &'a Source,
+}
+
+impl Telling<'_> {
+    fn ask<T>(&self, what: String, ask: impl FnOnce() -> T) -> T {
+        self.step.is(what);
+        let answer = ask();
+        self.step.is(self.source.step());
+        answer
+    }
+}
+
+impl Facts for Telling<'_> {
+    fn cores(&self) -> u32 {
+        ThisMachine.cores()
+    }
+
+    fn user(&self, name_or_uid: &str) -> Option<UserId> {
+        self.ask(format!("looking up user {name_or_uid}"), || ThisMachine.user(name_or_uid))
+    }
+
+    fn group(&self, name_or_gid: &str) -> Option<GroupId> {
+        self.ask(format!("looking up group {name_or_gid}"), || ThisMachine.group(name_or_gid))
+    }
 }
 
 /// The machine that we run on.

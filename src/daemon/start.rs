@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::generation::{PoolRecord, Record, Value};
+use super::found::Value;
+use super::generation::{PoolRecord, Record};
 use super::program::{DEFAULT_PATH, Located, variable};
 use crate::config::expand::expand;
 use crate::config::model::{Pool, Program, Ready, Resource};

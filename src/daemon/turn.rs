@@ -5,7 +5,9 @@ use tokio::sync::mpsc;
 
 use super::Daemon;
 use super::attendant::Report;
+use super::found::Found;
 use super::narrate;
+use super::reading::Finished;
 use crate::control::Call;
 use crate::id::WorkerId;
 use crate::notify::Message;
@@ -26,6 +28,7 @@ pub(super) struct Inputs {
     pub(super) signals: Signals,
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) reports: mpsc::Receiver<(WorkerId, Report)>,
+    pub(super) readings: mpsc::UnboundedReceiver<Finished<Found>>,
 }
 
 impl Daemon {
@@ -52,6 +55,7 @@ impl Daemon {
                 self.take_report(worker, report);
                 self.take_reports(inputs);
             }
+            Some((number, found)) = inputs.readings.recv() => self.take_reading(number, found),
             // Some starts are still to be made; meanwhile everybody else gets a turn.
             () = tokio::task::yield_now(), if self.has_waiting_starts() => {}
             () = sleep_until(deadline) => {}
@@ -80,7 +84,11 @@ impl Daemon {
 
     fn next_wake(&self) -> Option<Monotonic> {
         let of_machine = self.machine.next_deadline().into_iter();
-        of_machine.chain(self.manager.next_feed()).chain(self.next_roll()).min()
+        of_machine
+            .chain(self.manager.next_feed())
+            .chain(self.next_roll())
+            .chain(self.readings.next_deadline())
+            .min()
     }
 
     /// Gives everything in the inbox to the machine, and carries out what it says.
@@ -92,6 +100,7 @@ impl Daemon {
             self.make_starts();
             self.look_for_drift();
             self.make_due_rolls();
+            self.look_after_readings();
             if self.inbox.is_empty() {
                 break;
             }

@@ -20,6 +20,7 @@ mod notify;
 mod output;
 mod pid_one;
 mod readiness;
+mod reading;
 mod reload;
 mod resources;
 mod rollback;

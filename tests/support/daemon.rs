@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use sendfd::SendWithFd;
 
@@ -213,8 +214,14 @@ impl Running {
 
     /// Waits for its end.
     #[track_caller]
-    pub fn finish(mut self) -> Output {
-        let status = self.child.wait(deadline());
+    pub fn finish(self) -> Output {
+        self.finish_before(deadline())
+    }
+
+    /// Waits for its end, longer than usual.
+    #[track_caller]
+    pub fn finish_before(mut self, deadline: Instant) -> Output {
+        let status = self.child.wait(deadline);
         assert!(status.is_some(), "a command did not end in time");
         let [stdout, stderr] = self.readers.map(|reader| reader.join().expect("no reader panics"));
         Output { code: status.and_then(|status| status.code()), stdout, stderr }

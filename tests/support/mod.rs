@@ -14,6 +14,7 @@ pub mod client;
 pub mod clock;
 pub mod daemon;
 pub mod inbox;
+pub mod lease;
 pub mod load;
 pub mod log;
 pub mod machine;
