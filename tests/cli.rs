@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use handover::control::plan::{Plan, ProgramPlan};
 use handover::control::protocol::{Reload, Request, Scale, Stop};
 use handover::control::server::Traffic;
 use handover::control::{Access, Call, Finish, Progress, StatusDocument, Verdict, serve};
@@ -166,6 +167,7 @@ fn a_wrong_command_line_is_a_usage_error_on_standard_error() {
         &["status", "--name", "a", "--socket", "/x"],
         &["status", "--name", "A/b"],
         &["reload", "--wait", "--no-wait"],
+        &["reload", "--dry-run", "--no-wait"],
         &["reload", "--timeout", "soon"],
         &["reload", "--no-wait", "--timeout", "3s"],
         &["scale", "web"],
@@ -263,7 +265,12 @@ fn what_is_typed_is_what_is_asked() {
                 pools: [web(), PoolName::new("api")].into(),
                 changed: true,
                 wait: false,
+                dry_run: false,
             }),
+        ),
+        (
+            &["reload", "--dry-run", "--changed"],
+            Request::Reload(Reload { changed: true, dry_run: true, ..Reload::default() }),
         ),
         (
             &["scale", "web", "3", "--wait"],
@@ -290,6 +297,46 @@ fn a_rollback_shows_what_the_worker_wrote_last() {
         "on the way\nhandover: rolled back: why\nthe last lines that the worker wrote:\n  \
          cannot read /etc/myapp/key: permission denied\n"
     );
+}
+
+/// The plan that the page shows.
+fn documented_plan() -> Plan {
+    let page = include_str!("../docs/control.md");
+    let example = page.split("```json plan\n").nth(1).and_then(|rest| rest.split("```").next());
+    serde_json::from_str(example.expect("the page has a plan")).expect("the example is a plan")
+}
+
+#[test]
+fn a_dry_run_is_a_short_text_for_people() {
+    let finish = |verdict, plan: &Plan| Finish {
+        plan: Some(Box::new(plan.clone())),
+        ..Finish::new(verdict, "the same in short")
+    };
+    let plan = documented_plan();
+    let (status, out, err) = finishing(finish(Verdict::Done, &plan)).run(&["reload", "--dry-run"]);
+    assert_eq!((status, err.as_str()), (code(exit::DONE), "on the way\n"));
+    golden("dry-run.txt", &out);
+
+    let missing = "program /srv/myapp/current/bin/myapp: no such file or directory".to_owned();
+    let program = ProgramPlan { path: None, differs: None, missing: Some(missing.clone()) };
+    let mut running = Plan { rollout_running: true, warnings: vec![format!("pool web: {missing}")], ..plan };
+    running.pools[3].program = Some(program);
+    running.summary = running.verdict();
+    let (status, out, _) = finishing(finish(Verdict::Done, &running)).run(&["reload", "--dry-run"]);
+    assert_eq!(status, code(exit::DONE));
+    golden("dry-run-running.txt", &out);
+
+    let refusals =
+        ["name: the runtime directory has this name: needs a restart", "listener x: no\nhint: \u{1b}[2J"];
+    let mut refused = Plan { refusals: refusals.map(str::to_owned).to_vec(), ..Plan::default() };
+    refused.summary = refused.verdict();
+    let (status, out, err) = finishing(finish(Verdict::Refused, &refused)).run(&["reload", "--dry-run"]);
+    assert_eq!((status, err.as_str()), (code(exit::USAGE), "on the way\n"));
+    golden("dry-run-refused.txt", &out);
+
+    let (_, out, _) = finishing(finish(Verdict::Refused, &refused)).run(&["reload", "--dry-run", "--json"]);
+    let line: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(line["plan"], serde_json::to_value(&refused).unwrap());
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod console;
 mod demo;
 mod demo_worker;
 pub mod entry;
+mod plan;
 mod reload;
 mod restart;
 mod rows;

@@ -21,6 +21,11 @@ pub(super) struct Reload {
     /// Only this pool; may be given several times
     #[arg(long = "pool", value_name = "POOL")]
     pools: Vec<String>,
+    /// Tell what would be done, and do nothing
+    ///
+    /// Ends with 0 if it would be done, and with 2 if it would be refused.
+    #[arg(long, conflicts_with = "no_wait")]
+    dry_run: bool,
     /// Print how it goes and how it ended as JSON lines
     #[arg(long)]
     json: bool,
@@ -33,6 +38,7 @@ pub(super) fn run(args: Reload) -> u8 {
         pools: args.pools.into_iter().map(PoolName::new).collect(),
         changed: args.changed,
         wait: !args.waiting.no_wait,
+        dry_run: args.dry_run,
     });
     Work { target: args.target, request, timeout: args.waiting.timeout, json: args.json }.carry_out()
 }

@@ -161,7 +161,7 @@ fn notes(document: &StatusDocument) -> String {
     text
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_style(NOTHING)
@@ -170,14 +170,16 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-/// Without the spaces around the whole; nothing where there is no row. Each row is one line, in its style.
-fn render(table: &Table, styles: &[Style]) -> String {
+/// Without the spaces around the whole; nothing where there is no row. Each row is one line, in its style;
+/// rows beyond `styles` have none.
+pub(super) fn render(table: &Table, styles: &[Style]) -> String {
     if table.is_empty() {
         return String::new();
     }
-    let header = Style::new().bold();
+    let (header, plain) = (Style::new().bold(), Style::new());
+    let styles = std::iter::once(&header).chain(styles).chain(std::iter::repeat(&plain));
     let mut text = String::new();
-    for (line, style) in table.lines().zip(std::iter::once(&header).chain(styles)) {
+    for (line, style) in table.lines().zip(styles) {
         let line = line.strip_prefix(' ').unwrap_or(&line).trim_end();
         push(&mut text, format_args!("{style}{line}{style:#}\n"));
     }

@@ -52,8 +52,9 @@ impl Work {
     }
 
     fn noun(&self) -> &'static str {
-        match self.request {
+        match &self.request {
             Request::Status => "the status",
+            Request::Reload(reload) if reload.dry_run => "the dry run",
             Request::Reload(_) => "the reload",
             Request::Restart(_) => "the restart",
             Request::Cancel(_) => "the rollback",
@@ -118,6 +119,11 @@ impl Work {
 }
 
 fn show_result(finish: &Finish) {
+    if let Some(plan) = &finish.plan {
+        // It is what was asked for, whatever the verdict.
+        console::print(super::plan::plan(plan));
+        return;
+    }
     match finish.result {
         Verdict::Done | Verdict::Accepted => {
             console::print(format_args!("{}\n", finish.message));

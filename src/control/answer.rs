@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::document::{Failure, Place};
+use super::plan::Plan;
 use crate::supervisor::{self, Outcome};
 
 /// One line of an answer to long work.
@@ -48,6 +49,9 @@ pub struct Finish {
     /// Slots that still run the thrown-away generation, because the old program is gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<Place>,
+    /// What a reload would do: the answer to a dry run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Box<Plan>>,
 }
 
 /// How it ended, in one word.
@@ -69,7 +73,14 @@ pub enum Verdict {
 impl Finish {
     /// An end with nothing more to say.
     pub fn new(result: Verdict, message: impl Into<String>) -> Self {
-        Self { result, message: message.into(), generation: None, failure: None, kept: Vec::new() }
+        Self {
+            result,
+            message: message.into(),
+            generation: None,
+            failure: None,
+            kept: Vec::new(),
+            plan: None,
+        }
     }
 
     /// What is answered at once to a client that does not wait.

@@ -2,7 +2,7 @@
 //!
 //! HTTP/1.1 with JSON, so that `curl --unix-socket` is a client; long work is answered with JSON lines. What can be
 //! asked is a closed set, and no request can name a program, a user or a path. `docs/control.md` is the page for
-//! users. [`protocol`], [`answer`], [`document`], [`access`] and [`paths`] are pure; [`server`] hands each request to the
+//! users. [`protocol`], [`answer`], [`document`], [`plan`], [`access`] and [`paths`] are pure; [`server`] hands each request to the
 //! daemon through a channel and knows nothing of workers; [`client`] is what the command line uses.
 
 pub mod access;
@@ -10,6 +10,7 @@ pub mod answer;
 pub mod client;
 pub mod document;
 pub mod paths;
+pub mod plan;
 pub mod protocol;
 pub mod server;
 mod summary;

@@ -58,7 +58,7 @@ pub const ROUTES: [Route; 6] = [
         streams: false,
         read: |_| Ok(Request::Status),
     },
-    Route::post("/v1/reload", |body| from_json(body).map(Request::Reload)),
+    Route::post("/v1/reload", |body| from_json::<Reload>(body)?.checked().map(Request::Reload)),
     Route::post("/v1/restart", |body| from_json(body).map(Request::Restart)),
     Route::post("/v1/cancel", |body| from_json(body).map(Request::Cancel)),
     Route::post("/v1/scale", |body| from_json::<Scale>(body)?.checked().map(Request::Scale)),
@@ -121,6 +121,8 @@ pub struct Reload {
     pub changed: bool,
     /// Answer when it is done; else as soon as it is accepted.
     pub wait: bool,
+    /// Do nothing, and answer what would be done.
+    pub dry_run: bool,
 }
 
 /// Roll with the same configuration.
@@ -172,13 +174,29 @@ fn yes() -> bool {
 
 impl Default for Reload {
     fn default() -> Self {
-        Self { pools: BTreeSet::new(), changed: false, wait: true }
+        Self { pools: BTreeSet::new(), changed: false, wait: true, dry_run: false }
     }
 }
 
 impl Default for Restart {
     fn default() -> Self {
         Self { pools: BTreeSet::new(), wait: true }
+    }
+}
+
+impl Reload {
+    fn checked(self) -> Result<Self, BadRequest> {
+        match self {
+            Self { dry_run: true, wait: false, .. } => {
+                Err(BadRequest("wait: a dry run is answered when it is done".to_owned()))
+            }
+            _ => Ok(self),
+        }
+    }
+
+    fn scope(&self) -> Scope {
+        let pools = (!self.pools.is_empty()).then(|| self.pools.clone());
+        Scope { reread: true, pools, changed_only: self.changed }
     }
 }
 
@@ -231,14 +249,25 @@ impl Request {
         }
     }
 
+    /// What a reload would cover of which only the plan is wanted; `None` for every other request.
+    pub fn dry_run(&self) -> Option<Scope> {
+        match self {
+            Self::Reload(reload) if reload.dry_run => Some(reload.scope()),
+            _ => None,
+        }
+    }
+
     /// What the machine is asked; `None` for what only looks.
     pub fn for_machine(&self) -> Option<supervisor::Request> {
         let some = |pools: &BTreeSet<PoolName>| (!pools.is_empty()).then(|| pools.clone());
-        let scope = |reread, pools, changed_only| Scope { reread, pools: some(pools), changed_only };
         Some(match self {
             Self::Status => return None,
-            Self::Reload(reload) => supervisor::Request::Roll(scope(true, &reload.pools, reload.changed)),
-            Self::Restart(restart) => supervisor::Request::Roll(scope(false, &restart.pools, false)),
+            Self::Reload(reload) if reload.dry_run => return None,
+            Self::Reload(reload) => supervisor::Request::Roll(reload.scope()),
+            Self::Restart(restart) => {
+                let pools = some(&restart.pools);
+                supervisor::Request::Roll(Scope { reread: false, pools, changed_only: false })
+            }
             Self::Cancel(cancel) => supervisor::Request::Cancel { pool: cancel.pool.clone() },
             Self::Scale(scale) => {
                 supervisor::Request::Scale { pool: scale.pool.clone(), workers: scale.workers }
@@ -295,7 +324,8 @@ mod tests {
     #[test]
     fn an_order_that_is_not_understood_is_refused() {
         for (path, body) in [
-            ("/v1/reload", r#"{"dry_run": true}"#),
+            ("/v1/reload", r#"{"dry_run": true, "wait": false}"#),
+            ("/v1/reload", r#"{"dryrun": true}"#),
             ("/v1/reload", "[]"),
             ("/v1/reload", "{"),
             ("/v1/stop", r#"{"now": 1}"#),

@@ -24,6 +24,9 @@ impl Daemon {
     }
 
     pub(super) fn take_call(&mut self, call: Call) {
+        if let Some(scope) = call.request.dry_run() {
+            return self.begin_plan(scope, call.reply);
+        }
         let Some(what) = call.request.for_machine() else {
             // Who asks sees what is so now, whenever a worker did it.
             self.drift_is_possible = true;

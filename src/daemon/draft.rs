@@ -208,21 +208,65 @@ fn restricted(old: &Config, new: Config, pools: &BTreeSet<PoolName>) -> Result<C
     let (new_pools, new_listeners) = (new.pools, new.listeners);
     merged.pools.retain(|pool, _| !pools.contains(pool));
     let untouched: BTreeSet<ListenerName> = merged.used_listeners().into_iter().cloned().collect();
-    merged.pools.extend(new_pools.into_iter().filter(|(pool, _)| pools.contains(pool)));
-    let used: BTreeSet<ListenerName> = merged.used_listeners().into_iter().cloned().collect();
     let mut faults = Vec::new();
-    for name in &used {
-        let (before, after) = (old.listeners.get(name), new_listeners.get(name));
-        match (before, after) {
-            (Some(before), Some(after)) if before != after && untouched.contains(name) => {
+    for (name, pool) in new_pools.into_iter().filter(|(name, _)| pools.contains(name)) {
+        for listener in &pool.listeners {
+            let (before, after) = (old.listeners.get(listener), new_listeners.get(listener));
+            let Some(after) = after else { continue };
+            if untouched.contains(listener) && before != Some(after) {
                 faults.push(format!(
-                    "listener {name} changed, and pools that are not part of this reload use it"
+                    "listener {listener} changed, and pools that are not part of this reload use it"
                 ));
             }
-            (_, Some(after)) => drop(merged.listeners.insert(name.clone(), after.clone())),
-            _ => {}
+            merged.listeners.insert(listener.clone(), after.clone());
         }
+        merged.pools.insert(name, pool);
     }
+    let used: BTreeSet<ListenerName> = merged.used_listeners().into_iter().cloned().collect();
     merged.listeners.retain(|name, _| used.contains(name));
     if faults.is_empty() { Ok(merged) } else { Err(faults.join("\n")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::ThisMachine;
+
+    /// Pools with the listeners that they name, and the ports of those.
+    fn config(pools: &[(&str, &[&str])], ports: &[(&str, u16)]) -> Config {
+        let mut text = String::new();
+        for (name, listeners) in pools {
+            text += &format!("[pool.{name}]\ncommand = ['/bin/true']\nlisteners = {listeners:?}\n");
+        }
+        for (name, port) in ports {
+            text += &format!("[listener.{name}]\naddress = '127.0.0.1:{port}'\n");
+        }
+        crate::config::parse("a.toml", &text, "a", &ThisMachine).unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    fn only(pools: &[&str]) -> BTreeSet<PoolName> {
+        pools.iter().map(|name| PoolName::new(*name)).collect()
+    }
+
+    #[test]
+    fn of_a_reload_of_some_pools_the_others_notice_nothing() {
+        let old = config(&[("web", &["a"]), ("jobs", &["b"])], &[("a", 1), ("b", 2)]);
+        let new = config(&[("web", &["a"]), ("jobs", &["b", "c"])], &[("a", 3), ("b", 4), ("c", 5)]);
+        let merged = restricted(&old, new.clone(), &only(&["web"])).unwrap();
+        assert_eq!(merged, config(&[("web", &["a"]), ("jobs", &["b"])], &[("a", 3), ("b", 2)]));
+        assert_eq!(restricted(&old, new.clone(), &only(&["web", "jobs"])).unwrap(), new);
+        let without = config(&[("jobs", &["b"])], &[("b", 2)]);
+        assert_eq!(restricted(&old, without.clone(), &only(&["web"])).unwrap(), without);
+        let unknown = restricted(&old, new, &only(&["web", "x", "y"])).unwrap_err();
+        assert_eq!(unknown, "there is no pool x\nthere is no pool y");
+    }
+
+    #[test]
+    fn a_listener_that_others_use_too_cannot_change_for_some_pools_only() {
+        let old = config(&[("web", &["a"]), ("jobs", &["a"])], &[("a", 1)]);
+        let new = config(&[("web", &["a"]), ("jobs", &["a"])], &[("a", 2)]);
+        let refused = restricted(&old, new, &only(&["web"])).unwrap_err();
+        assert!(refused.starts_with("listener a changed, and pools that are not part"), "{refused}");
+        assert_eq!(restricted(&old, old.clone(), &only(&["web"])), Ok(old));
+    }
 }

@@ -10,6 +10,7 @@ mod attendant;
 mod commands;
 mod draft;
 mod drift;
+mod dry_run;
 mod execute;
 mod found;
 mod generation;

@@ -74,6 +74,20 @@ impl Located {
         Ok(Self { program, directory })
     }
 
+    /// How it differs from another, for a person.
+    pub(super) fn differs_from(&self, other: &Self) -> Option<&'static str> {
+        let (ours, theirs) = (&self.program, &other.program);
+        if ours.path != theirs.path {
+            Some("path differs")
+        } else if (ours.device, ours.inode) != (theirs.device, theirs.inode) {
+            Some("inode differs")
+        } else if ours != theirs {
+            Some("was written over")
+        } else {
+            (self != other).then_some("directory differs")
+        }
+    }
+
     pub(super) fn is_unchanged(&self) -> bool {
         self.program.is_unchanged() && self.directory.is_unchanged()
     }

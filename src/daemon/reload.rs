@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::Daemon;
 use super::draft::{Draft, Way};
+use super::dry_run::{Dry, end_plan};
 use super::found::{self, Found, Wanted};
 use super::generation::{Listeners, PoolRecord, Record};
 use super::reading::{self, Kind};
@@ -21,18 +22,22 @@ pub(super) type Readings = reading::Readings<Found, Purpose>;
 pub(super) enum Purpose {
     /// A generation is made of it: the answer to `Action::Prepare`.
     Reload(Generation, Scope),
+    /// It is shown what would be done with it.
+    Plan(Box<Dry>),
 }
 
 impl Purpose {
     fn kind(&self) -> Kind {
         match self {
             Self::Reload(..) => Kind::Reload,
+            Self::Plan(_) => Kind::Plan,
         }
     }
 
     fn scope(&self) -> &Scope {
         match self {
             Self::Reload(_, scope) => scope,
+            Self::Plan(dry) => &dry.scope,
         }
     }
 }
@@ -76,6 +81,9 @@ impl Daemon {
         if !self.machine.is_preparing() {
             self.readings.give_up(|purpose| matches!(purpose, Purpose::Reload(..)));
         }
+        if self.machine.is_stopping() {
+            self.readings.give_up(|_| true).into_iter().for_each(end_plan);
+        }
         for (purpose, reason) in self.readings.overdue(self.now()) {
             tracing::warn!(reason, "a reading is given up");
             self.use_reading(purpose, Err(reason));
@@ -91,6 +99,7 @@ impl Daemon {
                     Err(reason) => Event::PrepareRefused { reason },
                 });
             }
+            Purpose::Plan(dry) => self.answer_plan(*dry, found),
         }
     }
 

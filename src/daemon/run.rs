@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::found::Found;
 use super::generation::{Listeners, Record};
 use super::manager::Manager;
-use super::reading::{Readings, Step};
+use super::reading::{Finished, Readings, Step};
 use super::runtime::{Runtime, RuntimeError};
 use super::serving::Serving;
 use super::source::{Refused, Source};
@@ -22,7 +23,7 @@ use super::start::Surroundings;
 use super::table::Table;
 use super::turn::Inputs;
 use super::unwritten::Unwritten;
-use super::{Daemon, attendant, found, reload};
+use super::{Daemon, attendant, found};
 use crate::config::model::{Config, GroupId};
 use crate::control::server::Traffic;
 use crate::control::{Access, paths};
@@ -175,8 +176,7 @@ impl Parts {
         let (calls_in, calls) = mpsc::channel(CALLS_MAX);
         let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
         let serving = Serving::start(control, access, calls_in, traffic.clone());
-        let (readings_in, readings) = Readings::new();
-        let mut daemon = self.assemble(log, writer, service, traffic, serving, reports_in, readings_in);
+        let (mut daemon, readings) = self.assemble(log, writer, service, traffic, serving, reports_in);
         let failure = daemon.run(Inputs { signals, calls, reports, readings }).await;
         daemon.serving.end();
         daemon.say_last_words().await;
@@ -191,16 +191,16 @@ impl Parts {
         traffic: Rc<Traffic>,
         serving: Serving,
         reports: attendant::Reports,
-        readings: reload::Readings,
-    ) -> Daemon {
+    ) -> (Daemon, mpsc::UnboundedReceiver<Finished<Found>>) {
         let clock = Clock::start();
         let now = Monotonic::from_origin(clock.now());
         let config = &self.record.config;
         let policies = config.pools.iter().map(|(name, pool)| (name.clone(), pool.policy.clone()));
         let first = Generation(1);
         let seed = u64::try_from(clock::wall().as_nanos() & u128::from(u64::MAX)).unwrap_or(0);
+        let (readings, readings_out) = Readings::new();
         tracing::info!(name = config.name, pid = std::process::id(), "starting");
-        Daemon {
+        let daemon = Daemon {
             machine: Supervisor::new(now, seed ^ u64::from(std::process::id()), policies.collect()),
             clock,
             inbox: VecDeque::new(),
@@ -234,7 +234,8 @@ impl Parts {
             unwritten: Unwritten::default(),
             log,
             limits: Limits::default(),
-        }
+        };
+        (daemon, readings_out)
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::error::BindError;
-use super::unix_file::{Access, UnixFile};
+use super::unix_file::{self, Access, UnixFile};
 use crate::config::model::{Address, SocketOptions, UnixKind, UnixName};
 use crate::os::socket;
 
@@ -25,16 +25,37 @@ pub(super) fn bind(address: &Address, options: &SocketOptions) -> Result<Bound, 
     bind_over(address, options, None)
 }
 
-/// The same, in place of a file that we made earlier for the same address.
+/// Tries whether an address can be bound, and leaves nothing behind. `false`: it was not tried.
+///
+/// An address of the network or of the abstract namespace is bound for a moment and never listened at: who
+/// connects meanwhile is refused as before (`ECONNREFUSED`). A path is only looked at: a file that is made is
+/// seen by others, and whether a socket that is there is still in use only a connection would tell.
+///
+/// # Errors
+/// [`BindError`], as the bind would have it.
+pub fn is_free(address: &Address, options: &SocketOptions) -> Result<bool, BindError> {
+    match address {
+        Address::Unix(_, UnixName::Path(path)) => unix_file::look(path).map(|()| false),
+        Address::Unix(kind, name) => unix(*kind, name, options, None).map(|_| true),
+        Address::Tcp(at) => inet(*at, Type::STREAM, options).map(|_| true).map_err(|e| fault(address, e)),
+        Address::Udp(at) => inet(*at, Type::DGRAM, options).map(|_| true).map_err(|e| fault(address, e)),
+    }
+}
+
+fn fault(address: &Address, error: io::Error) -> BindError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => in_use(address),
+        _ => BindError::of(address, error),
+    }
+}
+
+/// [`bind`] in place of a file that we made earlier for the same address.
 pub(super) fn bind_over(
     address: &Address,
     options: &SocketOptions,
     old: Option<UnixFile>,
 ) -> Result<Bound, BindError> {
-    let fault = |error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => in_use(address),
-        _ => BindError::of(address, error),
-    };
+    let fault = |error: io::Error| fault(address, error);
     let (socket, file) = match address {
         Address::Tcp(at) => (inet(*at, Type::STREAM, options).map_err(fault)?, None),
         Address::Udp(at) => (inet(*at, Type::DGRAM, options).map_err(fault)?, None),

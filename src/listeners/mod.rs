@@ -12,6 +12,7 @@ pub mod plan;
 pub mod systemd;
 mod unix_file;
 
+pub use bind::is_free;
 pub use drift::Drift;
 pub use error::BindError;
 pub use held::{Held, Origin};

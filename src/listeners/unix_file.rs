@@ -153,6 +153,17 @@ fn clear(path: &Path, kind: Type) -> Result<(), BindError> {
     }
 }
 
+/// Looks whether a socket could be bound at a path, as far as that can be seen without touching anything.
+pub(super) fn look(path: &Path) -> Result<(), BindError> {
+    let fault = |error: io::Error| BindError::of(path.display(), error);
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => Err(BindError::Occupied(path.to_owned())),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault(error)),
+        Err(_) => path.parent().map_or(Ok(()), |parent| parent.metadata().map(drop).map_err(fault)),
+    }
+}
+
 /// Nobody has the socket open that this file leads to.
 fn is_stale(path: &Path, kind: Type) -> io::Result<bool> {
     let probe = Socket::new(Domain::UNIX, kind, None)?;

@@ -9,6 +9,7 @@
 mod support;
 
 mod control;
+mod dry_run;
 mod faults;
 mod given;
 mod harness;
