@@ -141,7 +141,8 @@ fn when_no_process_can_be_made_the_rollout_fails_and_the_service_goes_on() {
     if cannot_be_nobody() {
         return;
     }
-    let plan = Plan::new();
+    // Time to take the processes away between the first new worker and the second.
+    let plan = Plan::new().workers(2).rollout("bake_time", "\"3s\"");
     plan.open_to_all();
     // A user of its own, so that the limit counts our processes only.
     let as_it = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", "--"];
@@ -154,8 +155,21 @@ fn when_no_process_can_be_made_the_rollout_fails_and_the_service_goes_on() {
         let status = std::process::Command::new("setpriv").args(words).status();
         assert!(status.expect("both are part of util-linux").success());
     };
+    let reload = service.daemon.begin(&["reload"]);
+    service.reports().wait("the canary", |report| report.what == "ready" && report.generation == 2);
     limit("--nproc=1:");
-    service.reload().assert_code(handover::exit::FAILED);
+    crate::support::eventually("the rollout fails", || {
+        service.daemon.status().mentions("start failed at stage fork").then_some(())
+    });
+    service.get("/").expect("an answer");
+    // A thread is a process to this limit: nothing can be read, and nothing is changed.
+    let refused = service.daemon.begin(&["reload", "--dry-run"]).finish();
+    refused.assert_code(handover::exit::USAGE).assert_says("no thread to read on");
+    limit("--nproc=1000:");
+    reload.finish().assert_code(handover::exit::FAILED);
+    service.reload().assert_code(handover::exit::DONE);
+    limit("--nproc=1:");
+    service.reload().assert_code(handover::exit::USAGE).assert_says("no thread to read on");
     service.get("/").expect("an answer");
     limit("--nproc=1000:");
     service.reload_well();
