@@ -13,15 +13,16 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use handover::control::event::{Of, What};
 use handover::control::plan::{Plan, ProgramPlan};
 use handover::control::protocol::{Reload, Request, Scale, Stop};
 use handover::control::server::Traffic;
-use handover::control::{Access, Call, Finish, Progress, StatusDocument, Verdict, serve};
+use handover::control::{Access, Call, Event, Finish, Reply, StatusDocument, Telling, Verdict, serve};
 use handover::exit;
 use handover::id::PoolName;
 
-const COMMANDS: [&str; 9] =
-    ["run", "demo", "check", "status", "reload", "restart", "cancel", "scale", "stop"];
+const COMMANDS: [&str; 10] =
+    ["run", "demo", "check", "status", "events", "reload", "restart", "cancel", "scale", "stop"];
 
 fn handover(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
@@ -134,9 +135,14 @@ fn example() -> (String, StatusDocument) {
     (example, document)
 }
 
+fn on_the_way(reply: &Reply) {
+    let what = What::RolloutStarted(Of { generation: 4 });
+    reply.tell(&Telling::new(&Event::new(7, std::time::UNIX_EPOCH, what)));
+}
+
 fn finishing(finish: Finish) -> Daemon {
     Daemon::new(move |call| {
-        call.reply.progress(Progress { message: "on the way".into(), ..Progress::default() });
+        on_the_way(&call.reply);
         call.reply.finish(finish.clone());
     })
 }
@@ -220,6 +226,74 @@ fn status_is_a_table_for_people_and_the_document_for_programs() {
     assert_eq!(document, example().1);
 }
 
+/// The stream of the page, and the daemon's end.
+fn stream() -> Vec<Event> {
+    let page = include_str!("../docs/control.md");
+    let example = page.split("```jsonl\n").nth(2).and_then(|rest| rest.split("```").next());
+    let lines = example.expect("the page has a stream").lines();
+    let mut events: Vec<Event> = lines.map(|line| serde_json::from_str(line).expect("an event")).collect();
+    let reason = "app.toml:2:1: unknown key\n2 | wokers = 3\n\u{1b}[2J".to_owned();
+    for what in [What::ReloadRefused { reason }, What::DaemonEnded { failure: None }] {
+        let number = 44 + u64::try_from(events.len()).expect("few") - 4;
+        events.push(Event::new(number, std::time::UNIX_EPOCH, what));
+    }
+    events
+}
+
+#[test]
+fn events_are_lines_for_people_and_json_for_programs() {
+    let daemon = Daemon::new(|call| {
+        let mut events = stream();
+        let last = events.pop().expect("there are some");
+        events.iter().for_each(|event| assert!(call.reply.tell(&Telling::new(event))));
+        call.reply.tell_last(&Telling::new(&last));
+    });
+    let (status, out, err) = daemon.run(&["events"]);
+    assert_eq!((status, err.as_str()), (code(exit::DONE), ""));
+    golden("events.txt", &out);
+    assert_eq!(daemon.requests.recv().unwrap(), Request::Events);
+    let (status, out, _) = daemon.run(&["events", "--json"]);
+    assert_eq!(status, code(exit::DONE));
+    let lines: Vec<Event> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines, stream());
+}
+
+#[test]
+fn a_stream_that_breaks_off_is_told_from_the_daemons_end() {
+    let daemon = Daemon::new(|call| on_the_way(&call.reply));
+    let (status, out, err) = daemon.run(&["events"]);
+    assert_eq!((status, out.lines().count()), (code(exit::NO_DAEMON), 1));
+    assert!(err.starts_with("handover: the connection ended"), "{err}");
+}
+
+#[test]
+fn who_watches_events_ends_with_ctrl_c_or_with_its_reader() {
+    let mut kept = Vec::new();
+    let daemon = Daemon::new(move |call| {
+        on_the_way(&call.reply);
+        kept.push(call);
+    });
+    let watch = || {
+        let mut client =
+            daemon.client(&["events"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut out = std::io::BufReader::new(client.stdout.take().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+        assert!(line.ends_with("rolling out generation 4\n"), "{line}");
+        (client, out)
+    };
+    let (client, out) = watch();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(client.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let ended = read(client.wait_with_output().unwrap());
+    assert_eq!(ended, (code(exit::INTERRUPTED), String::new(), String::new()));
+    drop(out);
+    // Nothing more happens, and it ends all the same.
+    let (client, out) = watch();
+    drop(out);
+    assert_eq!(read(client.wait_with_output().unwrap()), (code(exit::DONE), String::new(), String::new()));
+}
+
 #[test]
 fn a_reader_that_has_seen_enough_is_no_failure() {
     let daemon = Daemon::new(|call| call.reply.status(&example().1));
@@ -245,7 +319,7 @@ fn each_end_has_its_exit_code() {
         {
             let (status, out, err) = daemon.run(arguments);
             assert_eq!(status, code(expected), "{arguments:?} {verdict:?}");
-            assert!(err.starts_with("on the way\n"), "{err}");
+            assert!(err.starts_with("rolling out generation 4\n"), "{err}");
             let good = expected == exit::DONE;
             assert_eq!(out, if good { "that is how it ended\n" } else { "" });
             assert_eq!(err.contains("handover: that is how it ended"), !good, "{err}");
@@ -294,7 +368,7 @@ fn a_rollback_shows_what_the_worker_wrote_last() {
     let (_, _, err) = finishing(finish).run(&["reload"]);
     assert_eq!(
         err,
-        "on the way\nhandover: rolled back: why\nthe last lines that the worker wrote:\n  \
+        "rolling out generation 4\nhandover: rolled back: why\nthe last lines that the worker wrote:\n  \
          cannot read /etc/myapp/key: permission denied\n"
     );
 }
@@ -389,7 +463,7 @@ fn no_daemon_has_its_exit_code_and_says_where_it_looked() {
 #[test]
 fn a_daemon_that_ends_in_between_did_not_do_it_unless_that_was_wanted() {
     let daemon = Daemon::new(|call| {
-        call.reply.progress(Progress { message: "on the way".into(), ..Progress::default() });
+        on_the_way(&call.reply);
     });
     let (status, _, err) = daemon.run(&["reload"]);
     assert_eq!(status, code(exit::NO_DAEMON));

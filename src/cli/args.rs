@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{cancel, check, demo, reload, restart, run, scale, status, stop, timeout};
+use super::{cancel, check, demo, events, reload, restart, run, scale, status, stop, timeout};
 
 /// Holds a service's listening sockets, and replaces workers, program and configuration without losing a connection
 #[derive(Debug, Parser)]
@@ -23,6 +23,7 @@ pub(super) enum Command {
     Demo(demo::Demo),
     Check(check::Check),
     Status(status::Status),
+    Events(events::Events),
     Reload(reload::Reload),
     Restart(restart::Restart),
     Cancel(cancel::Cancel),

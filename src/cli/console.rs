@@ -2,19 +2,38 @@
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
 
 use crate::exit;
+use crate::os::fd;
 
 /// Prints what was asked for to standard output; gives the exit code.
 pub(super) fn print(text: impl Display) -> u8 {
+    try_print(text).unwrap_or(exit::DONE)
+}
+
+/// The same, for one who has more to print; an exit code only if there is no use in that.
+pub(super) fn try_print(text: impl Display) -> Option<u8> {
     let mut out = anstream::stdout().lock();
     match write!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+        Ok(()) => None,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Some(exit::DONE),
+        Err(error) => {
             complain(format_args!("standard output: {error}"));
-            exit::FAILED
+            Some(exit::FAILED)
         }
-        _ => exit::DONE,
     }
+}
+
+/// Returns when nobody reads standard output any more; never where that cannot be known (a file, a device). Who only
+/// prints now and then would else outlive its reader (`| head`) until the next time.
+pub(super) async fn is_left() {
+    if let Ok(stdout) = io::stdout().as_fd().try_clone_to_owned()
+        && fd::has_error(stdout).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Tells how things go, on standard error; nobody need listen.

@@ -12,6 +12,7 @@ mod console;
 mod demo;
 mod demo_worker;
 pub mod entry;
+mod events;
 mod plan;
 mod reload;
 mod restart;
@@ -52,6 +53,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Reload(args) => reload::run(args),
         Command::Restart(args) => restart::run(args),
         Command::Cancel(args) => cancel::run(args),

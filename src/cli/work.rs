@@ -9,6 +9,7 @@ use super::args::Target;
 use super::{console, target};
 use crate::control::answer::{Finish, Line, Verdict};
 use crate::control::client::{Answer, Client, ClientError};
+use crate::control::event::What;
 use crate::control::protocol::Request;
 use crate::exit;
 
@@ -53,7 +54,7 @@ impl Work {
 
     fn noun(&self) -> &'static str {
         match &self.request {
-            Request::Status => "the status",
+            Request::Status | Request::Events => "the daemon",
             Request::Reload(reload) if reload.dry_run => "the dry run",
             Request::Reload(_) => "the reload",
             Request::Restart(_) => "the restart",
@@ -84,15 +85,16 @@ impl Work {
     async fn read(&self, mut answer: Answer) -> u8 {
         loop {
             match answer.next().await {
-                Ok(Some(line)) => {
-                    self.show(&line);
+                Ok(Some((text, line))) => {
+                    self.show(&text, &line);
                     if let Line::Result(finish) = line {
                         return exit_code(finish.result);
                     }
                 }
                 // It was accepted; that the daemon is gone is then what was wanted.
                 Ok(None) | Err(ClientError::Lost { .. }) if matches!(self.request, Request::Stop(_)) => {
-                    self.show(&Line::Result(Finish::new(Verdict::Done, "stopped")));
+                    let line = Line::Result(Finish::new(Verdict::Done, "stopped"));
+                    self.show(&serde_json::to_string(&line).unwrap_or_default(), &line);
                     return exit::DONE;
                 }
                 Ok(None) => {
@@ -106,16 +108,26 @@ impl Work {
         }
     }
 
-    fn show(&self, line: &Line) {
+    fn show(&self, text: &str, line: &Line) {
         match line {
-            line if self.json => {
-                let json = serde_json::to_string(line).unwrap_or_default();
-                console::print(format_args!("{json}\n"));
+            _ if self.json => {
+                console::print(format_args!("{text}\n"));
             }
-            Line::Progress(progress) => console::tell(&progress.message),
+            Line::Progress(progress) if is_told(&progress.event.what) => {
+                console::tell(printable(&progress.event.message));
+            }
+            Line::Progress(_) => {}
             Line::Result(finish) => show_result(finish),
         }
     }
+}
+
+/// What a person wants to see of long work: the decisions, not each step of each worker.
+fn is_told(what: &What) -> bool {
+    !matches!(
+        what,
+        What::WorkerStarted(_) | What::WorkerExecuted(_) | What::WorkerEnded { .. } | What::WorkerGone(_)
+    )
 }
 
 fn show_result(finish: &Finish) {

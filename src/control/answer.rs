@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::document::{Failure, Place};
+use super::event::Event;
 use super::plan::Plan;
 use crate::supervisor::{self, Outcome};
 
@@ -19,18 +20,10 @@ pub enum Line {
 }
 
 /// Something that happened on the way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// When, RFC 3339 in UTC.
-    pub time: String,
-    /// What, for a person.
-    pub message: String,
-    /// The worker that it is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub worker: Option<u64>,
-    /// Its place, or the generation that it is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
+    /// The same that readers of events get.
+    pub event: Event,
 }
 
 /// How it ended.

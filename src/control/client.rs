@@ -177,21 +177,35 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The next line; `None` at the end. Lines of a type that this version does not know are skipped.
+    /// The next line of an answer to long work, as it came and as this version reads it; `None` at the end. Lines of
+    /// a type that this version does not know are skipped, and so are events that it does not know.
     ///
     /// # Errors
     ///
     /// [`ClientError::Lost`], [`ClientError::Unintelligible`]
-    pub async fn next(&mut self) -> Result<Option<Line>, ClientError> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                match self.read(&line)? {
-                    Some(line) => return Ok(Some(line)),
-                    None => continue,
-                }
+    pub async fn next(&mut self) -> Result<Option<(String, Line)>, ClientError> {
+        while let Some(text) = self.next_text().await? {
+            if let Some(line) = self.read(&text)? {
+                return Ok(Some((text, line)));
             }
-            if self.buffer.len() > LINE_MAX {
+        }
+        Ok(None)
+    }
+
+    /// The next line, as it came, without its newline; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Lost`], [`ClientError::Unintelligible`]
+    pub async fn next_text(&mut self) -> Result<Option<String>, ClientError> {
+        let mut seen = 0;
+        loop {
+            if let Some(end) = self.buffer[seen..].iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=seen + end).collect();
+                return Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()));
+            }
+            seen = self.buffer.len();
+            if seen > LINE_MAX {
                 return Err(self.unintelligible(format!("a line of more than {LINE_MAX} bytes")));
             }
             if !self.more().await? {
@@ -200,14 +214,16 @@ impl Answer {
         }
     }
 
-    fn read(&self, line: &[u8]) -> Result<Option<Line>, ClientError> {
+    fn read(&self, line: &str) -> Result<Option<Line>, ClientError> {
         let value: Value =
-            serde_json::from_slice(line).map_err(|error| self.unintelligible(format!("answer: {error}")))?;
-        if !matches!(value["type"].as_str(), Some("progress" | "result")) {
-            return Ok(None);
+            serde_json::from_str(line).map_err(|error| self.unintelligible(format!("answer: {error}")))?;
+        match value["type"].as_str() {
+            Some("progress") => Ok(serde_json::from_value(value).ok()),
+            Some("result") => serde_json::from_value(value)
+                .map(Some)
+                .map_err(|error| self.unintelligible(format!("answer: {error}"))),
+            _ => Ok(None),
         }
-        let line = serde_json::from_value(value);
-        line.map(Some).map_err(|error| self.unintelligible(format!("answer: {error}")))
     }
 
     /// Takes what comes next into the buffer; `false` at the end.

@@ -69,6 +69,9 @@ pub struct Daemon {
     pub summary: String,
     /// The configuration file; `null` where it was started with flags.
     pub config: Option<String>,
+    /// The number of the last event that this document includes.
+    #[serde(default)]
+    pub last_event: u64,
 }
 
 /// A moment.

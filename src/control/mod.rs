@@ -2,13 +2,14 @@
 //!
 //! HTTP/1.1 with JSON, so that `curl --unix-socket` is a client; long work is answered with JSON lines. What can be
 //! asked is a closed set, and no request can name a program, a user or a path. `docs/control.md` is the page for
-//! users. [`protocol`], [`answer`], [`document`], [`plan`], [`access`] and [`paths`] are pure; [`server`] hands each request to the
+//! users. [`protocol`], [`answer`], [`document`], [`event`], [`plan`], [`access`] and [`paths`] are pure; [`server`] hands each request to the
 //! daemon through a channel and knows nothing of workers; [`client`] is what the command line uses.
 
 pub mod access;
 pub mod answer;
 pub mod client;
 pub mod document;
+pub mod event;
 pub mod paths;
 pub mod plan;
 pub mod protocol;
@@ -19,6 +20,7 @@ mod view;
 pub use access::{Access, Peer};
 pub use answer::{Finish, Line, Progress, Verdict};
 pub use document::StatusDocument;
+pub use event::{Event, What};
 pub use protocol::{Level, Request};
-pub use server::{Call, Reply, serve};
+pub use server::{Call, Reply, Telling, serve};
 pub use view::{Facts, WorkerFacts};

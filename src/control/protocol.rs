@@ -16,7 +16,7 @@ use crate::supervisor::{self, Scope};
 
 /// The media type of a document.
 pub const JSON: &str = "application/json";
-/// The media type of long work: one JSON object a line, the last of type `result`.
+/// The media type of long work and of events: one JSON object a line.
 pub const JSON_LINES: &str = "application/x-ndjson";
 /// The longest body of a request, in bytes.
 pub const BODY_MAX: usize = 64 * 1024;
@@ -26,7 +26,7 @@ pub const WORKERS_MAX: u32 = 10_000;
 /// What a client may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Look: status without output of workers.
+    /// Look: status and events, without output of workers.
     Read,
     /// Everything.
     Admin,
@@ -49,7 +49,7 @@ pub struct Route {
 }
 
 /// Everything that the server answers.
-pub const ROUTES: [Route; 6] = [
+pub const ROUTES: [Route; 7] = [
     Route {
         method: "GET",
         path: "/v1/status",
@@ -57,6 +57,14 @@ pub const ROUTES: [Route; 6] = [
         body_max: 0,
         streams: false,
         read: |_| Ok(Request::Status),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/events",
+        level: Level::Read,
+        body_max: 0,
+        streams: true,
+        read: |_| Ok(Request::Events),
     },
     Route::post("/v1/reload", |body| from_json::<Reload>(body)?.checked().map(Request::Reload)),
     Route::post("/v1/restart", |body| from_json(body).map(Request::Restart)),
@@ -99,6 +107,8 @@ fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, BadRequest> {
 pub enum Request {
     /// `GET /v1/status`
     Status,
+    /// `GET /v1/events`
+    Events,
     /// `POST /v1/reload`
     Reload(Reload),
     /// `POST /v1/restart`
@@ -218,18 +228,19 @@ impl Request {
         // In the order of the table.
         &ROUTES[match self {
             Self::Status => 0,
-            Self::Reload(_) => 1,
-            Self::Restart(_) => 2,
-            Self::Cancel(_) => 3,
-            Self::Scale(_) => 4,
-            Self::Stop(_) => 5,
+            Self::Events => 1,
+            Self::Reload(_) => 2,
+            Self::Restart(_) => 3,
+            Self::Cancel(_) => 4,
+            Self::Scale(_) => 5,
+            Self::Stop(_) => 6,
         }]
     }
 
     /// Its body.
     pub fn body(&self) -> Vec<u8> {
         let json = match self {
-            Self::Status => return Vec::new(),
+            Self::Status | Self::Events => return Vec::new(),
             Self::Reload(body) => serde_json::to_vec(body),
             Self::Restart(body) => serde_json::to_vec(body),
             Self::Cancel(body) => serde_json::to_vec(body),
@@ -245,7 +256,7 @@ impl Request {
             Self::Reload(reload) => reload.wait,
             Self::Restart(restart) => restart.wait,
             Self::Scale(scale) => scale.wait,
-            Self::Status | Self::Cancel(_) | Self::Stop(_) => true,
+            Self::Status | Self::Events | Self::Cancel(_) | Self::Stop(_) => true,
         }
     }
 
@@ -261,7 +272,7 @@ impl Request {
     pub fn for_machine(&self) -> Option<supervisor::Request> {
         let some = |pools: &BTreeSet<PoolName>| (!pools.is_empty()).then(|| pools.clone());
         Some(match self {
-            Self::Status => return None,
+            Self::Status | Self::Events => return None,
             Self::Reload(reload) if reload.dry_run => return None,
             Self::Reload(reload) => supervisor::Request::Roll(reload.scope()),
             Self::Restart(restart) => {
@@ -300,6 +311,7 @@ mod tests {
     fn each_request_finds_the_route_that_reads_it_back() {
         let requests = [
             Request::Status,
+            Request::Events,
             Request::Reload(Reload { changed: true, wait: false, ..Reload::default() }),
             Request::Restart(Restart { pools: [PoolName::new("web")].into(), wait: true }),
             Request::Cancel(Cancel { pool: Some(PoolName::new("web")) }),

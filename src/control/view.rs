@@ -30,6 +30,8 @@ pub struct Facts {
     pub ready: bool,
     /// The configuration file.
     pub config: Option<String>,
+    /// The number of the last event.
+    pub last_event: u64,
     /// Workers, those that failed among them as long as their output is kept.
     pub workers: BTreeMap<WorkerId, WorkerFacts>,
     /// Listeners, by name.
@@ -98,6 +100,7 @@ impl View<'_> {
             fine: false,
             summary: String::new(),
             config: self.facts.config.clone(),
+            last_event: self.facts.last_event,
         }
     }
 
@@ -240,6 +243,7 @@ mod tests {
             pid: 10,
             ready: true,
             config: None,
+            last_event: 17,
             workers: [(WorkerId(1), known(11, "hello")), (WorkerId(2), known(12, "boom"))].into(),
             listeners: Vec::new(),
             generations: Vec::new(),

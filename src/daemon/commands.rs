@@ -1,12 +1,10 @@
 //! Requests of clients: into events, and the machine's answers back to whoever waits.
 
 use super::Daemon;
-use super::narrate;
-use crate::control::{Call, Finish, Level, Progress, Request};
+use super::projection;
+use crate::control::{Call, Finish, Level, Request};
 use crate::id::{Generation, RequestId};
-use crate::os::clock;
-use crate::stamp;
-use crate::supervisor::{Action, Event, Note, Outcome, Place, RolloutFailure};
+use crate::supervisor::{Event, Outcome, RolloutFailure};
 
 /// The rollout that failed last, as far as the machine cannot remember it.
 #[derive(Clone, Debug)]
@@ -26,6 +24,9 @@ impl Daemon {
     pub(super) fn take_call(&mut self, call: Call) {
         if let Some(scope) = call.request.dry_run() {
             return self.begin_plan(scope, call.reply);
+        }
+        if call.request == Request::Events {
+            return self.begin_stream(call.reply);
         }
         let Some(what) = call.request.for_machine() else {
             // Who asks sees what is so now, whenever a worker did it.
@@ -68,9 +69,9 @@ impl Daemon {
     /// Remembers the last words of the worker that a rollout failed for.
     pub(super) fn remember_failure(&mut self, generation: Generation, reason: &RolloutFailure) {
         let mut failed = FailedRollout { generation, lines: Vec::new(), hint: None };
-        if let Some((worker, place, failure)) = narrate::culprit(reason) {
+        if let Some((worker, place, failure)) = projection::culprit(reason) {
             let words = self.table.words(worker, place);
-            failed.hint = narrate::hint(failure, &words);
+            failed.hint = projection::hint(failure, &words);
             failed.lines = words.lines;
         }
         self.failed_rollout = Some(failed);
@@ -80,46 +81,5 @@ impl Daemon {
     pub(super) fn last_words_of_failed(&self, generation: Generation) -> (Vec<String>, Option<&'static str>) {
         let failed = self.failed_rollout.as_ref().filter(|failed| failed.generation == generation);
         failed.map(|failed| (failed.lines.clone(), failed.hint)).unwrap_or_default()
-    }
-
-    /// Tells everybody who waits how the work goes on.
-    pub(super) fn show_progress(&mut self, action: &Action) {
-        let Action::Note(note) = action else { return };
-        if self.waiting.is_empty() {
-            return;
-        }
-        let progress = progress(note);
-        self.waiting.retain(|_, reply| reply.progress(progress.clone()));
-    }
-}
-
-fn progress(note: &Note) -> Progress {
-    let (message, worker, place) = match note {
-        Note::WorkerReady { worker, place, after } => {
-            (format!("worker {worker} is ready after {after:.1?}"), Some(worker), Some(place))
-        }
-        Note::Retiring { worker, place, why } => {
-            (format!("worker {worker} is asked to end: {why}"), Some(worker), Some(place))
-        }
-        Note::WorkerFailed { worker, place, failure, .. } => {
-            (format!("worker {worker} failed: {failure}"), Some(worker), Some(place))
-        }
-        Note::RolloutStarted { generation } => (format!("rolling out generation {generation}"), None, None),
-        Note::CanaryProven { generation } => {
-            (format!("the first workers of generation {generation} have stayed ready"), None, None)
-        }
-        Note::RollingBack { generation, reason } => {
-            (format!("rolling generation {generation} back: {reason}"), None, None)
-        }
-        Note::RolloutDone { generation } => (format!("generation {generation} serves"), None, None),
-        Note::RolledBack { generation, .. } => {
-            (format!("generation {generation} is thrown away"), None, None)
-        }
-    };
-    Progress {
-        time: stamp::rfc3339(clock::wall_time()),
-        message,
-        worker: worker.map(|worker| worker.0),
-        place: place.map(|place: &Place| place.into()),
     }
 }

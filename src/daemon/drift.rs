@@ -5,6 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Daemon;
+use super::chronicle::at;
+use crate::control::What;
+use crate::control::event::Drifted;
 use crate::id::{ListenerName, PoolName};
 use crate::listeners::{Drift, Held, Origin};
 use crate::supervisor::{Event, Request, Scope};
@@ -55,13 +58,17 @@ impl Daemon {
     }
 
     fn show_drift(&mut self, name: &ListenerName, held: &Held, drifts: &[Drift]) {
-        let known = self.drifts.entry(name.clone()).or_default();
+        let known = self.drifts.get(name).map_or(&[][..], Vec::as_slice);
         let now = shown(known, drifts);
-        if now.iter().any(|drift| !known.contains(drift)) {
-            let drift = now.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            tracing::warn!(listener = %name, address = held.shown(), drift, "a worker changed a shared socket");
+        let is_new = now.iter().any(|drift| !known.contains(drift));
+        let is_over = known.iter().any(|drift| !now.contains(drift));
+        let drifted = drifted(name, held, &now);
+        self.drifts.insert(name.clone(), now);
+        if is_new {
+            self.happened(What::ListenerDrifted(drifted));
+        } else if is_over {
+            self.happened(What::ListenerMended(drifted));
         }
-        *known = now;
     }
 
     /// A worker has ended a socket for all: it is bound afresh, and its pools are rolled so that their
@@ -73,9 +80,12 @@ impl Daemon {
         }
         match held.rebind(&held.options()) {
             Ok(fresh) => {
-                tracing::warn!(listener = %name, address = fresh.shown(), "listener bound afresh");
-                self.put_in_place(held, &Rc::new(fresh));
-                self.drifts.insert(name.clone(), vec![Drift::BoundAfresh]);
+                let fresh = Rc::new(fresh);
+                self.put_in_place(held, &fresh);
+                self.happened(What::ListenerBound { at: at(name, &fresh), afresh: true });
+                let drift = vec![Drift::BoundAfresh];
+                self.happened(What::ListenerMended(drifted(name, &fresh, &drift)));
+                self.drifts.insert(name.clone(), drift);
                 self.pace_roll(name);
             }
             Err(error) => {
@@ -136,6 +146,11 @@ impl Daemon {
         let what = Request::Roll(Scope { reread: false, pools: Some(pools), changed_only: false });
         self.inbox.push_back(Event::Requested { request, what });
     }
+}
+
+fn drifted(name: &ListenerName, held: &Held, drifts: &[Drift]) -> Drifted {
+    let drift = drifts.iter().map(ToString::to_string).collect();
+    Drifted { at: at(name, held), drift, harmed: drifts.iter().any(Drift::harms) }
 }
 
 /// What is shown of a listener after a look at it. What was mended stays beside it: a worker did it, and its

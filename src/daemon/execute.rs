@@ -13,12 +13,13 @@ use tokio::sync::mpsc;
 
 use super::Daemon;
 use super::attendant::{Attendant, GroupOrder};
-use super::narrate;
 use super::output::{Pump, SharedTail, Way};
 use super::process::Process;
+use super::projection::{self, who};
 use super::start::{self, Plan};
 use super::table::Entry;
 use crate::config::model::{Ready, Signal, WorkerOutput};
+use crate::control::What;
 use crate::id::WorkerId;
 use crate::observe::{Origin, Stream};
 use crate::os::passing::bind_notify_socket;
@@ -51,9 +52,11 @@ impl Daemon {
     /// Carries out everything that the machine asks for now.
     pub(super) fn carry_out(&mut self) {
         while let Some(action) = self.machine.next_action() {
-            narrate::action(&action, &self.table);
-            self.show_progress(&action);
+            let what = projection::of_action(&action, &self.table);
             self.execute(action);
+            if let Some(what) = what {
+                self.happened(what);
+            }
         }
     }
 
@@ -126,7 +129,6 @@ impl Daemon {
         }
         let process = Rc::new(Process::new(starting.pidfd));
         let pid = process.pid();
-        tracing::info!(pool = %at.pool, slot = at.slot.0, generation = at.generation.0, worker = worker.0, pid, "worker started");
         let tail: SharedTail = Rc::new(RefCell::default());
         let output = captured
             .into_iter()
@@ -147,7 +149,9 @@ impl Daemon {
         };
         tokio::task::spawn_local(attendant.attend());
         let ready_by_notify = ready_mode == Ready::Notify;
-        self.table.insert(worker, Entry::new(at, process, end_group, tail, ready_by_notify, notify_path));
+        let entry = Entry::new(at.clone(), process, end_group, tail, ready_by_notify, notify_path);
+        self.table.insert(worker, entry);
+        self.happened(What::WorkerStarted(who(worker, &at, &self.table)));
         Ok(())
     }
 

@@ -3,10 +3,12 @@
 //! It has no opinion. One turn of the loop (`turn`): wait, turn what happened into events, give them to the
 //! machine, carry out what the machine asks for (`execute`), turn the results into events. What it owns is
 //! what the machine must not know: processes (`table`, `attendant`), sockets and programs of each generation
-//! (`generation`), clients that wait for an answer (`commands`). Logs (`narrate`), the status document
-//! (`report`) and what the service manager is told (`manager`) are projections of events, actions and state.
+//! (`generation`), clients that wait for an answer (`commands`). What happens is made from events and actions in one place
+//! (`projection`), and told in one place (`chronicle`): to the log (`narrate`), to readers of events, to clients that
+//! wait. The status document (`report`) and what the service manager is told (`manager`) are projections of state.
 
 mod attendant;
+mod chronicle;
 mod commands;
 mod draft;
 mod drift;
@@ -19,6 +21,7 @@ mod narrate;
 mod output;
 mod process;
 mod program;
+mod projection;
 mod reading;
 mod reload;
 mod report;
@@ -39,6 +42,7 @@ pub use runtime::RuntimeError;
 pub use source::{Refused, Source, ThisMachine};
 
 use attendant::{DatagramBuffer, Reports};
+use chronicle::Chronicle;
 use commands::FailedRollout;
 use drift::PacedRoll;
 use execute::Start;
@@ -100,6 +104,7 @@ struct Daemon {
     /// Answers that must have gone out before we end.
     deliveries: Vec<Delivery>,
     traffic: Rc<Traffic>,
+    chronicle: Chronicle,
     failed_rollout: Option<FailedRollout>,
 
     manager: Manager,

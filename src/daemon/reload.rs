@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::Daemon;
+use super::chronicle::at;
 use super::draft::{Draft, Way};
 use super::dry_run::{Dry, end_plan};
 use super::found::{self, Found, Wanted};
 use super::generation::{Listeners, PoolRecord, Record};
 use super::reading::{self, Kind};
 use crate::config::model::{Config, Listener, Policy};
+use crate::control::What;
 use crate::id::{Generation, PoolName};
 use crate::listeners::Held;
 use crate::supervisor::{Event, Scope};
@@ -164,7 +166,7 @@ impl Daemon {
         for (name, held) in record.listeners {
             if let Some(held) = Rc::into_inner(held) {
                 let reset = held.waiting();
-                tracing::info!(listener = %name, address = held.shown(), reset, "listener closed");
+                self.happened(What::ListenerClosed { at: at(&name, &held), reset });
             }
         }
         let status = self.machine.status();

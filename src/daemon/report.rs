@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::generation::{PoolRecord, Record};
 use super::source::Source;
-use super::{Daemon, narrate};
+use super::{Daemon, projection};
 use crate::control::document::{Counters, Generation, Listener, Program, Reading};
 use crate::control::{Facts, StatusDocument, WorkerFacts};
 use crate::id::{PoolName, WorkerId};
@@ -26,6 +26,7 @@ impl Daemon {
             pid: std::process::id(),
             ready: self.manager.is_ready(),
             config: self.config_shown(),
+            last_event: self.chronicle.last(),
             workers: self.worker_facts(&status),
             listeners: self.listener_facts(),
             generations: self.generation_facts(),
@@ -73,12 +74,12 @@ impl Daemon {
                 let Some((_, worker, failure)) = &of_slot.last_failure else { continue };
                 let words =
                     self.table.last_words_in(pool, *slot).filter(|words| words.worker == Some(*worker));
-                let hint = words.and_then(|words| narrate::hint(failure, words));
+                let hint = words.and_then(|words| projection::hint(failure, words));
                 facts.entry(*worker).or_default().hint = hint.map(str::to_owned);
             }
         }
         if let Some((generation, reason)) = &status.last_failure
-            && let Some((worker, ..)) = narrate::culprit(reason)
+            && let Some((worker, ..)) = projection::culprit(reason)
         {
             let (lines, hint) = self.last_words_of_failed(*generation);
             let known = facts.entry(worker).or_default();

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::chronicle::Chronicle;
 use super::found::Found;
 use super::generation::{Listeners, Record};
 use super::manager::Manager;
@@ -228,6 +229,7 @@ impl Parts {
             waiting: BTreeMap::new(),
             deliveries: Vec::new(),
             traffic,
+            chronicle: Chronicle::new(),
             failed_rollout: None,
             manager: Manager::new(service, self.watchdog, now),
             writer,

@@ -6,9 +6,9 @@ use tokio::sync::mpsc;
 use super::Daemon;
 use super::attendant::Report;
 use super::found::Found;
-use super::narrate;
+use super::projection::{self, who};
 use super::reading::Finished;
-use crate::control::Call;
+use crate::control::{Call, What};
 use crate::id::WorkerId;
 use crate::notify::Message;
 use crate::os::process::reap_orphans;
@@ -34,6 +34,7 @@ pub(super) struct Inputs {
 impl Daemon {
     /// Runs until the machine says that it is over. Gives the failure that ended it, if one did.
     pub(super) async fn run(&mut self, mut inputs: Inputs) -> Option<String> {
+        self.tell_of_new_listeners();
         self.carry_out();
         self.turn();
         while self.ended.is_none() {
@@ -117,8 +118,10 @@ impl Daemon {
     fn hand_in(&mut self) {
         let events = std::mem::take(&mut self.inbox);
         for event in &events {
-            narrate::event(event, &self.table);
             self.before(event);
+            if let Some(what) = projection::of_event(event, &self.table) {
+                self.happened(what);
+            }
         }
         let now = self.now();
         let gone: Vec<WorkerId> = events.iter().filter_map(whose_end).collect();
@@ -145,6 +148,7 @@ impl Daemon {
                 self.table.keep_last_words(*worker);
                 self.drift_is_possible = true;
             }
+            Event::Prepared { .. } => self.tell_of_new_listeners(),
             _ => {}
         }
     }
@@ -208,7 +212,12 @@ impl Daemon {
             Message::WatchdogTrigger => Some(Event::WatchdogTriggered { worker }),
             Message::ExtendTimeout(by) => Some(Event::MoreTime { worker, by }),
             Message::Status(text) => {
-                entry.status_text = text;
+                if entry.status_text != text {
+                    entry.status_text.clone_from(&text);
+                    let place = entry.place.clone();
+                    let who = who(worker, &place, &self.table);
+                    self.happened(What::WorkerStatus { who, status: text });
+                }
                 None
             }
             Message::MainPid(_) => {

@@ -1,9 +1,11 @@
-//! Fds by number: what only the exec helper and the intake of inherited fds need.
+//! Fds by number, which only the exec helper and the intake of inherited fds need; and when one is of no use any more.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// A duplicate that is close-on-exec and has the lowest free number that is not below `minimum`.
 ///
@@ -102,4 +104,16 @@ pub(crate) fn close_on_exec_all() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns when the kernel reports an error for `fd`: for the writing end of a pipe, that its last reader is gone
+/// (`POLLERR`, `poll(2)`). What `fd` refers to is neither read nor written, nor made non-blocking. Needs a tokio
+/// runtime.
+///
+/// # Errors
+/// `EPERM` for what cannot be watched, such as a regular file; any other of `epoll_ctl(2)`.
+pub async fn has_error(fd: OwnedFd) -> io::Result<()> {
+    // SAFETY: an OwnedFd keeps its fd, open and under one number, until it is dropped.
+    let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::ERROR) }?;
+    fd.ready(Interest::ERROR).await.map(drop)
 }

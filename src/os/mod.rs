@@ -21,7 +21,7 @@
 pub mod clock;
 pub mod directory;
 pub mod environment;
-pub(crate) mod fd;
+pub mod fd;
 pub mod limits;
 #[cfg(target_os = "linux")]
 mod linux;

@@ -10,6 +10,7 @@ mod support;
 
 mod control;
 mod dry_run;
+mod events;
 mod faults;
 mod given;
 mod harness;

@@ -73,11 +73,14 @@ fn deaths_and_failed_deploys_leave_nothing_behind() {
 fn the_daemon_is_out_of_the_way_of_traffic_and_sleeps() {
     let service = Plan::new().workers(2).start();
     service.ready();
+    // Who listens for events costs nothing as long as there are none.
+    let events = service.daemon.events();
     let load = Load::open(service.address(), 300).start();
     let before = proc::waits(service.daemon.pid());
     load.wait_for(300);
     let woken = proc::waits(service.daemon.pid()) - before;
     load.stop().assert_nothing_lost();
     assert!(woken <= 3, "woken {woken} times during 300 requests that are none of its business");
+    assert!(events.seen().is_empty(), "{}", events.text());
     service.stop();
 }

@@ -82,8 +82,8 @@ impl Worker {
             "abort" => harm::die_of(libc::SIGABRT),
             "hang" => return Ok(self.wait(None)),
             "wait" => return Ok(self.wait(Some(step.duration()))),
-            "ready" | "ready-fd" | "stopping" | "status" | "notify" | "notify-garbage" | "notify-huge"
-            | "notify-from-child" | "forge-notify" | "heartbeat-once" | "extend-timeout" => {
+            "ready" | "ready-fd" | "stopping" | "status" | "status-flood" | "notify" | "notify-garbage"
+            | "notify-huge" | "notify-from-child" | "forge-notify" | "heartbeat-once" | "extend-timeout" => {
                 return self.tell(step);
             }
             "stop-heartbeat" => self.heartbeat.store(false, Ordering::SeqCst),
@@ -146,6 +146,11 @@ impl Worker {
             }
             "stopping" => notify::send(b"STOPPING=1")?,
             "status" => notify::send(format!("STATUS={}", step.value).as_bytes())?,
+            "status-flood" => {
+                for number in 0..step.number() {
+                    notify::send(format!("STATUS={number} {}", "x".repeat(900)).as_bytes())?;
+                }
+            }
             "notify" => notify::send(unescape(&step.value).as_bytes())?,
             "notify-garbage" => {
                 for garbage in [

@@ -9,9 +9,11 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+use handover::control::What;
 use sendfd::SendWithFd;
 
 use super::child::OwnedChild;
+use super::events::Events;
 use super::log::Log;
 use super::scratch::Scratch;
 use super::status::Status;
@@ -327,13 +329,27 @@ impl Daemon {
         self.begin(words).finish()
     }
 
+    /// What happens from now on.
+    #[track_caller]
+    pub fn events(&self) -> Events {
+        Events::open(&self.socket)
+    }
+
     /// Waits until each slot has a ready worker, and no worker is on its way to its end. A rollout is done when the old workers are
     /// asked to end; one that has not noticed yet still answers.
     #[track_caller]
     pub fn settle(&self) {
-        super::eventually("all slots have a ready worker and no other", || {
-            self.status().is_settled().then_some(())
-        });
+        let events = self.events();
+        loop {
+            // What happens after this is not in the status, or makes it worth another look.
+            let next = events.len();
+            if self.status().is_settled() {
+                return;
+            }
+            events.wait_from(next, "a worker that is ready or gone", |event| {
+                matches!(event.what, What::WorkerReady { .. } | What::WorkerGone(_))
+            });
+        }
     }
 
     /// What it says of itself.

@@ -13,6 +13,7 @@ pub mod child;
 pub mod client;
 pub mod clock;
 pub mod daemon;
+pub mod events;
 pub mod inbox;
 pub mod lease;
 pub mod load;

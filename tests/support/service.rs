@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use handover::control::What;
+
 use super::child::Handle;
 use super::client::{self, Answer, Failure};
 use super::daemon::{Daemon, Output, Setup};
@@ -289,11 +291,12 @@ impl Service {
     /// Kills a worker, and waits until the daemon knows.
     #[track_caller]
     pub fn kill(&self, worker: &Worker) {
+        let events = self.daemon.events();
         Handle::open(worker.pid).expect("it lives").signal(libc::SIGKILL);
-        super::eventually("the daemon knows of the death", || {
-            let workers = self.daemon.status().workers("web");
-            (!workers.iter().any(|other| other.worker == worker.worker)).then_some(())
-        });
+        events.wait_for(
+            "the worker's end",
+            |event| matches!(&event.what, What::WorkerGone(who) if who.worker == worker.worker),
+        );
     }
 
     /// The ready workers, by slot.

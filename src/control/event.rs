@@ -1,0 +1,279 @@
+//! What happens, as it is told: to readers of `GET /v1/events`, in the `progress` lines of long work, and in the log.
+//!
+//! Pure types and their JSON. Everything that changes what `status` shows is one [`What`]. Types and members are an
+//! interface like the status document: they are added, and none is removed, renamed or given another meaning while
+//! [`VERSION`] stays. `docs/control.md` has the table; a test compares it with this file. Messages are for people and
+//! may change; they stand in `event/message.rs`.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::answer::Verdict;
+use super::document::{Failure, Place};
+use crate::stamp;
+use crate::supervisor::Retirement;
+
+mod message;
+mod parts;
+#[cfg(test)]
+mod tests;
+
+use parts::seconds;
+pub use parts::{Asked, At, Command, Drifted, End, Identity, Of, Who};
+
+/// The version of the stream.
+pub const VERSION: u32 = 1;
+
+/// One line of the stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// `type`, and the members of that type.
+    #[serde(flatten)]
+    pub what: What,
+    /// Counted up from 1 by each daemon. What is no event itself (`hello`, `lost`) has the number of the last one.
+    pub number: u64,
+    /// When, RFC 3339 in UTC.
+    pub time: String,
+    /// What, for a person; may change.
+    pub message: String,
+}
+
+/// What happened. The names are the `type` in JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum What {
+    /// The stream begins. The first line, always.
+    Hello {
+        /// [`VERSION`]
+        version: u32,
+        /// Whose events these are.
+        daemon: Identity,
+    },
+    /// This reader was too slow, and missed events; the last of them has the number of this line.
+    Lost {
+        /// How many.
+        count: u64,
+    },
+    /// A process was made for a worker.
+    WorkerStarted(Who),
+    /// It executes the worker's program.
+    WorkerExecuted(Who),
+    /// It is able to serve.
+    WorkerReady {
+        /// Which.
+        #[serde(flatten)]
+        who: Who,
+        /// The time since its start.
+        #[serde(rename = "after_seconds", with = "seconds")]
+        after: Duration,
+    },
+    /// It sent another `STATUS=`.
+    WorkerStatus {
+        /// Which.
+        #[serde(flatten)]
+        who: Who,
+        /// One printable line; empty: none any more.
+        status: String,
+    },
+    /// It is asked to end.
+    WorkerDraining {
+        /// Which.
+        #[serde(flatten)]
+        who: Who,
+        /// Why.
+        why: Retirement,
+    },
+    /// Its process group was sent `SIGKILL`.
+    WorkerKilled(Who),
+    /// It failed, and its slot is paced for that.
+    WorkerFailed {
+        /// Which.
+        #[serde(flatten)]
+        who: Who,
+        /// How.
+        failure: Failure,
+        /// The slot starts no worker of this generation before.
+        #[serde(rename = "restart_in_seconds", with = "seconds")]
+        restart_in: Duration,
+        /// The slot has failed so often that it waits as long as it may.
+        crash_loop: bool,
+    },
+    /// Its main process ended.
+    WorkerEnded {
+        /// Which.
+        #[serde(flatten)]
+        who: Who,
+        /// How.
+        #[serde(flatten)]
+        end: End,
+    },
+    /// Nothing is left of it, its process group included. For each `worker_started` once.
+    WorkerGone(Who),
+    /// A rollout begins.
+    RolloutStarted(Of),
+    /// All canaries have stayed ready; old workers are now replaced.
+    CanaryProven(Of),
+    /// The rollout failed; what it moved goes back.
+    RollingBack {
+        /// From which generation.
+        generation: u64,
+        /// Why.
+        failure: Failure,
+    },
+    /// The rollout ended well.
+    RolloutDone(Of),
+    /// The rollback ended.
+    RolledBack {
+        /// From which generation.
+        generation: u64,
+        /// Slots that still run it.
+        kept: Vec<Place>,
+    },
+    /// Somebody asked for something: a client, a signal, or the daemon itself.
+    RequestReceived {
+        /// The number of the request.
+        request: u64,
+        /// For what, and how.
+        #[serde(flatten)]
+        asked: Asked,
+    },
+    /// A request has its answer.
+    RequestAnswered {
+        /// The number of the request.
+        request: u64,
+        /// In one word.
+        result: Verdict,
+        /// The generation that was made, or thrown away.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<u64>,
+        /// Why not; for a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// The next generation could not be made, and nothing was changed.
+    ReloadRefused {
+        /// For a person; one or more lines.
+        reason: String,
+    },
+    /// The generation is the one to build on.
+    GenerationCommitted(Of),
+    /// No worker and no plan needs the generation any more.
+    GenerationForgotten(Of),
+    /// A socket was made for a listener.
+    ListenerBound {
+        /// Which.
+        #[serde(flatten)]
+        at: At,
+        /// In place of one that a worker had ended for all.
+        afresh: bool,
+    },
+    /// An inherited socket was taken over for a listener.
+    ListenerAdopted(At),
+    /// Its socket was closed.
+    ListenerClosed {
+        /// Which.
+        #[serde(flatten)]
+        at: At,
+        /// Connections that still waited, and were reset.
+        reset: u32,
+    },
+    /// A worker has changed the socket that all share.
+    ListenerDrifted(Drifted),
+    /// Some of that was set right, or is no longer so.
+    ListenerMended(Drifted),
+    /// The service manager was told `READY=1`: at the end of the start, and of each reload.
+    DaemonReady,
+    /// It was told `RELOADING=1`.
+    DaemonReloading,
+    /// It was told `STOPPING=1`.
+    DaemonStopping,
+    /// A promise can no longer be kept: the daemon ends with 1, to be started afresh.
+    DaemonBroken {
+        /// For a person.
+        reason: String,
+    },
+    /// The daemon ends now. The last line.
+    DaemonEnded {
+        /// The failure that ended it; for a person.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
+}
+
+impl Event {
+    /// Something that happens now.
+    pub fn new(number: u64, time: SystemTime, what: What) -> Self {
+        let message = what.to_string();
+        Self { what, number, time: stamp::rfc3339(time), message }
+    }
+
+    /// The same without output of workers: what a client sees that may only look.
+    #[must_use]
+    pub fn without_output(mut self) -> Self {
+        if let What::WorkerFailed { failure, .. } | What::RollingBack { failure, .. } = &mut self.what {
+            failure.output = None;
+        }
+        self
+    }
+}
+
+impl What {
+    /// There is output of workers in it.
+    pub fn has_output(&self) -> bool {
+        matches!(self, Self::WorkerFailed { .. } | Self::RollingBack { .. })
+    }
+
+    /// It shows how long work goes on: all of workers (but not what they say) and of rollouts.
+    pub fn is_progress(&self) -> bool {
+        match self {
+            Self::Lost { .. }
+            | Self::WorkerStarted(_)
+            | Self::WorkerExecuted(_)
+            | Self::WorkerReady { .. }
+            | Self::WorkerDraining { .. }
+            | Self::WorkerKilled(_)
+            | Self::WorkerFailed { .. }
+            | Self::WorkerEnded { .. }
+            | Self::WorkerGone(_)
+            | Self::RolloutStarted(_)
+            | Self::CanaryProven(_)
+            | Self::RollingBack { .. }
+            | Self::RolloutDone(_)
+            | Self::RolledBack { .. } => true,
+            Self::Hello { .. }
+            | Self::WorkerStatus { .. }
+            | Self::RequestReceived { .. }
+            | Self::RequestAnswered { .. }
+            | Self::ReloadRefused { .. }
+            | Self::GenerationCommitted(_)
+            | Self::GenerationForgotten(_)
+            | Self::ListenerBound { .. }
+            | Self::ListenerAdopted(_)
+            | Self::ListenerClosed { .. }
+            | Self::ListenerDrifted(_)
+            | Self::ListenerMended(_)
+            | Self::DaemonReady
+            | Self::DaemonReloading
+            | Self::DaemonStopping
+            | Self::DaemonBroken { .. }
+            | Self::DaemonEnded { .. } => false,
+        }
+    }
+
+    /// The worker that it is about.
+    pub fn who(&self) -> Option<&Who> {
+        match self {
+            Self::WorkerStarted(who)
+            | Self::WorkerExecuted(who)
+            | Self::WorkerReady { who, .. }
+            | Self::WorkerStatus { who, .. }
+            | Self::WorkerDraining { who, .. }
+            | Self::WorkerKilled(who)
+            | Self::WorkerFailed { who, .. }
+            | Self::WorkerEnded { who, .. }
+            | Self::WorkerGone(who) => Some(who),
+            _ => None,
+        }
+    }
+}

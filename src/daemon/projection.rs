@@ -1,0 +1,152 @@
+//! The one projection: what the machine is told and what it orders, as what happens.
+//!
+//! Log, event stream and progress lines are all made from what comes out here; see `chronicle`.
+
+use super::table::{LastWords, Table};
+use crate::control::document::{self, Failure};
+use crate::control::event::{Of, What, Who};
+use crate::id::{Generation, WorkerId};
+use crate::supervisor::{Action, Event, ManagerState, Note, Place, RolloutFailure, WorkerFailure};
+
+/// What the machine is about to be told.
+pub(super) fn of_event(event: &Event, table: &Table) -> Option<What> {
+    let known = |worker: &WorkerId| Some(who(*worker, &table.get(*worker)?.place, table));
+    Some(match event {
+        Event::Spawned { worker } => What::WorkerExecuted(known(worker)?),
+        Event::Exited { worker, status } => What::WorkerEnded { who: known(worker)?, end: (*status).into() },
+        // A start for which there never was a process leaves nothing behind.
+        Event::GroupEnded { worker } | Event::SpawnFailed { worker, .. } => What::WorkerGone(known(worker)?),
+        Event::Requested { request, what } => What::requested(request.0, what),
+        Event::PrepareRefused { reason } => What::ReloadRefused { reason: reason.clone() },
+        Event::Broken { reason } => What::DaemonBroken { reason: reason.clone() },
+        Event::DeadlinePassed
+        | Event::Ready { .. }
+        | Event::Heartbeat { .. }
+        | Event::WatchdogTriggered { .. }
+        | Event::Stopping { .. }
+        | Event::MoreTime { .. }
+        | Event::Prepared { .. } => return None,
+    })
+}
+
+/// What the machine has ordered; a fact once it is carried out.
+pub(super) fn of_action(action: &Action, table: &Table) -> Option<What> {
+    Some(match action {
+        Action::Note(note) => of_note(note, table),
+        Action::Kill { worker } => What::WorkerKilled(who(*worker, &table.get(*worker)?.place, table)),
+        Action::Tell(ManagerState::Ready) => What::DaemonReady,
+        Action::Tell(ManagerState::Reloading) => What::DaemonReloading,
+        Action::Tell(ManagerState::Stopping) => What::DaemonStopping,
+        Action::Answer { request, outcome } => What::answered(request.0, outcome),
+        Action::Commit { generation } => What::GenerationCommitted(of(*generation)),
+        Action::Forget { generation } => What::GenerationForgotten(of(*generation)),
+        Action::Exit { failure } => What::DaemonEnded { failure: failure.clone() },
+        Action::Spawn { .. }
+        | Action::Signal { .. }
+        | Action::EndGroup { .. }
+        | Action::Prepare { .. }
+        | Action::ExtendTimeout { .. } => return None,
+    })
+}
+
+fn of_note(note: &Note, table: &Table) -> What {
+    match note {
+        Note::WorkerReady { worker, place, after } => {
+            What::WorkerReady { who: who(*worker, place, table), after: *after }
+        }
+        Note::Retiring { worker, place, why } => {
+            What::WorkerDraining { who: who(*worker, place, table), why: *why }
+        }
+        Note::WorkerFailed { worker, place, failure, restart_in, crash_loop } => {
+            let words = table.words(*worker, place);
+            let hint = hint(failure, &words).map(str::to_owned);
+            What::WorkerFailed {
+                who: who(*worker, place, table),
+                failure: Failure { hint, ..Failure::of_worker(worker.0, failure, words.lines) },
+                restart_in: *restart_in,
+                crash_loop: *crash_loop,
+            }
+        }
+        Note::RolloutStarted { generation } => What::RolloutStarted(of(*generation)),
+        Note::CanaryProven { generation } => What::CanaryProven(of(*generation)),
+        Note::RollingBack { generation, reason } => {
+            let words = culprit(reason).map(|(worker, place, _)| table.words(worker, place));
+            let words = words.unwrap_or_default();
+            let hint = culprit(reason).and_then(|(.., failure)| hint(failure, &words)).map(str::to_owned);
+            let failure = Failure { hint, ..Failure::of_rollout(reason, words.lines) };
+            What::RollingBack { generation: generation.0, failure }
+        }
+        Note::RolloutDone { generation } => What::RolloutDone(of(*generation)),
+        Note::RolledBack { generation, kept } => What::RolledBack {
+            generation: generation.0,
+            kept: kept.iter().map(document::Place::from).collect(),
+        },
+    }
+}
+
+/// A worker as events name it.
+pub(super) fn who(worker: WorkerId, place: &Place, table: &Table) -> Who {
+    let pid = table.get(worker).map(|entry| entry.process.pid());
+    Who { worker: worker.0, place: place.into(), pid }
+}
+
+fn of(generation: Generation) -> Of {
+    Of { generation: generation.0 }
+}
+
+/// What a person may do about a worker's failure, where that can be guessed.
+pub(super) fn hint(failure: &WorkerFailure, words: &LastWords) -> Option<&'static str> {
+    let in_use = |line: &String| {
+        let line = line.to_ascii_lowercase();
+        line.contains("address already in use") || line.contains("eaddrinuse")
+    };
+    match failure {
+        _ if words.lines.iter().any(in_use) => {
+            Some("this program must listen on fd 3 ($LISTEN_FDS), not bind")
+        }
+        WorkerFailure::StartTimeout { .. } if !words.ready_by_notify => {
+            Some("it wrote no newline to its ready_fd; if it is slow, raise start_timeout")
+        }
+        WorkerFailure::StartTimeout { .. } if !words.has_notified => {
+            Some("it never wrote to NOTIFY_SOCKET; if this program cannot send READY=1, set ready = \"exec\"")
+        }
+        WorkerFailure::StartTimeout { .. } => {
+            Some("it wrote to NOTIFY_SOCKET, but not READY=1; if it is slow, raise start_timeout")
+        }
+        _ => None,
+    }
+}
+
+/// The worker that a rollout failed for, with its failure.
+pub(super) fn culprit(reason: &RolloutFailure) -> Option<(WorkerId, &Place, &WorkerFailure)> {
+    match reason {
+        RolloutFailure::Worker { worker, place, failure } => Some((*worker, place, failure)),
+        RolloutFailure::Deadline { .. } | RolloutFailure::Cancelled => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::supervisor::ExitStatus;
+
+    #[test]
+    fn a_hint_fits_the_way_in_which_the_worker_was_to_become_ready() {
+        let late = WorkerFailure::StartTimeout { after: Duration::from_secs(30) };
+        let words = |ready_by_notify, has_notified| LastWords {
+            ready_by_notify,
+            has_notified,
+            ..LastWords::default()
+        };
+        assert!(hint(&late, &words(true, false)).unwrap().contains("set ready = \"exec\""));
+        assert!(hint(&late, &words(true, true)).unwrap().contains("but not READY=1"));
+        assert!(hint(&late, &words(false, false)).unwrap().contains("ready_fd"));
+        let ended = WorkerFailure::EndedBeforeReady { status: ExitStatus::Code(1) };
+        assert_eq!(hint(&ended, &words(true, false)), None);
+        let in_use =
+            LastWords { lines: vec!["Error: listen EADDRINUSE :::80".to_owned()], ..LastWords::default() };
+        assert!(hint(&ended, &in_use).unwrap().contains("fd 3"));
+    }
+}

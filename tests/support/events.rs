@@ -1,0 +1,130 @@
+//! The daemon's events to wait on: a client of `GET /v1/events`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use handover::control::{Event, What};
+
+use super::{deadline, left};
+
+#[derive(Default)]
+struct Shared {
+    events: Mutex<(Vec<Event>, bool)>,
+    grown: Condvar,
+}
+
+/// All events since it was opened; a thread reads them, so the daemon never waits for the test.
+pub struct Events {
+    shared: Arc<Shared>,
+    stream: UnixStream,
+}
+
+impl Events {
+    /// Asks the daemon at `socket`, and waits until the stream has begun: no event after that is missed.
+    ///
+    /// # Panics
+    ///
+    /// Where it does not begin.
+    #[track_caller]
+    pub fn open(socket: &Path) -> Self {
+        let mut stream = UnixStream::connect(socket).expect("the daemon listens");
+        stream.write_all(b"GET /v1/events HTTP/1.0\r\n\r\n").expect("the daemon reads");
+        let shared = Arc::<Shared>::default();
+        let (writer, reader) = (Arc::clone(&shared), stream.try_clone().expect("our socket"));
+        std::thread::spawn(move || {
+            // HTTP/1.0: the body is what follows the head, up to the end of the connection.
+            let lines = BufReader::new(reader).lines().map_while(Result::ok);
+            for line in lines.skip_while(|line| !line.is_empty()).skip(1) {
+                let event = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                writer.events.lock().expect("no reader panics").0.push(event);
+                writer.grown.notify_all();
+            }
+            writer.events.lock().expect("no reader panics").1 = true;
+            writer.grown.notify_all();
+        });
+        let events = Self { shared, stream };
+        events.wait_for("hello", |event| matches!(event.what, What::Hello { .. }));
+        events
+    }
+
+    /// All events so far, without the `hello`.
+    pub fn seen(&self) -> Vec<Event> {
+        self.lock().0[1..].to_vec()
+    }
+
+    /// How many there are so far: a place to [`wait_from`](Self::wait_from).
+    pub fn len(&self) -> usize {
+        self.lock().0.len()
+    }
+
+    /// The number of the last event before the stream began.
+    pub fn begin(&self) -> u64 {
+        self.lock().0[0].number
+    }
+
+    /// The first event, of all, for which `wanted` is true.
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, wanted: impl FnMut(&Event) -> bool) -> Event {
+        self.wait_from(0, what, wanted)
+    }
+
+    /// The first event from the `from`th on for which `wanted` is true.
+    ///
+    /// # Panics
+    ///
+    /// Where none comes in time, or the stream ends before.
+    #[track_caller]
+    pub fn wait_from(&self, from: usize, what: &str, mut wanted: impl FnMut(&Event) -> bool) -> Event {
+        let deadline = deadline();
+        let mut next = from;
+        let mut guard = self.lock();
+        loop {
+            while let Some(event) = guard.0.get(next) {
+                if wanted(event) {
+                    return event.clone();
+                }
+                next += 1;
+            }
+            let (again, waited) = self
+                .shared
+                .grown
+                .wait_timeout_while(guard, left(deadline), |(events, ended)| events.len() <= next && !*ended)
+                .expect("no reader panics");
+            guard = again;
+            if guard.0.len() <= next && (guard.1 || waited.timed_out()) {
+                drop(guard);
+                panic!("there was no event of {what}; there were:\n{}", self.text());
+            }
+        }
+    }
+
+    /// Waits until the stream ends, and returns all events, without the `hello`.
+    #[track_caller]
+    pub fn read_to_end(&self) -> Vec<Event> {
+        let deadline = deadline();
+        let guard = self.lock();
+        let waited = self.shared.grown.wait_timeout_while(guard, left(deadline), |(_, ended)| !*ended);
+        let ended = waited.expect("no reader panics").0.1;
+        assert!(ended, "the stream does not end; there were:\n{}", self.text());
+        self.seen()
+    }
+
+    /// All of it as text.
+    pub fn text(&self) -> String {
+        self.lock().0.iter().map(|event| format!("{} {}\n", event.number, event.message)).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Vec<Event>, bool)> {
+        self.shared.events.lock().expect("no reader panics")
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        // The thread reads the end then.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
