@@ -278,8 +278,11 @@ fn a_reader_that_does_not_read_harms_nobody_and_is_told_what_it_missed() {
     let stream = silent(&service);
     let events = service.daemon.events();
     let memory = proc::own_memory_kib(service.daemon.pid());
-    for _ in 0..10 {
+    for number in 2..12 {
         service.daemon.cli(&["restart"]).assert_code(0);
+        events.wait_for("the last that it says", |event| {
+            matches!(&event.what, What::WorkerStatus { who, status } if who.worker == number && status.starts_with("699 "))
+        });
         service.daemon.settle();
     }
     let last = service.daemon.status().0["daemon"]["last_event"].as_u64().expect("a number");

@@ -148,7 +148,12 @@ impl Worker {
             "status" => notify::send(format!("STATUS={}", step.value).as_bytes())?,
             "status-flood" => {
                 for number in 0..step.number() {
-                    notify::send(format!("STATUS={number} {}", "x".repeat(900)).as_bytes())?;
+                    let text = format!("STATUS={number} {}", "x".repeat(900));
+                    while let Err(error) = notify::send(text.as_bytes()) {
+                        if error.kind() != io::ErrorKind::Interrupted {
+                            return Err(error);
+                        }
+                    }
                 }
             }
             "notify" => notify::send(unescape(&step.value).as_bytes())?,

@@ -344,10 +344,10 @@ impl Daemon {
             // What happens after this is not in the status, or makes it worth another look.
             let next = events.len();
             if self.status().is_settled() {
-                return;
+                return events.close();
             }
             events.wait_from(next, "a worker that is ready or gone", |event| {
-                matches!(event.what, What::WorkerReady { .. } | What::WorkerGone(_))
+                matches!(event.what, What::WorkerReady { .. } | What::WorkerGone(_) | What::Lost { .. })
             });
         }
     }

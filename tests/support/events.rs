@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 
 use handover::control::{Event, What};
 
@@ -34,10 +34,15 @@ impl Events {
         stream.write_all(b"GET /v1/events HTTP/1.0\r\n\r\n").expect("the daemon reads");
         let shared = Arc::<Shared>::default();
         let (writer, reader) = (Arc::clone(&shared), stream.try_clone().expect("our socket"));
+        // One thread only takes the lines, so that a slow test is no slow reader.
+        let (taken, lines) = mpsc::channel();
         std::thread::spawn(move || {
             // HTTP/1.0: the body is what follows the head, up to the end of the connection.
             let lines = BufReader::new(reader).lines().map_while(Result::ok);
-            for line in lines.skip_while(|line| !line.is_empty()).skip(1) {
+            lines.skip_while(|line| !line.is_empty()).skip(1).try_for_each(|line| taken.send(line))
+        });
+        std::thread::spawn(move || {
+            for line in lines {
                 let event = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
                 writer.events.lock().expect("no reader panics").0.push(event);
                 writer.grown.notify_all();
@@ -110,6 +115,17 @@ impl Events {
         let ended = waited.expect("no reader panics").0.1;
         assert!(ended, "the stream does not end; there were:\n{}", self.text());
         self.seen()
+    }
+
+    /// Goes away, and waits until the daemon knows: nothing of this is left in it then.
+    ///
+    /// # Panics
+    ///
+    /// Where it does not notice.
+    #[track_caller]
+    pub fn close(self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.read_to_end();
     }
 
     /// All of it as text.

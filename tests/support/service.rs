@@ -297,6 +297,7 @@ impl Service {
             "the worker's end",
             |event| matches!(&event.what, What::WorkerGone(who) if who.worker == worker.worker),
         );
+        events.close();
     }
 
     /// The ready workers, by slot.
