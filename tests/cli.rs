@@ -24,8 +24,8 @@ use handover::id::PoolName;
 #[path = "cli/events.rs"]
 mod events;
 
-const COMMANDS: [&str; 10] =
-    ["run", "demo", "check", "status", "events", "reload", "restart", "cancel", "scale", "stop"];
+const COMMANDS: [&str; 11] =
+    ["run", "demo", "check", "status", "events", "reload", "restart", "cancel", "scale", "stop", "generate"];
 
 fn handover(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
@@ -182,6 +182,9 @@ fn a_wrong_command_line_is_a_usage_error_on_standard_error() {
         &["scale", "web"],
         &["scale", "web", "0"],
         &["scale", "web", "3", "--reset"],
+        &["generate"],
+        &["generate", "completions", "tcsh"],
+        &["generate", "man", "handover.1", "--directory", "/x"],
     ] {
         let (status, out, err) = output(&mut handover(arguments));
         assert_eq!(status, code(exit::USAGE), "{arguments:?}: {err}");

@@ -3,11 +3,17 @@
 //! `tests/golden/config/NAME.toml` with faults has `NAME.txt` beside it, one without has `NAME.print`. After a
 //! wanted change, `HANDOVER_BLESS=1 cargo test --test config` writes these and `docs/configuration.md` anew.
 
+#![allow(unreachable_pub, reason = "a test program")]
+
+#[path = "config/validator.rs"]
+mod validator;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use handover::config::model::{Config, GroupId, UserId};
-use handover::config::{Facts, parse, reference, render};
+use handover::config::{Facts, editor, parse, reference, render};
 use proptest::prelude::*;
 
 /// A machine of four cores with one service user and one group beside root.
@@ -56,12 +62,27 @@ fn compare(path: &Path, actual: &str) {
     );
 }
 
+/// What an editor would mark in a text that is TOML.
+fn marked_by_editors(text: &str) -> Vec<String> {
+    static SCHEMA: LazyLock<serde_json::Value> =
+        LazyLock::new(|| serde_json::from_str(&editor::json_schema()).expect("it is JSON"));
+    let table: toml::Table = text.parse().expect("it is TOML");
+    validator::faults(&SCHEMA, &serde_json::to_value(table).expect("it fits into JSON"))
+}
+
+/// Editors take what handover takes.
+#[track_caller]
+fn check_editors(text: &str) {
+    assert_eq!(marked_by_editors(text), [""; 0], "{text}");
+}
+
 fn check_round_trip(config: &Config) {
     let text = render::canonical(config);
     let again = parse("canonical.toml", &text, "x", &Machine)
         .unwrap_or_else(|faults| panic!("{}\n{text}", faults.render(false)));
     assert_eq!(&again, config, "{text}");
     assert_eq!(render::canonical(&again), text);
+    check_editors(&text);
 }
 
 #[test]
@@ -77,6 +98,7 @@ fn golden_files_are_judged_as_written_down() {
             Ok(config) => {
                 compare(&path.with_extension("print"), &render::canonical(&config));
                 check_round_trip(&config);
+                check_editors(&read(&path));
             }
             Err(faults) => {
                 assert!(faults.iter().all(|fault| !fault.reason.is_empty()));
@@ -111,6 +133,72 @@ fn the_shipped_configurations_are_valid() {
             Ok(config) => check_round_trip(&config),
             Err(faults) => panic!("{}", faults.render(false)),
         }
+        check_editors(&read(path));
+    }
+}
+
+#[test]
+fn editors_mark_what_is_misspelt_or_of_another_type() {
+    let golden = |name: &str| marked_by_editors(&read(&file(&format!("tests/golden/config/{name}.toml"))));
+    for (name, reasons) in
+        [("unknown_keys", "no such key"), ("types", "takes "), ("not_supported_yet", "supported")]
+    {
+        let text = read(&file(&format!("tests/golden/config/{name}.toml")));
+        let faults = parse(name, &text, "x", &Machine).unwrap_err();
+        let marked = golden(name);
+        for fault in faults.iter().filter(|fault| fault.reason.contains(reasons)) {
+            let key = fault.key.replace('"', "");
+            assert!(
+                marked.iter().any(|mark| mark.starts_with(&format!(".{key}"))),
+                "{}: {marked:#?}",
+                fault.key
+            );
+        }
+    }
+    for wrong in [
+        "address = '8080'",
+        "address = ':8080'",
+        "address = 'http://0.0.0.0:80'",
+        "address = '/run/x'",
+        "mode = 'dispatch'",
+        "backlog = 0",
+        "nodelay = 1",
+        "socket_mode = 'rw'",
+        "balance = 'source-ip'",
+        "adress = 'tcp://0.0.0.0:80'",
+    ] {
+        let marked = marked_by_editors(&format!("[listener.a]\n{wrong}\n[pool.p]\ncommand = ['/x']\n"));
+        assert_eq!(marked.len(), 1, "{wrong}: {marked:?}");
+    }
+    for wrong in [
+        "workers = '4'",
+        "workers = 'many'",
+        "workers = 0",
+        "workers = { min = 1, max = 2 }",
+        "start_timeout = '30 parsecs'",
+        "start_timeout = 0",
+        "start_timeout = 1.5",
+        "watchdog = 'infinity'",
+        "ready = 'soon'",
+        "stop_signal = 'SIGTERN'",
+        "nice = 20",
+        "umask = '0888'",
+        "directory = 'srv'",
+        "limits = { files = 3 }",
+        "limits = { nofile = 'many' }",
+        "environment = { A = 1 }",
+        "environment = { '1' = 'x' }",
+        "environment_files = ['default']",
+        "rollout.max_surge = '101%'",
+        "rollout.bake_time = 'infinity'",
+        "recycle.max_age = '1h'",
+    ] {
+        let marked = marked_by_editors(&format!("[pool.p]\ncommand = ['/x']\n{wrong}\n"));
+        assert_eq!(marked.len(), 1, "{wrong}: {marked:?}");
+    }
+    for wrong in ["", "[pool]", "[pool.Web]\ncommand = ['x']", "[pool.web]", "[pool.web]\ncommand = '/bin/x'"]
+    {
+        assert_eq!(marked_by_editors(wrong).len(), 1, "{wrong}");
     }
 }
 
@@ -229,6 +317,37 @@ proptest! {
             Ok(config) => check_round_trip(&config),
             Err(faults) => panic!("{}", faults.render(false)),
         }
+        check_editors(&text);
+    }
+
+    #[test]
+    fn editors_never_refuse_a_value_that_handover_takes(
+        key in proptest::sample::select(vec![
+            ("pool.p", "start_timeout"), ("pool.p", "watchdog"), ("pool.p", "umask"), ("pool.p", "stop_signal"),
+            ("pool.p.rollout", "max_surge"), ("pool.p.limits", "cpu"), ("pool.p.limits", "core"), ("pool.p", "workers"),
+            ("listener.l", "address"), ("listener.l", "receive_buffer"), ("pool.p.rollout", "bake_time"),
+        ]),
+        original in proptest::sample::select(VALUES.to_vec()),
+        change: proptest::sample::Index,
+        insert in "[ \\t0-9a-zA-Z%:./\\[\\]µ@+-]{0,2}",
+    ) {
+        let mut value: Vec<char> = original.chars().collect();
+        value.splice(change.index(value.len())..=change.index(value.len()), insert.chars());
+        let value: String = value.into_iter().collect();
+        for value in [format!("\"{}\"", value.escape_default()), value, format!("\"{original}\"")] {
+            let (section, key) = key;
+            let text = format!(
+                "[{section}]\n{key} = {value}\n{}",
+                if section == "pool.p" { "command = ['x']\n" } else { "[pool.p]\ncommand = ['x']\n" }
+            );
+            let text = match section {
+                "listener.l" => text + "listeners = ['l']\n",
+                _ => text,
+            };
+            if parse("a.toml", &text, "a", &Machine).is_ok() {
+                check_editors(&text);
+            }
+        }
     }
 
     #[test]
@@ -256,10 +375,44 @@ proptest! {
     }
 }
 
+/// Values of all kinds, to start from.
+const VALUES: &[&str] = &[
+    "30s",
+    "5min 20s",
+    "1.5 h",
+    " infinity ",
+    "2d 3us",
+    "7 µs 5 M",
+    "0660",
+    "0o660",
+    "SIGTERM",
+    "term",
+    "15",
+    "25 %",
+    "100%",
+    "1024:65536",
+    "1h:infinity",
+    "512 MiB",
+    "7B",
+    "1.5G",
+    "auto",
+    "localhost:80",
+    "tcp://[::1]:8080",
+    "unix:/run/x",
+    "unix-dgram://@x",
+    "1.2.3.4:5",
+    "0x10",
+    "-1",
+    "1_000",
+];
+
 /// Neither reading nor showing may panic, and a refusal says why.
 fn judge(text: &str) {
     match parse("a.toml", text, "a", &Machine) {
-        Ok(config) => check_round_trip(&config),
+        Ok(config) => {
+            check_round_trip(&config);
+            check_editors(text);
+        }
         Err(faults) => {
             assert!(faults.iter().count() > 0, "refused without a reason:\n{text}");
             assert!(!faults.render(true).is_empty() && !faults.to_string().is_empty());

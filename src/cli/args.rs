@@ -5,9 +5,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 
-use super::{cancel, check, demo, events, reload, restart, run, scale, status, stop, timeout};
+use super::{
+    cancel, check, complete, demo, events, generate, reload, restart, run, scale, status, stop, timeout,
+};
 
 /// Holds a service's listening sockets, and replaces workers, program and configuration without losing a connection
 #[derive(Debug, Parser)]
@@ -29,9 +31,13 @@ pub(super) enum Command {
     Cancel(cancel::Cancel),
     Scale(scale::Scale),
     Stop(stop::Stop),
+    Generate(generate::Generate),
     /// The worker that `demo` runs
     #[command(name = "__demo-worker", hide = true)]
     DemoWorker,
+    /// What the completions of shells ask
+    #[command(name = "__complete", hide = true)]
+    Complete(complete::Complete),
 }
 
 /// Which daemon; without any of these, the only one that runs
@@ -42,10 +48,10 @@ pub(super) struct Target {
     #[arg(long, value_name = "NAME", value_parser = super::target::daemon_name, help_heading = "Which daemon")]
     pub(super) name: Option<String>,
     /// The daemon of this configuration file
-    #[arg(long, value_name = "FILE", help_heading = "Which daemon")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Which daemon")]
     pub(super) config: Option<PathBuf>,
     /// The daemon at this control socket
-    #[arg(long, value_name = "PATH", help_heading = "Which daemon")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, help_heading = "Which daemon")]
     pub(super) socket: Option<PathBuf>,
 }
 

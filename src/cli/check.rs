@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::console;
 use crate::config;
@@ -15,7 +15,7 @@ use crate::exit;
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// The file
-    #[arg(value_name = "CONFIG")]
+    #[arg(value_name = "CONFIG", value_hint = ValueHint::FilePath)]
     config: PathBuf,
     /// Print the configuration in its canonical form, every default filled in
     #[arg(long)]

@@ -8,11 +8,13 @@
 mod args;
 mod cancel;
 mod check;
+mod complete;
 mod console;
 mod demo;
 mod demo_worker;
 pub mod entry;
 mod events;
+mod generate;
 mod plan;
 mod reload;
 mod restart;
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> ExitCode {
     ExitCode::from(match command {
         Command::DemoWorker => return demo_worker::serve(),
+        Command::Complete(args) => complete::run(&args),
         Command::Run(args) => run::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
@@ -59,5 +62,6 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Cancel(args) => cancel::run(args),
         Command::Scale(args) => scale::run(args),
         Command::Stop(args) => stop::run(args),
+        Command::Generate(args) => generate::run(args),
     })
 }

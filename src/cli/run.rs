@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{PathBuf, absolute};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::{console, entry, target};
 use crate::config::{Flags, Workers};
@@ -24,7 +24,7 @@ With a configuration file, or with a command after `--` and the few flags that i
 #[command(long_about = HELP)]
 pub(super) struct Run {
     /// The configuration file
-    #[arg(value_name = "CONFIG", required_unless_present = "command", conflicts_with = "command")]
+    #[arg(value_name = "CONFIG", value_hint = ValueHint::FilePath, required_unless_present = "command", conflicts_with = "command")]
     config: Option<PathBuf>,
     /// Listen here: HOST:PORT, or an address as in the file; may be given several times
     #[arg(short, long, value_name = "[NAME=]ADDRESS", conflicts_with = "config")]
@@ -39,7 +39,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "NAME", conflicts_with = "config", value_parser = target::daemon_name)]
     name: Option<String>,
     /// Put the control socket here
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     socket: Option<PathBuf>,
     /// The program and its arguments
     #[arg(last = true, value_name = "COMMAND")]

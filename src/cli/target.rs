@@ -121,7 +121,7 @@ async fn only_one(bases: &[PathBuf]) -> Result<PathBuf, TargetError> {
     })
 }
 
-fn sockets_below(base: &Path) -> Vec<PathBuf> {
+pub(super) fn sockets_below(base: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(base).into_iter().flatten().flatten();
     let mut sockets: Vec<_> =
         entries.map(|entry| entry.path().join(SOCKET)).filter(|path| path.exists()).collect();

@@ -14,6 +14,9 @@ use super::model::{Address, UnixKind, UnixName};
 /// NUL at its end, but one at its beginning.
 const UNIX_NAME_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
 
+/// Every text that [`parse`] takes matches; few others do.
+pub(super) const PATTERN: &str = r"^(?:(?:(?:tcp|udp)://)?(?:localhost|[0-9.]+|\[[0-9A-Fa-f:.%]+\]):[0-9]+$|unix(?:-dgram|-seqpacket)?:(?://)?[/@])";
+
 const EXAMPLES: &str = "for example \"tcp://0.0.0.0:8080\" or \"unix:///run/myapp.sock\"";
 
 /// Reads an address: `tcp://HOST:PORT`, `udp://HOST:PORT`, `HOST:PORT` (TCP), `unix:///PATH`, `unix:@NAME`,

@@ -10,6 +10,7 @@
 
 mod address;
 pub mod change;
+pub mod editor;
 pub mod environment_file;
 mod error;
 pub mod expand;
@@ -26,6 +27,7 @@ pub mod render;
 mod resolve;
 mod schema;
 mod section;
+mod shape;
 mod signal;
 mod syntax;
 mod units;

@@ -7,6 +7,11 @@ const NAME_MAX: usize = 32;
 const POOL_NAME_MAX: usize = 64;
 /// `FDNAME_MAX` of systemd (`sd_listen_fds_with_names(3)`).
 const LISTENER_NAME_MAX: usize = 255;
+/// What [`check_name`], [`check_listener_name`], [`check_pool_name`] and [`check_variable`] take, as patterns.
+pub(super) const NAME_PATTERN: &str = "^[a-z0-9_-][a-z0-9_.-]{0,31}$";
+pub(super) const LISTENER_PATTERN: &str = "^[ -9;-~]{1,255}$";
+pub(super) const POOL_PATTERN: &str = "^[a-z0-9_-]{1,64}$";
+pub(super) const VARIABLE_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 /// Used where nothing of the text given can be kept.
 const FALLBACK: &str = "handover";
 

@@ -32,7 +32,7 @@ macro_rules! section {
                 }, )*
                 $($( $crate::config::walk::Key {
                     name: stringify!($later),
-                    kind: || $crate::config::walk::Kind::value($what, ""),
+                    kind: || $crate::config::walk::Kind::value($what, "", $crate::config::walk::Shape::Text),
                     default: $crate::config::walk::Default::Later,
                     on: None,
                     meaning: $later_meaning,

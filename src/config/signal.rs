@@ -7,6 +7,7 @@
 use super::error::Wrong;
 use super::model::Signal;
 use super::nearest::nearest;
+use super::shape::Shape;
 
 /// Name, number on Linux, number on macOS.
 const TABLE: &[(&str, i32, i32)] = &[
@@ -79,6 +80,25 @@ pub(super) fn from_number(number: i64) -> Result<Signal, Wrong> {
 
 fn no_end() -> Wrong {
     Wrong::new("SIGSTOP would halt a worker, not end it").hint("the default is \"SIGTERM\"")
+}
+
+/// The names first, for editors to offer; then the names in letters of any size, with or without `SIG`; then numbers.
+pub(super) fn shape() -> Shape {
+    let names = || signals().map(|(name, _)| name).filter(|name| *name != STOP);
+    let any_case = |name: &str| -> String {
+        let either = |c: char| match c.is_ascii_alphabetic() {
+            true => format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()),
+            false => c.to_string(),
+        };
+        name.chars().map(either).collect()
+    };
+    let stems: Vec<String> = names().filter_map(|name| name.strip_prefix("SIG")).map(any_case).collect();
+    let pattern = format!("^(?:[Ss][Ii][Gg])?(?:{})$", stems.join("|"));
+    Shape::AnyOf(vec![
+        Shape::Words(names().collect()),
+        Shape::Pattern(pattern),
+        Shape::Integer(1, Some(MAX.into())),
+    ])
 }
 
 /// The name of a signal, or its number where it has none.

@@ -26,6 +26,20 @@ const TIME_UNITS: &[(&[&str], u128)] = &[
 const SIZE_UNITS: &[(&str, u128)] =
     &[("", 1), ("K", 1 << 10), ("M", 1 << 20), ("G", 1 << 30), ("T", 1 << 40)];
 
+/// What [`parse_duration`] takes less `infinity`: numbers, each followed by a unit or by space.
+pub(super) fn duration_pattern() -> String {
+    let names = TIME_UNITS.iter().flat_map(|(names, _)| *names).copied().filter(|name| !name.is_empty());
+    let unit = format!("(?:{})", names.collect::<Vec<_>>().join("|"));
+    let number = r"[0-9]+(?:\.[0-9]+)?";
+    format!(r"^\s*{number}(?:(?:\s*{unit}\s*|\s+){number})*(?:\s*{unit})?\s*$")
+}
+
+/// What [`parse_size`] takes.
+pub(super) const SIZE_PATTERN: &str = r"^\s*[0-9]+(?:\.[0-9]+)?\s*[KMGT]?(?:i?B)?\s*$";
+
+/// What [`parse_mode`] takes.
+pub(super) const MODE_PATTERN: &str = "^0*[0-7]{1,3}$";
+
 /// Reads a duration; `None` is `infinity`. Resolution: microseconds; at most 2⁶⁴-2 of them, as in systemd.
 pub(super) fn parse_duration(text: &str) -> Result<Option<Duration>, Wrong> {
     let text = text.trim();

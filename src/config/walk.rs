@@ -14,11 +14,12 @@ use super::nearest::nearest;
 
 pub(super) use super::place::{Given, Log, Origin, Place, Placed, Stands};
 pub(super) use super::section::section;
+pub(super) use super::shape::Shape;
 
 /// A type of values, as people know it.
 pub(super) enum Kind {
-    /// One value: what it is (`a duration`), and one as TOML (`"30s"`).
-    Value(String, &'static str),
+    /// One value: what it is (`a duration`), one as TOML (`"30s"`), and its form.
+    Value(String, &'static str, Shape),
     /// An array of such values.
     List(Box<Kind>),
     /// A table with keys of its own.
@@ -28,14 +29,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn value(what: impl Into<String>, example: &'static str) -> Self {
-        Self::Value(what.into(), example)
+    pub(super) fn value(what: impl Into<String>, example: &'static str, shape: Shape) -> Self {
+        Self::Value(what.into(), example, shape)
     }
 
     /// What it is: `a duration`.
     pub(super) fn what(&self) -> String {
         match self {
-            Self::Value(what, _) => what.clone(),
+            Self::Value(what, ..) => what.clone(),
             Self::List(_) => "a list".to_owned(),
             Self::Table(_) | Self::Named(_) => "a table".to_owned(),
         }
@@ -44,7 +45,7 @@ impl Kind {
     /// One of them as TOML.
     pub(super) fn example(&self) -> String {
         match self {
-            Self::Value(_, example) => (*example).to_owned(),
+            Self::Value(_, example, _) => (*example).to_owned(),
             Self::List(of) => format!("[{}]", of.example()),
             Self::Table(_) | Self::Named(_) => "{ … }".to_owned(),
         }

@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod editors;
 mod stage;
 
 use std::path::Path;

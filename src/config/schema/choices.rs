@@ -5,7 +5,7 @@ use toml::de::DeValue;
 use crate::config::error::Wrong;
 use crate::config::model::{LogFormat, LogLevel, UnusedSockets, WorkerOutput};
 use crate::config::nearest::nearest;
-use crate::config::walk::{Kind, Log, Place, Read, mismatch};
+use crate::config::walk::{Kind, Log, Place, Read, Shape, mismatch};
 
 /// `mode`: how the connections of a listener reach workers.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ macro_rules! choices {
         impl Read for $type {
             fn kind() -> Kind {
                 let words: &[&str] = &[$($word),*];
-                Kind::value(listed(words), [$(concat!("\"", $word, "\"")),*][0])
+                Kind::value(listed(words), [$(concat!("\"", $word, "\"")),*][0], Shape::Words(words.to_vec()))
             }
 
             fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {

@@ -8,10 +8,10 @@ use super::plain::{integer, not_absolute, text};
 use crate::config::error::Wrong;
 use crate::config::expand;
 use crate::config::model::{Address, EnvironmentFile, Limit, Resource, Share, Signal};
-use crate::config::names::check_variable;
+use crate::config::names::{VARIABLE_PATTERN, check_variable};
 use crate::config::nearest::nearest;
-use crate::config::units::{parse_duration, parse_mode, parse_size};
-use crate::config::walk::{Kind, Log, Place, Read, mismatch};
+use crate::config::units::{MODE_PATTERN, parse_duration, parse_mode, parse_size};
+use crate::config::walk::{Kind, Log, Place, Read, Shape, mismatch};
 use crate::config::{address, signal};
 
 /// The number of workers as it is written.
@@ -28,7 +28,8 @@ impl Workers {
 
 impl Read for Workers {
     fn kind() -> Kind {
-        Kind::value("a number from 1 to 10000 or \"auto\"", "4")
+        let count = Shape::Integer(1, Some(Self::MAX.into()));
+        Kind::value("a number from 1 to 10000 or \"auto\"", "4", Shape::word_or("auto", count))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -55,7 +56,8 @@ pub(in crate::config) struct Mode(pub u32);
 
 impl Read for Mode {
     fn kind() -> Kind {
-        Kind::value("a file mode", "\"0660\"")
+        let number = Shape::Integer(0, Some(0o777));
+        Kind::value("a file mode", "\"0660\"", Shape::AnyOf(vec![Shape::pattern(MODE_PATTERN), number]))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -76,7 +78,7 @@ pub(in crate::config) struct SignalName(pub Signal);
 
 impl Read for SignalName {
     fn kind() -> Kind {
-        Kind::value("a signal", "\"SIGTERM\"")
+        Kind::value("a signal", "\"SIGTERM\"", signal::shape())
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -92,7 +94,13 @@ impl Read for SignalName {
 
 impl Read for Share {
     fn kind() -> Kind {
-        Kind::value("a number or a share from \"0%\" to \"100%\"", "\"25%\"")
+        let count = Shape::Integer(0, Some(Workers::MAX.into()));
+        let share = Shape::pattern("^0*(?:100|[0-9]{1,2})\\s*%$");
+        Kind::value(
+            "a number or a share from \"0%\" to \"100%\"",
+            "\"25%\"",
+            Shape::AnyOf(vec![count, share]),
+        )
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -114,7 +122,7 @@ impl Read for Share {
 
 impl Read for Address {
     fn kind() -> Kind {
-        Kind::value("an address", "\"tcp://0.0.0.0:8080\"")
+        Kind::value("an address", "\"tcp://0.0.0.0:8080\"", Shape::pattern(address::PATTERN))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -134,7 +142,8 @@ pub(in crate::config) struct Account(pub String);
 
 impl Read for Account {
     fn kind() -> Kind {
-        Kind::value("a name or a number", "\"www-data\"")
+        let number = Shape::Integer(0, Some(u32::MAX.into()));
+        Kind::value("a name or a number", "\"www-data\"", Shape::AnyOf(vec![Shape::Text, number]))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -155,7 +164,7 @@ pub(in crate::config) struct Template(pub String);
 
 impl Read for Template {
     fn kind() -> Kind {
-        Kind::value("text", "\"/usr/bin/myapp\"")
+        Kind::value("text", "\"/usr/bin/myapp\"", Shape::Text)
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -176,7 +185,7 @@ pub(in crate::config) struct TemplatePath(pub String);
 
 impl Read for TemplatePath {
     fn kind() -> Kind {
-        Kind::value("an absolute path", "\"/srv/myapp\"")
+        Kind::value("an absolute path", "\"/srv/myapp\"", Shape::pattern("^/"))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -194,7 +203,7 @@ pub(in crate::config) struct EnvironmentPath(pub EnvironmentFile);
 
 impl Read for EnvironmentPath {
     fn kind() -> Kind {
-        Kind::value("absolute path", "\"-/etc/default/myapp\"")
+        Kind::value("absolute path", "\"-/etc/default/myapp\"", Shape::pattern("^-?/"))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -215,7 +224,8 @@ pub(in crate::config) struct Variables(pub BTreeMap<String, String>);
 
 impl Read for Variables {
     fn kind() -> Kind {
-        Kind::value("a table of texts", "{ RUST_LOG = \"info\" }")
+        let shape = Shape::Map(VARIABLE_PATTERN, Box::new(Shape::Text));
+        Kind::value("a table of texts", "{ RUST_LOG = \"info\" }", shape)
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -254,7 +264,8 @@ pub(in crate::config) const RESOURCES: &[(&str, Resource)] = &[
 
 impl Read for Limits {
     fn kind() -> Kind {
-        Kind::value("a table of limits", "{ nofile = 65536 }")
+        let fields = RESOURCES.iter().map(|(name, _)| (*name, limit_shape())).collect();
+        Kind::value("a table of limits", "{ nofile = 65536 }", Shape::Fields(fields))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -300,8 +311,17 @@ fn limit(resource: Resource, value: &DeValue<'_>) -> Result<Limit, Wrong> {
                 _ => Ok(limit),
             }
         }
-        _ => Err(mismatch(&Kind::value("a limit", "65536, \"1G\", \"infinity\" or \"1024:65536\""), value)),
+        _ => {
+            let kind = Kind::value("a limit", "65536, \"1G\", \"infinity\" or \"1024:65536\"", limit_shape());
+            Err(mismatch(&kind, value))
+        }
     }
+}
+
+/// Numbers, sizes and durations: which of them, the reader knows.
+fn limit_shape() -> Shape {
+    let amounts = r"^\s*(?:infinity\s*|[0-9][^:]*)(?::\s*(?:infinity\s*|[0-9][^:]*))?$";
+    Shape::AnyOf(vec![Shape::Integer(0, None), Shape::pattern(amounts)])
 }
 
 fn above(text: &str) -> Wrong {

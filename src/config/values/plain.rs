@@ -6,9 +6,9 @@ use std::time::Duration;
 use toml::de::{DeInteger, DeValue};
 
 use crate::config::error::Wrong;
-use crate::config::names::check_name;
-use crate::config::units::{parse_duration, parse_size};
-use crate::config::walk::{Kind, Log, Place, Placed, Read, mismatch};
+use crate::config::names::{NAME_PATTERN, check_name};
+use crate::config::units::{SIZE_PATTERN, duration_pattern, parse_duration, parse_size};
+use crate::config::walk::{Kind, Log, Place, Placed, Read, Shape, mismatch};
 use crate::time::Timeout;
 
 /// The value as text without NUL, which nothing that we call could take.
@@ -36,7 +36,7 @@ pub(super) fn integer(number: &DeInteger<'_>) -> Option<i64> {
 
 impl Read for String {
     fn kind() -> Kind {
-        Kind::value("text", "\"…\"")
+        Kind::value("text", "\"…\"", Shape::Text)
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -46,7 +46,7 @@ impl Read for String {
 
 impl Read for bool {
     fn kind() -> Kind {
-        Kind::value("true or false", "true")
+        Kind::value("true or false", "true", Shape::Boolean)
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -76,7 +76,7 @@ impl<const MIN: i64, const MAX: i64> Number<MIN, MAX> {
 
 impl<const MIN: i64, const MAX: i64> Read for Number<MIN, MAX> {
     fn kind() -> Kind {
-        Kind::value(format!("a number from {MIN} to {MAX}"), "1")
+        Kind::value(format!("a number from {MIN} to {MAX}"), "1", Shape::Integer(MIN, Some(MAX)))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -109,13 +109,19 @@ fn duration(value: &DeValue<'_>, kind: &Kind) -> Result<Option<Duration>, Wrong>
     }
 }
 
+/// A duration that ends; `least` is the smallest whole number of seconds.
+fn duration_shape(least: i64) -> Shape {
+    Shape::AnyOf(vec![Shape::pattern(duration_pattern()), Shape::Integer(least, None)])
+}
+
 fn endless() -> Wrong {
     Wrong::new("\"infinity\" is not possible here").hint("a duration that ends, for example \"30s\"")
 }
 
 impl Read for Timeout {
     fn kind() -> Kind {
-        Kind::value("a duration or \"infinity\"", "\"30s\"")
+        let forms = Shape::AnyOf(vec![duration_shape(1), Shape::pattern(r"^\s*infinity\s*$")]);
+        Kind::value("a duration or \"infinity\"", "\"30s\"", Shape::word_or("infinity", forms))
     }
 
     /// 0 is refused: it is "at once" to some and "never" to others, systemd among them.
@@ -133,7 +139,7 @@ impl Read for Timeout {
 
 impl Read for Duration {
     fn kind() -> Kind {
-        Kind::value("a duration", "\"30s\"")
+        Kind::value("a duration", "\"30s\"", duration_shape(0))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -147,7 +153,7 @@ pub(in crate::config) struct Positive(pub Duration);
 
 impl Read for Positive {
     fn kind() -> Kind {
-        Kind::value("a duration longer than 0", "\"30s\"")
+        Kind::value("a duration longer than 0", "\"30s\"", duration_shape(1))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -170,7 +176,8 @@ impl Size {
 
 impl Read for Size {
     fn kind() -> Kind {
-        Kind::value("a size", "\"512K\"")
+        let bytes = Shape::Integer(1, Some(Self::MAX.into()));
+        Kind::value("a size", "\"512K\"", Shape::AnyOf(vec![Shape::pattern(SIZE_PATTERN), bytes]))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -197,7 +204,7 @@ pub(in crate::config) struct AbsolutePath(pub PathBuf);
 
 impl Read for AbsolutePath {
     fn kind() -> Kind {
-        Kind::value("an absolute path", "\"/run/myapp/pid\"")
+        Kind::value("an absolute path", "\"/run/myapp/pid\"", Shape::pattern("^/"))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {
@@ -219,7 +226,8 @@ pub(in crate::config) struct Name(pub String);
 
 impl Read for Name {
     fn kind() -> Kind {
-        Kind::value("text of at most 32 of `a-z`, `0-9`, `_`, `.`, `-`", "\"myapp\"")
+        let what = "text of at most 32 of `a-z`, `0-9`, `_`, `.`, `-`";
+        Kind::value(what, "\"myapp\"", Shape::pattern(NAME_PATTERN))
     }
 
     fn read(value: &DeValue<'_>, at: &Place, log: &mut Log) -> Option<Self> {

@@ -1,0 +1,57 @@
+//! Names that only the running daemons know.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::words::Asked;
+use crate::cli::args::Target;
+use crate::cli::{console, target};
+use crate::control::client::Client;
+use crate::exit;
+
+/// How long somebody who pressed a key may have to wait.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The names of the daemons that run, or of the pools of one of them; none where that cannot be known in time.
+pub(super) fn values(asked: Asked, target: &Target) -> Vec<String> {
+    let mut names = Vec::new();
+    console::block_on(async {
+        let found = timeout(PATIENCE, async {
+            match asked {
+                Asked::Daemons => daemons().await,
+                Asked::Pools => pools(target).await.unwrap_or_default(),
+            }
+        });
+        names = found.await.unwrap_or_default();
+        exit::DONE
+    });
+    names
+}
+
+async fn daemons() -> Vec<String> {
+    let mut names = Vec::new();
+    for base in target::surroundings().bases() {
+        for socket in target::sockets_below(&base) {
+            let name =
+                socket.parent().and_then(|directory| directory.file_name()).map(|name| name.to_owned());
+            if let (Ok(_), Some(Ok(name))) =
+                (Client::connect(&socket).await, name.map(|name| name.into_string()))
+            {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
+async fn pools(target: &Target) -> Option<Vec<String>> {
+    // A FIFO would have us wait for its writer.
+    if target.config.as_ref().is_some_and(|path| !path.is_file()) {
+        return None;
+    }
+    let socket: PathBuf = target::find(target, &target::surroundings()).await.ok()?;
+    let (_, document) = Client::connect(&socket).await.ok()?.status().await.ok()?;
+    Some(document.pools.into_iter().map(|pool| pool.name).collect())
+}

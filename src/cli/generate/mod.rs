@@ -1,0 +1,80 @@
+//! `handover generate`: files for other programs, made from the declarations of the command line and of the keys.
+//!
+//! The copies under `packaging` are for those who make packages; a test compares them with what is made here.
+
+mod man;
+mod roff;
+mod scripts;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::console;
+use crate::{config, exit};
+pub(super) use man::Page;
+pub(super) use scripts::Shell;
+
+/// Print files for other programs: an editor's schema, a shell's completions, manual pages
+#[derive(Debug, Args)]
+pub(super) struct Generate {
+    #[command(subcommand)]
+    what: What,
+}
+
+/// What `handover generate completions --help` says. No doc comment: rustdoc would take its examples for Rust.
+const COMPLETIONS: &str = "\
+Print the completions for a shell
+
+They ask the program itself, so they know the pools and daemons that there are, and need not be made anew when
+handover is updated. For one user:
+
+    bash    handover generate completions bash > ~/.local/share/bash-completion/completions/handover
+    zsh     handover generate completions zsh > DIRECTORY_IN_FPATH/_handover
+    fish    handover generate completions fish > ~/.config/fish/completions/handover.fish";
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Print the JSON Schema of the configuration, for editors
+    ///
+    /// With `#:schema /path/of/the/schema` as its first line, a TOML file is completed and checked by every editor
+    /// that uses taplo.
+    Schema,
+    /// Print the completions for a shell
+    #[command(long_about = COMPLETIONS)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print a manual page, or write all of them
+    Man {
+        /// The page
+        #[arg(default_value = "handover.1", conflicts_with = "directory")]
+        page: Page,
+        /// Write all pages into this directory, which must exist
+        #[arg(long, value_name = "DIRECTORY", value_hint = clap::ValueHint::DirPath)]
+        directory: Option<PathBuf>,
+    },
+}
+
+pub(super) fn run(args: Generate) -> u8 {
+    match args.what {
+        What::Schema => console::print(config::editor::json_schema()),
+        What::Completions { shell } => console::print(shell.script()),
+        What::Man { page, directory: None } => console::print(page.text()),
+        What::Man { directory: Some(directory), .. } => write_pages(&directory),
+    }
+}
+
+fn write_pages(directory: &Path) -> u8 {
+    for page in Page::ALL {
+        let path = directory.join(page.file());
+        if let Err(error) = fs::write(&path, page.text()) {
+            console::complain(format_args!("{}: {}", path.display(), crate::os::words(&error)));
+            return exit::FAILED;
+        }
+        console::tell(path.display());
+    }
+    exit::DONE
+}
