@@ -73,8 +73,8 @@ pub(super) fn bind_over(
 /// Says who has an address that we cannot have, where that can be found out.
 fn in_use(address: &Address) -> BindError {
     let holder = match address {
-        Address::Tcp(at) => socket::holder(at.port(), socket::Kind::Stream),
-        Address::Udp(at) => socket::holder(at.port(), socket::Kind::Datagram),
+        Address::Tcp(at) => socket::holder(*at, socket::Kind::Stream),
+        Address::Udp(at) => socket::holder(*at, socket::Kind::Datagram),
         Address::Unix(..) => None,
     };
     let what = match holder {
