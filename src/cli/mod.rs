@@ -15,6 +15,7 @@ mod demo_worker;
 pub mod entry;
 mod events;
 mod generate;
+mod hints;
 mod plan;
 mod reload;
 mod restart;
@@ -43,6 +44,10 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help that is cut off by `head` is no failure.
             let _ = error.print();
+            let words: Vec<String> = std::env::args().skip(1).collect();
+            if let Some(hint) = hints::of(error.kind(), &words) {
+                console::tell(format_args!("hint: {hint}"));
+            }
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE))
         }
     }

@@ -9,6 +9,7 @@ use super::args::Target;
 use crate::control::client::{Client, ClientError};
 use crate::control::paths::{SOCKET, Surroundings};
 use crate::exit;
+use crate::os::words;
 
 /// The longest name of a daemon.
 const NAME_MAX: usize = 32;
@@ -23,6 +24,14 @@ pub(super) enum TargetError {
     None {
         /// Where we looked.
         places: String,
+    },
+    /// Only such as we may not talk to.
+    #[error(
+        "{names}: permission denied\nhint: only root, the daemon's own user and its control_group may connect; try sudo"
+    )]
+    Closed {
+        /// Which.
+        names: String,
     },
     /// Several run.
     #[error("several daemons are running: {names}\nhint: say which with --name")]
@@ -43,7 +52,7 @@ pub(super) enum TargetError {
 impl TargetError {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
-            Self::None { .. } => exit::NO_DAEMON,
+            Self::None { .. } | Self::Closed { .. } => exit::NO_DAEMON,
             Self::Several { .. } | Self::Config { .. } => exit::USAGE,
         }
     }
@@ -93,7 +102,7 @@ fn socket_of(name: &str, surroundings: &Surroundings) -> PathBuf {
 /// configuration is being repaired.
 fn name_of_config(path: &Path) -> Result<String, TargetError> {
     let wrong = |reason: String| TargetError::Config { path: path.to_owned(), reason };
-    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let text = fs::read_to_string(path).map_err(|error| wrong(words(&error)))?;
     let name = match text.parse::<toml::Table>() {
         Ok(table) => table.get("name").and_then(toml::Value::as_str).map(str::to_owned),
         Err(error) => return Err(wrong(format!("{}\nhint: --name needs no file", error.message()))),
@@ -104,21 +113,31 @@ fn name_of_config(path: &Path) -> Result<String, TargetError> {
 
 /// The only daemon that answers.
 async fn only_one(bases: &[PathBuf]) -> Result<PathBuf, TargetError> {
-    let mut running = Vec::new();
+    let (mut running, mut closed) = (Vec::new(), Vec::new());
     for socket in bases.iter().flat_map(|base| sockets_below(base)) {
-        // A daemon that is there and does not answer counts: it is the one to complain about.
-        if matches!(Client::connect(&socket).await, Ok(_) | Err(ClientError::Silent { .. })) {
-            running.push(socket);
+        match Client::connect(&socket).await {
+            // A daemon that is there and does not answer counts: it is the one to complain about.
+            Ok(_) | Err(ClientError::Silent { .. }) => running.push(socket),
+            Err(ClientError::Closed { .. }) => closed.push(socket),
+            Err(_) => {}
         }
     }
     if running.len() > 1 {
-        let names: Vec<_> = running.iter().filter_map(|path| path.parent()?.file_name()?.to_str()).collect();
-        return Err(TargetError::Several { names: names.join(", ") });
+        return Err(TargetError::Several { names: names(&running) });
+    }
+    if running.is_empty() && !closed.is_empty() {
+        return Err(TargetError::Closed { names: names(&closed) });
     }
     running.pop().ok_or_else(|| {
         let places: Vec<_> = bases.iter().map(|base| base.display().to_string()).collect();
         TargetError::None { places: places.join(", ") }
     })
+}
+
+/// The daemons' names, from their sockets.
+fn names(sockets: &[PathBuf]) -> String {
+    let names: Vec<_> = sockets.iter().filter_map(|path| path.parent()?.file_name()?.to_str()).collect();
+    names.join(", ")
 }
 
 pub(super) fn sockets_below(base: &Path) -> Vec<PathBuf> {

@@ -72,6 +72,9 @@ fn host_and_port(text: &str) -> Result<SocketAddr, Wrong> {
             no_port().hint(format!("an IPv6 address stands in brackets before its port: \"[{text}]:8080\""))
         );
     }
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Wrong::new(format!("{text:?} is a port without a host")).hint(hosts(text)));
+    }
     let (host, port) = text.rsplit_once(':').ok_or_else(no_port)?;
     let port = parse_port(port)?;
     if let Ok(address) = text.parse::<SocketAddr>() {
@@ -79,18 +82,22 @@ fn host_and_port(text: &str) -> Result<SocketAddr, Wrong> {
     }
     match host {
         "localhost" => Ok((Ipv4Addr::LOCALHOST, port).into()),
-        "" => Err(Wrong::new("there is no host before the port").hint(format!(
-            "\"127.0.0.1:{port}\" is this machine only, \"0.0.0.0:{port}\" all of IPv4, \"[::]:{port}\" all"
-        ))),
+        "" => Err(Wrong::new("there is no host before the port").hint(hosts(port))),
         "*" => Err(Wrong::new("`*` is not an address")
             .hint(format!("\"0.0.0.0:{port}\" is all of IPv4, \"[::]:{port}\" all of IPv6 and IPv4"))),
         _ if host.parse::<IpAddr>().is_ok() || host.contains(':') => Err(Wrong::new(format!(
             "{host:?} is not an address"
         ))
         .hint(format!("an IPv6 address stands in brackets: \"[::1]:{port}\", with a number as its scope"))),
-        _ => Err(Wrong::new(format!("{host:?} is not an IP address"))
-            .hint("names are not resolved: write the address")),
+        _ => Err(Wrong::new(format!("{host:?} is not an IP address")).hint(format!(
+            "names are not resolved: write one of this machine's addresses, or \"0.0.0.0:{port}\" for all"
+        ))),
     }
+}
+
+/// What somebody who gives only a port may want.
+fn hosts(port: impl fmt::Display) -> String {
+    format!("\"127.0.0.1:{port}\" is this machine only, \"0.0.0.0:{port}\" all of IPv4, \"[::]:{port}\" all")
 }
 
 fn parse_port(text: &str) -> Result<u16, Wrong> {
@@ -201,7 +208,7 @@ mod tests {
     fn what_is_not_an_address_is_refused_with_what_may_be_meant() {
         for (text, hint) in [
             ("", "for example"),
-            ("8080", "for example"),
+            ("8080", "127.0.0.1:8080"),
             (":8080", "0.0.0.0:8080"),
             ("*:80", "[::]:80"),
             ("::1:80", "brackets"),

@@ -189,5 +189,7 @@ fn account<T>(
 }
 
 fn no_such(what: &str, name: &str) -> Wrong {
+    let (create, list) = if what == "user" { ("useradd", "passwd") } else { ("groupadd", "group") };
     Wrong::new(format!("there is no {what} {name:?} on this machine"))
+        .hint(format!("`getent {list}` shows those that there are, `{create} --system NAME` makes one"))
 }

@@ -9,6 +9,8 @@ mod sections;
 pub(super) use self::sections::{File, ListenerKeys, LogKeys, PoolKeys, RestartKeys, RolloutKeys};
 pub(super) use choices::{Mode, ReadyKind};
 
+use toml::de::DeTable;
+
 use super::walk::{Default, Key, Kind, Section};
 
 /// Every section: its path, and its keys.
@@ -72,6 +74,16 @@ pub(super) fn belongs_to(name: &str) -> Option<String> {
     })
 }
 
+/// Which section a table is that has none of our names, by its keys.
+pub(super) fn meant(name: &str, table: &DeTable<'_>) -> Option<String> {
+    let score = |keys: &[Key]| keys.iter().filter(|key| table.contains_key(key.name)).count();
+    match (score(PoolKeys::KEYS), score(ListenerKeys::KEYS)) {
+        (0, 0) => None,
+        (pool, listener) if pool >= listener => Some(format!("did you mean [pool.{name}]?")),
+        _ => Some(format!("did you mean [listener.{name}]?")),
+    }
+}
+
 /// What a key is called here that has another name elsewhere.
 pub(super) fn known_elsewhere_as(name: &str) -> Option<String> {
     let (_, known) = FOREIGN.iter().find(|(foreign, _)| *foreign == name)?;
@@ -84,8 +96,6 @@ fn is_built(key: &Key) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use toml::de::DeTable;
-
     use super::*;
     use crate::config::walk::{Log, Place};
 

@@ -145,11 +145,21 @@ pub(super) fn check_keys(keys: &'static [Key], table: &DeTable<'_>, at: &Place, 
             None => {
                 let hint = nearest_key(keys, name.get_ref())
                     .or_else(|| super::schema::belongs_to(name.get_ref()))
-                    .or_else(|| super::schema::known_elsewhere_as(name.get_ref()));
+                    .or_else(|| super::schema::known_elsewhere_as(name.get_ref()))
+                    .or_else(|| {
+                        value
+                            .get_ref()
+                            .as_table()
+                            .and_then(|table| super::schema::meant(name.get_ref(), table))
+                    });
                 log.key(&at, Wrong::new("no such key").maybe_hint(hint));
             }
         }
     }
+}
+
+fn example_name(section: &str) -> &'static str {
+    if section == "listener" { "http" } else { "web" }
 }
 
 fn nearest_key(keys: &[Key], name: &str) -> Option<String> {
@@ -215,11 +225,17 @@ impl<T: Section> Read for BTreeMap<String, Placed<T>> {
             log.value(at, no_section(&Self::kind(), value, at));
             return None;
         };
-        let named = table.iter().filter_map(|(name, value)| {
-            let at = at.of(name, value);
-            let value = T::read(value.get_ref(), &at, log)?;
-            Some((name.get_ref().to_string(), Placed::given(value, at)))
-        });
-        Some(named.collect())
+        let mut named = Self::new();
+        for (name, value) in table {
+            let (inner, at) = (at.of(name, value), at);
+            // A key of the section itself: the user has left the name out.
+            if value.get_ref().as_table().is_none() && T::KEYS.iter().any(|key| key.name == name.get_ref()) {
+                let hint = format!("[{0}] needs a name, as in [{0}.{1}]", at.path, example_name(&at.path));
+                log.key(&inner, Wrong::new("stands in a section without a name").hint(hint));
+            } else if let Some(value) = T::read(value.get_ref(), &inner, log) {
+                named.insert(name.get_ref().to_string(), Placed::given(value, inner));
+            }
+        }
+        (!named.is_empty() || table.is_empty()).then_some(named)
     }
 }

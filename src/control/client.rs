@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::answer::{Line, Refusal};
 use super::document::{StatusDocument, VERSION};
 use super::protocol::{JSON, Request};
+use crate::os::words;
 
 /// The time in which a daemon must take a connection, and then a request.
 pub const ANSWER_TIME: Duration = Duration::from_secs(15);
@@ -36,7 +37,7 @@ const RETRY: Duration = Duration::from_millis(50);
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// Nobody listens at this path.
-    #[error("{path}: no daemon answers here: {source}")]
+    #[error("{path}: no daemon answers here: {}\nhint: `handover run` starts one; without --name, --config and --socket the only one that runs is found", words(.source))]
     NoDaemon {
         /// The socket.
         path: PathBuf,
@@ -44,7 +45,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// Somebody listens, and we may not talk to it.
-    #[error("{path}: {source}\nhint: only root, the daemon's own user and its control_group may connect")]
+    #[error("{path}: {}\nhint: only root, the daemon's own user and its control_group may connect", words(.source))]
     Closed {
         /// The socket.
         path: PathBuf,

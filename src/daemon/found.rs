@@ -121,6 +121,10 @@ fn read_file(file: &EnvironmentFile) -> Result<Vec<(String, String)>, String> {
     match read_text(&file.path) {
         Ok(text) => environment_file::parse(&text).map_err(|fault| format!("{path}: {fault}")),
         Err(error) if file.optional && error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(format!(
+            "environment file {path}: {}\nhint: a file that may be missing is written \"-{path}\"",
+            words(&error)
+        )),
         Err(error) => Err(format!("environment file {path}: {}", words(&error))),
     }
 }

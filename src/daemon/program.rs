@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::found::Lookup;
-use crate::os::program::{self, Program};
+use crate::os::program::{self, Program, ProgramError};
 use crate::os::words;
 
 /// Where programs are looked for when nothing else says so (`systemd.exec(5)` has the same).
@@ -69,8 +69,9 @@ impl Located {
             stage: "directory",
             reason: format!("directory {}: {}", wanted.display(), words(&error)),
         })?;
-        let program = program::find(command.as_ref(), path.as_ref(), &directory.path)
-            .map_err(|error| Missing { stage: "program", reason: error.to_string() })?;
+        let program = program::find(command.as_ref(), path.as_ref(), &directory.path).map_err(|error| {
+            Missing { stage: "program", reason: format!("{error}{}", hint(&error, command)) }
+        })?;
         Ok(Self { program, directory })
     }
 
@@ -90,6 +91,21 @@ impl Located {
 
     pub(super) fn is_unchanged(&self) -> bool {
         self.program.is_unchanged() && self.directory.is_unchanged()
+    }
+}
+
+/// What may have been meant by a command that is none.
+fn hint(error: &ProgramError, command: &str) -> &'static str {
+    match error {
+        ProgramError::NotInPath { .. } | ProgramError::Missing { .. }
+            if command.contains(char::is_whitespace) =>
+        {
+            "\nhint: a command is a list of words, [\"node\", \"server.js\"]; for a shell's line: [\"/bin/sh\", \"-c\", \"…\"]"
+        }
+        ProgramError::NotInPath { .. } => {
+            "\nhint: a program that is not in PATH needs a /, as in \"./server\", taken from `directory`"
+        }
+        _ => "",
     }
 }
 

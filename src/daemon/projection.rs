@@ -6,7 +6,9 @@ use super::table::{LastWords, Table};
 use crate::control::document::{self, Failure};
 use crate::control::event::{Of, What, Who};
 use crate::id::{Generation, WorkerId};
-use crate::supervisor::{Action, Event, ManagerState, Note, Place, RolloutFailure, WorkerFailure};
+use crate::supervisor::{
+    Action, Event, ExitStatus, ManagerState, Note, Place, RolloutFailure, WorkerFailure,
+};
 
 /// What the machine is about to be told.
 pub(super) fn of_event(event: &Event, table: &Table) -> Option<What> {
@@ -104,6 +106,9 @@ pub(super) fn hint(failure: &WorkerFailure, words: &LastWords) -> Option<&'stati
         _ if words.lines.iter().any(in_use) => {
             Some("this program must listen on fd 3 ($LISTEN_FDS), not bind")
         }
+        WorkerFailure::EndedBeforeReady { status: ExitStatus::Code(0) } if words.lines.is_empty() => Some(
+            "a worker stays in the foreground; if this program puts itself into the background, tell it not to",
+        ),
         WorkerFailure::StartTimeout { .. } if !words.ready_by_notify => {
             Some("it wrote no newline to its ready_fd; if it is slow, raise start_timeout")
         }
@@ -130,7 +135,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::supervisor::ExitStatus;
 
     #[test]
     fn a_hint_fits_the_way_in_which_the_worker_was_to_become_ready() {

@@ -34,7 +34,7 @@ const SOCKET_PATH_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 }
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// Another daemon of this name runs.
-    #[error("another handover runs in {directory}{}", .pid.map_or_else(String::new, |pid| format!(" (pid {pid})")))]
+    #[error("another handover runs in {directory}{}\nhint: `handover reload` has it read its configuration again; a second daemon needs another name", .pid.map_or_else(String::new, |pid| format!(" (pid {pid})")))]
     Running {
         /// Its directory.
         directory: PathBuf,

@@ -1,6 +1,6 @@
 //! Where the configuration comes from, and what it must know of this machine.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -96,22 +96,26 @@ fn read_file(path: &Path, colour: bool, facts: &dyn Facts) -> Result<Config, Ref
 pub(super) fn read_text(path: &Path) -> io::Result<String> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     // Opening a FIFO without a writer would wait, too.
-    if !path.metadata()?.is_file() {
-        return Err(invalid("not a regular file"));
-    }
+    let refuse = |metadata: &Metadata| match metadata {
+        metadata if metadata.is_dir() => Err(invalid("a directory, not a file")),
+        metadata if !metadata.is_file() => Err(invalid("not a regular file")),
+        _ => Ok(()),
+    };
+    refuse(&path.metadata()?)?;
     let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(invalid("not a regular file"));
-    }
+    refuse(&file.metadata()?)?;
     let mut bytes = Vec::new();
     file.take(TEXT_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > TEXT_MAX {
         return Err(invalid("longer than 4 MiB"));
     }
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(invalid("UTF-16, not UTF-8\nhint: save it as UTF-8"));
+    }
     String::from_utf8(bytes).map_err(|error| {
         let line =
             error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-        invalid(&format!("line {line}: not UTF-8"))
+        invalid(&format!("line {line}: not UTF-8\nhint: save it as UTF-8"))
     })
 }
 
@@ -183,10 +187,10 @@ mod tests {
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(refused(&fifo), "not a regular file");
         assert_eq!(refused(Path::new("/dev/zero")), "not a regular file");
-        assert_eq!(refused(scratch.path()), "not a regular file");
+        assert_eq!(refused(scratch.path()), "a directory, not a file");
         let path = scratch.path().join("file");
         std::fs::write(&path, b"a\nb\xff").unwrap();
-        assert_eq!(refused(&path), "line 2: not UTF-8");
+        assert_eq!(refused(&path), "line 2: not UTF-8\nhint: save it as UTF-8");
         std::fs::write(&path, vec![b'#'; 4 * 1024 * 1024 + 1]).unwrap();
         assert_eq!(refused(&path), "longer than 4 MiB");
     }

@@ -45,7 +45,7 @@ impl BindError {
                  hint: a port below 1024 needs CAP_NET_BIND_SERVICE, or a socket that systemd passes; \
                  a path needs a directory that may be written"
             }
-            io::ErrorKind::NotFound => "no such directory",
+            io::ErrorKind::NotFound => "no such directory\nhint: the directory of a socket must exist before",
             io::ErrorKind::ReadOnlyFilesystem => "read-only file system",
             _ => {
                 return Self::Failed { subject: subject.to_string(), what: words(&error) };

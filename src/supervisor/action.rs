@@ -290,6 +290,9 @@ impl fmt::Display for WorkerFailure {
             Self::Start(failure) => failure.fmt(f),
             Self::EndedBeforeReady { status } => write!(f, "{status} before it was ready"),
             Self::StartTimeout { after } => write!(f, "not ready after {after:?} (start_timeout)"),
+            Self::Died { status, ready_for } if ready_for.is_zero() => {
+                write!(f, "{status} right after its start")
+            }
             Self::Died { status, ready_for } => write!(f, "{status} after it was ready for {ready_for:.1?}"),
             Self::Watchdog { after: Some(after) } => write!(f, "no WATCHDOG=1 for {after:?} (watchdog)"),
             Self::Watchdog { after: None } => f.write_str("it triggered its own watchdog (WATCHDOG=trigger)"),

@@ -21,6 +21,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid};
 
 use super::place::place;
+use super::script;
 use super::spec::{
     EXECUTING, FDS_BYTE, HELPER_ARGUMENT, Identity, ORDER_BYTES_MAX, Order, StartFault, StartSpec,
     parse_header,
@@ -84,7 +85,11 @@ fn become_program(channel: &mut UnixStream) -> Step<Infallible> {
     line.push(b'\n');
     channel.write_all(&line).map_err(|error| StartFault::new("helper", "report", &error))?;
     let Err(errno) = nix::unistd::execve(&program, &arguments, &environment);
-    Err(StartFault::new("exec", spec.program.display(), &errno.into()))
+    let mut fault = StartFault::new("exec", spec.program.display(), &errno.into());
+    if let Some(why) = script::why_not(&spec.program, errno) {
+        fault.reason = format!("{}: {why}", spec.program.display());
+    }
+    Err(fault)
 }
 
 /// Reads the order. Never more bytes at once than belong together: a plain read that meets a message with

@@ -6,12 +6,13 @@
 //! reports the stage that failed in words, and executes the program. The pid is the program's from the
 //! start. docs/decisions holds the alternatives and the measurements.
 //!
-//! `parent.rs` is our side, `helper.rs` the other; `spec.rs` is what they say to each other and `place.rs`
-//! gives fds their numbers.
+//! `parent.rs` is our side, `helper.rs` the other; `spec.rs` is what they say to each other, `place.rs`
+//! gives fds their numbers, and `script.rs` knows why a script is not executed.
 
 mod helper;
 mod parent;
 mod place;
+mod script;
 mod spec;
 #[cfg(test)]
 mod tests;

@@ -86,10 +86,16 @@ pub struct StartFault {
 impl StartFault {
     /// The fault of a step: `subject: what the system said`.
     pub(super) fn new(stage: &str, subject: impl fmt::Display, error: &io::Error) -> Self {
+        let hint = match (stage, error.kind()) {
+            ("user" | "groups", io::ErrorKind::PermissionDenied) => {
+                "\nhint: only root can start workers as another user or group"
+            }
+            _ => "",
+        };
         Self {
             stage: stage.into(),
             errno: error.raw_os_error(),
-            reason: format!("{subject}: {}", words(error)),
+            reason: format!("{subject}: {}{hint}", words(error)),
         }
     }
 }
