@@ -141,7 +141,7 @@ impl Desk {
         eventually("the daemon serves", || {
             let words = if self.nobody { vec!["status", "--name", name] } else { vec!["status"] };
             let status = Running::start(&mut self.command(&words)).finish();
-            status.stdout.contains(": fine").then_some(())
+            status.stdout.contains("1 of 1 workers ready").then_some(())
         });
     }
 
