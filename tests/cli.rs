@@ -326,7 +326,7 @@ fn a_dry_run_is_a_short_text_for_people() {
     };
     let plan = documented_plan();
     let (status, out, err) = finishing(finish(Verdict::Done, &plan)).run(&["reload", "--dry-run"]);
-    assert_eq!((status, err.as_str()), (code(exit::DONE), "on the way\n"));
+    assert_eq!((status, err.as_str()), (code(exit::DONE), "rolling out generation 4\n"));
     golden("dry-run.txt", &out);
 
     let missing = "program /srv/myapp/current/bin/myapp: no such file or directory".to_owned();
@@ -343,7 +343,7 @@ fn a_dry_run_is_a_short_text_for_people() {
     let mut refused = Plan { refusals: refusals.map(str::to_owned).to_vec(), ..Plan::default() };
     refused.summary = refused.verdict();
     let (status, out, err) = finishing(finish(Verdict::Refused, &refused)).run(&["reload", "--dry-run"]);
-    assert_eq!((status, err.as_str()), (code(exit::USAGE), "on the way\n"));
+    assert_eq!((status, err.as_str()), (code(exit::USAGE), "rolling out generation 4\n"));
     golden("dry-run-refused.txt", &out);
 
     let (_, out, _) = finishing(finish(Verdict::Refused, &refused)).run(&["reload", "--dry-run", "--json"]);

@@ -12,7 +12,7 @@ pub(super) struct FailedRollout {
     generation: Generation,
     /// The last words of the worker that it failed for.
     lines: Vec<String>,
-    hint: Option<&'static str>,
+    hint: Option<String>,
 }
 
 impl Daemon {
@@ -60,7 +60,7 @@ impl Daemon {
         };
         let lines = failed.map(|failed| failed.lines.clone()).unwrap_or_default();
         let mut finish = Finish::from_outcome(&outcome, lines);
-        if let Some(hint) = failed.and_then(|failed| failed.hint) {
+        if let Some(hint) = failed.and_then(|failed| failed.hint.as_ref()) {
             finish.message.push_str(&format!("\nhint: {hint}"));
         }
         reply.finish(finish);
@@ -78,8 +78,8 @@ impl Daemon {
     }
 
     /// The last words of the worker that the last failed rollout failed for, and what may help.
-    pub(super) fn last_words_of_failed(&self, generation: Generation) -> (Vec<String>, Option<&'static str>) {
+    pub(super) fn last_words_of_failed(&self, generation: Generation) -> (Vec<String>, Option<String>) {
         let failed = self.failed_rollout.as_ref().filter(|failed| failed.generation == generation);
-        failed.map(|failed| (failed.lines.clone(), failed.hint)).unwrap_or_default()
+        failed.map(|failed| (failed.lines.clone(), failed.hint.clone())).unwrap_or_default()
     }
 }

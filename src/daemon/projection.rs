@@ -61,7 +61,7 @@ fn of_note(note: &Note, table: &Table) -> What {
         }
         Note::WorkerFailed { worker, place, failure, restart_in, crash_loop } => {
             let words = table.words(*worker, place);
-            let hint = hint(failure, &words).map(str::to_owned);
+            let hint = hint(failure, &words);
             What::WorkerFailed {
                 who: who(*worker, place, table),
                 failure: Failure { hint, ..Failure::of_worker(worker.0, failure, words.lines) },
@@ -74,7 +74,7 @@ fn of_note(note: &Note, table: &Table) -> What {
         Note::RollingBack { generation, reason } => {
             let words = culprit(reason).map(|(worker, place, _)| table.words(worker, place));
             let words = words.unwrap_or_default();
-            let hint = culprit(reason).and_then(|(.., failure)| hint(failure, &words)).map(str::to_owned);
+            let hint = culprit(reason).and_then(|(.., failure)| hint(failure, &words));
             let failure = Failure { hint, ..Failure::of_rollout(reason, words.lines) };
             What::RollingBack { generation: generation.0, failure }
         }
@@ -97,12 +97,13 @@ fn of(generation: Generation) -> Of {
 }
 
 /// What a person may do about a worker's failure, where that can be guessed.
-pub(super) fn hint(failure: &WorkerFailure, words: &LastWords) -> Option<&'static str> {
+pub(super) fn hint(failure: &WorkerFailure, words: &LastWords) -> Option<String> {
     let in_use = |line: &String| {
         let line = line.to_ascii_lowercase();
         line.contains("address already in use") || line.contains("eaddrinuse")
     };
-    match failure {
+    let guessed = match failure {
+        WorkerFailure::Start(failure) => failure.hint(),
         _ if words.lines.iter().any(in_use) => {
             Some("this program must listen on fd 3 ($LISTEN_FDS), not bind")
         }
@@ -119,7 +120,8 @@ pub(super) fn hint(failure: &WorkerFailure, words: &LastWords) -> Option<&'stati
             Some("it wrote to NOTIFY_SOCKET, but not READY=1; if it is slow, raise start_timeout")
         }
         _ => None,
-    }
+    };
+    guessed.map(str::to_owned)
 }
 
 /// The worker that a rollout failed for, with its failure.

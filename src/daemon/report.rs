@@ -75,7 +75,7 @@ impl Daemon {
                 let words =
                     self.table.last_words_in(pool, *slot).filter(|words| words.worker == Some(*worker));
                 let hint = words.and_then(|words| projection::hint(failure, words));
-                facts.entry(*worker).or_default().hint = hint.map(str::to_owned);
+                facts.entry(*worker).or_default().hint = hint;
             }
         }
         if let Some((generation, reason)) = &status.last_failure
@@ -83,7 +83,7 @@ impl Daemon {
         {
             let (lines, hint) = self.last_words_of_failed(*generation);
             let known = facts.entry(worker).or_default();
-            (known.output, known.hint) = (lines, hint.map(str::to_owned));
+            (known.output, known.hint) = (lines, hint);
         }
         facts
     }

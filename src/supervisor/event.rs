@@ -146,20 +146,32 @@ impl Scope {
     }
 }
 
+/// Between what went wrong and what may help.
+const HINT: &str = "\nhint: ";
+
 /// Why a worker could not be started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartFailure {
     /// The step that failed: `fork`, `user`, `limits`, `directory`, `exec`, …
     pub stage: String,
-    /// What went wrong there, errno included, for a person.
+    /// What went wrong there, errno included, for a person. A second line `hint: …` says what may help.
     pub reason: String,
     /// The program that the generation recorded is no longer there, and an exact start was asked for.
     pub program_changed: bool,
 }
 
+impl StartFailure {
+    /// What may help, where that is known.
+    pub fn hint(&self) -> Option<&str> {
+        self.reason.split_once(HINT).map(|(_, hint)| hint)
+    }
+}
+
+/// Without the hint.
 impl fmt::Display for StartFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "start failed at stage {}: {}", self.stage, self.reason)
+        let reason = self.reason.split_once(HINT).map_or(self.reason.as_str(), |(reason, _)| reason);
+        write!(f, "start failed at stage {}: {reason}", self.stage)
     }
 }
 

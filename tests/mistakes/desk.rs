@@ -73,7 +73,7 @@ impl Desk {
         let text = text.replace(&self.scratch.path().display().to_string(), "/srv/myapp");
         let text = text.replace(&self.address.to_string(), "127.0.0.1:8080");
         let text = text.replace(&self.address.ip().to_string(), "127.0.0.1");
-        ["pid ", "restart_in_ms=", "web/0["].iter().fold(text, |text, mark| after(&text, mark))
+        ["pid ", " pid=", "restart_in_ms=", "web/0["].iter().fold(text, |text, mark| after(&text, mark))
     }
 
     /// Shows a file in the transcript.
