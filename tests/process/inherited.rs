@@ -176,7 +176,7 @@ fn systemds_own_tool_starts_it_with_the_first_connection() {
     let (to, notify) = (to.to_string(), format!("--setenv=NOTIFY_SOCKET={}", plan.manager.path().display()));
     let setup = plan.setup();
     let wrapper = ["systemd-socket-activate", "-l", &to, "--fdname=http", &notify];
-    let passed = ["--setenv=RUNTIME_DIRECTORY", "--setenv=HANDOVER_TEST"];
+    let passed = ["--setenv=RUNTIME_DIRECTORY", "--setenv=TEST_OF_HANDOVER"];
     let service = plan.begin_with(setup.under(wrapper.iter().chain(&passed)));
     crate::support::eventually("it listens", || {
         crate::support::client::Connection::open(service.address()).ok()

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use crate::support::child::Handle;
 use crate::support::daemon::Daemon;
 use crate::support::eventually;
 use crate::support::log::Line;
@@ -84,11 +85,15 @@ fn a_child_that_keeps_the_pipes_open_delays_no_exit() {
     let plan = Plan::new()
         .script("[worker=1] fork=setsid ignore-term\n[worker=1] print=bye\nserve\nready\n[worker=1] exit=1");
     let service = plan.start();
+    let forked = service.reports().wait("a child", |report| report.what.starts_with("forked"));
+    let stray = forked.child().expect("its pid");
     service.reports().wait("the successor", |report| report.what == "ready" && report.worker == 2);
     service.daemon.log.wait_for("its last line", |line| line.message() == "bye");
     eventually("the open pipes are counted", || {
         (service.daemon.status().0["counters"]["stray_outputs"] == 2).then_some(())
     });
+    // It has left the worker's group, so it is nobody's but ours to end.
+    Handle::open(stray).expect("it lives").signal(libc::SIGKILL);
     service.stop();
 }
 

@@ -45,6 +45,7 @@ fn orphans_are_reaped_though_it_is_not_pid_1() {
         .wait("a child", |report| report.what.starts_with("forked"))
         .child()
         .expect("its pid");
+    service.deploy("serve\nready");
     service.reload_and_settle();
     assert!(proc::children(service.daemon.pid()).contains(&orphan), "it is a subreaper");
     assert!(service.daemon.status().counter("orphans") > 0);

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use super::child::Handle;
 
-/// The variable that marks all processes of a test; workers get it with handover's own environment.
-pub const MARK: &str = "HANDOVER_TEST";
+/// The variable that marks all processes of a test; workers get it with handover's own environment. (Those that begin with
+/// `HANDOVER_` they would not get.)
+pub const MARK: &str = "TEST_OF_HANDOVER";
 
 /// The pids of all living processes that bear `mark`; a zombie has no environment, so none is among them.
 pub fn marked(mark: &str) -> Vec<u32> {
