@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::args::Options;
-use crate::kernel::{Birth, Witness};
+use crate::kernel::Witness;
 use crate::numbers::{Sample, milliseconds, ratio};
 use crate::peers::Peer;
 use crate::report::{Line, Report, Table};
@@ -20,24 +20,38 @@ struct Subject {
     /// Started anew by the bench itself, with the program.
     loops: Option<(Program, std::os::fd::OwnedFd)>,
     victim: u32,
+    /// When the kernel reported the victim's end, the successor's fork, and its first execution.
+    ended: Sample,
+    forked: Sample,
+    helped: Sample,
     born: Sample,
     began: Sample,
     answered: Sample,
     executes: bool,
+    /// How often its supervisor looks, where it waits for no event: kills are spread over that time.
+    period: u64,
+    /// When the last answer came.
+    last: u64,
     spent: u64,
 }
 
 impl Subject {
     fn new(service: Service) -> Result<Self> {
         let victim = service.wait_for_answer()?.pid;
+        let [ended, forked, helped, born, began, answered] = [(); 6].map(|()| Sample::default());
         Ok(Self {
             service,
             loops: None,
             victim,
-            born: Sample::default(),
-            began: Sample::default(),
-            answered: Sample::default(),
+            ended,
+            forked,
+            helped,
+            born,
+            began,
+            answered,
             executes: true,
+            period: 0,
+            last: sys::now(),
             spent: 0,
         })
     }
@@ -52,7 +66,9 @@ impl Subject {
     }
 
     fn kill(&mut self, witness: Option<&mut Witness>) -> Result<()> {
-        sys::pause(LIFE);
+        // Multiples of the golden ratio come near every part of the period.
+        let phase = (self.answered.len() as f64 * 0.618_034).fract() * self.period as f64;
+        sys::pause((self.last + LIFE + phase as u64).saturating_sub(sys::now()));
         let mut witness = witness;
         if let Some(witness) = &mut witness {
             witness.clear();
@@ -67,16 +83,21 @@ impl Subject {
         }
         let answer = self.service.wait_for_answer_of(|answer| answer.pid != victim)?;
         let answered = sys::now();
-        if let Some(birth) = witness.and_then(|witness| witness.birth(answer.pid)) {
-            self.executes = matches!(birth, Birth::Executed(_));
-            self.born.add(birth.at().saturating_sub(killed) as f64);
+        let after = |at: u64| at.saturating_sub(killed) as f64;
+        if let Some(seen) = witness.map(|witness| witness.succession(victim, answer.pid)) {
+            self.executes = !seen.executed.is_empty();
+            self.born.extend(seen.born().map(after));
+            self.ended.extend(seen.ended.map(after));
+            self.forked.extend(seen.forked.map(after));
+            self.helped.extend(seen.executed.first().copied().map(after));
         }
         if answer.began > 0 {
-            self.began.add(answer.began.saturating_sub(killed) as f64);
+            self.began.add(after(answer.began));
         }
         self.answered.add((answered - killed) as f64);
         self.victim = answer.pid;
-        self.spent += answered - killed + LIFE;
+        self.last = answered;
+        self.spent += answered - killed + phase as u64;
         Ok(())
     }
 }
@@ -85,7 +106,7 @@ fn subjects(report: &mut Report) -> Result<Vec<Subject>> {
     let mut subjects =
         vec![Subject::new(Pool::new(Program::own(&[])?, 1).start(Place::new())?)?, Subject::bare()?];
     for peer in Peer::present(report) {
-        subjects.push(Subject::new(peer.start(1, 0)?)?);
+        subjects.push(Subject { period: peer.looks_every(), ..Subject::new(peer.start(1, 0)?)? });
     }
     Ok(subjects)
 }
@@ -123,6 +144,29 @@ fn table(subjects: &[Subject]) -> Table {
     table
 }
 
+/// The way from the kill to the answer, step by step.
+fn steps(subjects: &[Subject]) -> Table {
+    let mut table = Table::new(&[
+        "median after the kill",
+        "the worker has ended",
+        "fork",
+        "first execution",
+        "the program's execution",
+        "its first statement",
+        "its first answer",
+    ]);
+    for subject in subjects {
+        let [first, last] = match subject.executes {
+            true => [&subject.helped, &subject.born],
+            false => [&Sample::default(), &Sample::default()],
+        };
+        let samples = [&subject.ended, &subject.forked, first, last, &subject.began, &subject.answered];
+        let cells = samples.map(|sample| milliseconds(sample.median()));
+        table.row([subject.service.name.to_owned()].into_iter().chain(cells));
+    }
+    table
+}
+
 fn lines(handover: &Subject, bare: &Subject) -> [Line; 2] {
     let line = |what: &str, ours: &Sample, theirs: &Sample, aim: Option<f64>| {
         let over = ours.over(theirs);
@@ -152,12 +196,14 @@ pub fn measure(options: &Options) -> Result<Report> {
         title: "A killed worker: how soon it is followed",
         how: format!(
             "One worker each, killed {kills} times in turns (less often where that takes more than a minute), when it has served \
-             for {} ms. The moment of execution (or of the fork, for those that execute nothing) is the kernel's own time stamp \
+             for {} ms or longer. The moment of execution (or of the fork, for those that execute nothing) is the kernel's own time stamp \
              (`CONFIG_PROC_EVENTS`, `CLOCK_MONOTONIC`); the first statement is told by the program in its answer; the first answer is \
              that of a client who connects right after the kill, and once more when it has waited {} ms. handover, circus and the bare loop run the same small server. \
-             handover is configured with `stable_after = \"100ms\"` instead of 10s, so that each of these deaths counts as that of a \
+             circus looks after its workers every 5 s (`check_delay`); its kills are spread over that time. handover is configured with `stable_after = \"100ms\"` instead of 10s, so that each of these deaths counts as that of a \
              worker that had been stable; one that dies younger waits for `backoff` first, on purpose. The bare loop is this \
-             bench: `waitpid`, then a start of the same program through one more execution.",
+             bench: `waitpid`, then a start of the same program through one more execution. \
+             The second table has the steps in between: handover first executes its own helper in the new process, the bare loop \
+             a stand-in for a service manager.",
             LIFE / MILLISECOND,
             ANSWER_WITHIN.as_millis(),
         ),
@@ -179,6 +225,9 @@ pub fn measure(options: &Options) -> Result<Report> {
         }
     }
     report.tables.push(table(&subjects));
+    if witness.is_some() {
+        report.tables.push(steps(&subjects));
+    }
     report.lines.extend(lines(&subjects[0], &subjects[1]));
     Ok(report)
 }

@@ -10,27 +10,28 @@ use crate::sys;
 const MESSAGE: usize = 16 + 20;
 const TIME: usize = MESSAGE + 8;
 const DATA: usize = MESSAGE + 16;
-/// `PROC_EVENT_FORK` and `PROC_EVENT_EXEC`.
+/// `PROC_EVENT_FORK`, `PROC_EVENT_EXEC` and `PROC_EVENT_EXIT`.
 const FORK: u32 = 1;
 const EXEC: u32 = 2;
+const EXIT: u32 = 0x8000_0000;
 /// `PROC_CN_MCAST_LISTEN`.
 const LISTEN: u32 = 1;
 
-/// How a process came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Birth {
-    /// It executed a program then; the last one counts, since starting may take two.
-    Executed(u64),
-    /// It was forked then and executed nothing.
-    Forked(u64),
+/// How one process followed another one.
+#[derive(Clone, Debug, Default)]
+pub struct Succession {
+    /// When the first one's end was reported.
+    pub ended: Option<u64>,
+    /// When the second one was forked.
+    pub forked: Option<u64>,
+    /// When it executed something; the last one is its program, since starting may take more than one.
+    pub executed: Vec<u64>,
 }
 
-impl Birth {
-    /// When.
-    pub fn at(self) -> u64 {
-        match self {
-            Self::Executed(at) | Self::Forked(at) => at,
-        }
+impl Succession {
+    /// When the second one came to be: with its program, or by the fork where it executed nothing.
+    pub fn born(&self) -> Option<u64> {
+        self.executed.last().copied().or(self.forked)
     }
 }
 
@@ -63,21 +64,20 @@ impl Witness {
         self.each(|_, _| {});
     }
 
-    /// How `pid` came to be, from what was reported since the last call.
-    pub fn birth(&mut self, pid: u32) -> Option<Birth> {
-        let mut birth = None;
+    /// How `pid` followed `victim`, from what was reported since the last call.
+    pub fn succession(&mut self, victim: u32, pid: u32) -> Succession {
+        let mut seen = Succession::default();
         self.each(|report, at| {
-            let number = |place: usize| word(report, DATA + place);
+            let is = |place: usize, pid: u32| word(report, DATA + place) == Some(pid);
             match word(report, MESSAGE) {
                 // A thread has another number than its process.
-                Some(FORK) if number(8) == Some(pid) && number(12) == Some(pid) => {
-                    birth = Some(Birth::Forked(at));
-                }
-                Some(EXEC) if number(4) == Some(pid) => birth = Some(Birth::Executed(at)),
+                Some(FORK) if is(8, pid) && is(12, pid) => seen.forked = Some(at),
+                Some(EXEC) if is(4, pid) => seen.executed.push(at),
+                Some(EXIT) if is(0, victim) => seen.ended = Some(at),
                 _ => {}
             }
         });
-        birth
+        seen
     }
 
     fn each(&mut self, mut report: impl FnMut(&[u8], u64)) {

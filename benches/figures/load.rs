@@ -61,11 +61,6 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Answers a second.
-    pub fn rate(&self) -> f64 {
-        self.latencies.len() as f64 * SECOND as f64 / self.took.max(1) as f64
-    }
-
     /// How many failed.
     pub fn lost(&self) -> u64 {
         self.failed.values().sum()

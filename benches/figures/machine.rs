@@ -13,7 +13,7 @@ impl Machine {
             ("date", said("date", &["-u", "+%Y-%m-%d"])),
             ("processor", format!("{}, {cores} cores", processor())),
             ("memory", memory()),
-            ("kernel", said("uname", &["-sr"])),
+            ("kernel", kernel()),
             ("load before the run", load()),
             ("handover", format!("{}, release build", env!("CARGO_PKG_VERSION"))),
         ];
@@ -49,6 +49,12 @@ fn processor() -> String {
     let hypervisor = std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains(" hypervisor"));
     let model = field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
     if hypervisor { format!("{model} (virtual machine)") } else { model }
+}
+
+/// Its number; what a distribution or a provider adds to it names the machine more than the kernel.
+fn kernel() -> String {
+    let release = said("uname", &["-r"]);
+    format!("Linux {}", release.split('-').next().unwrap_or_default())
 }
 
 fn memory() -> String {

@@ -91,6 +91,7 @@ fn run(options: &Options) -> ExitCode {
     let mut reports = Vec::new();
     let mut failed = false;
     for (name, measure) in FIGURES.into_iter().filter(|(name, _)| options.wants(name)) {
+        println!("\nmeasuring: {name}");
         let begun = sys::now();
         match measure(options) {
             Ok(report) => {

@@ -12,6 +12,7 @@ use crate::machine::{Machine, said};
 use crate::report::Report;
 use crate::stand::{Place, Service, own_program};
 use crate::support::child::Handle;
+use crate::sys::SECOND;
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +146,11 @@ impl Peer {
                 Ok(service)
             }
         }
+    }
+
+    /// How often it looks after its workers, in nanoseconds; 0 where it is told by the kernel. circus: `check_delay`.
+    pub fn looks_every(self) -> u64 {
+        if self == Circus { 5 * SECOND } else { 0 }
     }
 
     /// Whether it has a reload that replaces workers. (Node's cluster module has none: each program writes its own.)

@@ -17,6 +17,10 @@ const CLIENTS: usize = 16;
 /// Workers: as many processes as the smallest machine of interest has cores.
 const WORKERS: usize = 2;
 
+/// How long one side is measured at a time, and how often in a round.
+const SLICE: u64 = 250 * MILLISECOND;
+const SLICES: usize = 6;
+
 /// A program to be a worker, made for the place where it is to be.
 struct Subject {
     name: &'static str,
@@ -99,23 +103,36 @@ struct Side {
     p99: Sample,
 }
 
-impl Side {
+/// What one side gave in one round, slice by slice.
+#[derive(Default)]
+struct Slices {
+    latencies: Sample,
+    took: u64,
+}
+
+impl Slices {
     fn measure(&mut self, service: &Service, keep_alive: bool, options: &Options) -> Result<()> {
         let load = Load {
             address: service.place.address,
             pace: Pace::Closed(CLIENTS),
             keep_alive,
-            warm_up: options.pick(300, 50) * MILLISECOND,
-            duration: options.pick(1500, 200) * MILLISECOND,
+            warm_up: 50 * MILLISECOND,
+            duration: options.pick(SLICE, SLICE / 5),
         };
         let tally = load.run().map_err(|error| service.trouble(&error.to_string()))?;
         if tally.lost() > 0 {
             return Err(service.trouble(&format!("requests failed: {:?}", tally.failed)));
         }
-        self.rate.add(tally.rate());
-        let latencies: Sample = tally.latencies.iter().map(|&latency| latency as f64).collect();
-        self.p99.add(latencies.quantile(0.99));
+        self.latencies.extend(tally.latencies.iter().map(|&latency| latency as f64));
+        self.took += tally.took;
         Ok(())
+    }
+}
+
+impl Side {
+    fn add(&mut self, slices: &Slices) {
+        self.rate.add(slices.latencies.len() as f64 * SECOND as f64 / slices.took.max(1) as f64);
+        self.p99.add(slices.latencies.quantile(0.99));
     }
 }
 
@@ -125,23 +142,23 @@ struct Sides([Side; 3]);
 
 const NAMES: [&str; 3] = ["by hand", "by hand, again", "handover"];
 
-/// A round: all sides are started afresh, so that no accident of one start lasts, and measured in an order that
-/// changes from round to round.
-fn round(
-    subject: &Subject,
-    number: usize,
-    short: &mut Sides,
-    kept: &mut Sides,
-    options: &Options,
-) -> Result<()> {
+/// A round: all sides are started afresh, so that no accident of one start lasts. They are measured in short slices, in
+/// turns, so that what else happens on the machine meets all of them; the order changes from slice to slice.
+fn round(subject: &Subject, short: &mut Sides, kept: &mut Sides, options: &Options) -> Result<()> {
     let services = [subject.by_hand()?, subject.by_hand()?, subject.handover()?];
     services.iter().try_for_each(|service| service.wait_for_workers(WORKERS))?;
-    for turn in 0..services.len() {
-        let side = (turn + number) % services.len();
-        short.0[side].measure(&services[side], false, options)?;
-        if subject.keeps_alive {
-            kept.0[side].measure(&services[side], true, options)?;
+    for (sides, keep_alive) in [(short, false), (kept, true)] {
+        if keep_alive && !subject.keeps_alive {
+            continue;
         }
+        let mut slices = [(); 3].map(|()| Slices::default());
+        for number in 0..options.pick(SLICES, 1) {
+            for turn in 0..services.len() {
+                let side = (turn + number) % services.len();
+                slices[side].measure(&services[side], keep_alive, options)?;
+            }
+        }
+        sides.0.iter_mut().zip(&slices).for_each(|(side, slices)| side.add(slices));
     }
     Ok(())
 }
@@ -191,16 +208,17 @@ fn lines(name: &str, kind: &str, sides: &Sides) -> [Line; 2] {
 /// The figure.
 pub fn measure(options: &Options) -> Result<Report> {
     let rounds = options.rounds.unwrap_or(options.pick(7, 1));
-    let length = options.pick(1500 * MILLISECOND, 200 * MILLISECOND) as f64 / SECOND as f64;
+    let (slices, length) = options.pick((SLICES, SLICE), (1, SLICE / 5));
     let mut report = Report {
         title: "Traffic: the same workers by hand and under handover",
         how: format!(
             "{WORKERS} processes share one inherited, non-blocking TCP socket (nginx: one master with two workers of its own). \
              They are started by hand, by hand once more as a control, and under handover; all are started afresh in each \
-             of {rounds} rounds and then measured in turns, each for {length} s, by {CLIENTS} clients that ask again as soon as \
+             of {rounds} rounds and then measured in turns, {slices} times {} ms each, by {CLIENTS} clients that ask again as soon as \
              they are answered. A ratio is taken within its round, through \"by hand\"; the median and the smallest and \
              largest of these ratios are given. The control tells how much of a difference is noise. A short connection carries \
-             one request."
+             one request.",
+            length / MILLISECOND
         ),
         not: "a network, more than two cores, and the most that a server can do alone: clients and server share the cores. In \
               a closed loop p99 is mostly time spent in the queue for a core.",
@@ -214,7 +232,7 @@ pub fn measure(options: &Options) -> Result<Report> {
             continue;
         }
         let (mut short, mut kept) = (Sides::default(), Sides::default());
-        (0..rounds).try_for_each(|number| round(subject, number, &mut short, &mut kept, options))?;
+        (0..rounds).try_for_each(|_| round(subject, &mut short, &mut kept, options))?;
         rows(&mut table, subject.name, "short connections", &short);
         report.lines.extend(lines(subject.name, "short connections", &short));
         if subject.keeps_alive {
