@@ -85,9 +85,17 @@ impl Options {
         if self.quick { quick } else { whole }
     }
 
-    /// The command that was given.
+    /// The command that was given, as the page tells it: where else the numbers went is nobody's business.
     pub fn command(&self) -> String {
-        let words: Vec<&str> = self.given.iter().map(String::as_str).collect();
-        ["cargo", "bench", "--"].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+        let mut words = vec!["cargo", "bench", "--"];
+        let mut rest = self.given.iter().map(String::as_str);
+        while let Some(word) = rest.next() {
+            if word == "--json" {
+                rest.next();
+            } else {
+                words.push(word);
+            }
+        }
+        words.join(" ")
     }
 }
