@@ -16,6 +16,7 @@ pub mod entry;
 mod events;
 mod generate;
 mod hints;
+mod live;
 mod plan;
 mod reload;
 mod restart;
@@ -27,6 +28,7 @@ mod stop;
 mod table;
 mod target;
 mod timeout;
+mod watch;
 mod work;
 
 use std::process::ExitCode;

@@ -22,6 +22,24 @@ pub(super) struct Row {
     pub(super) style: Style,
 }
 
+impl Row {
+    /// For people who look at it for seconds: without pids and failures, and without a header that says what is what.
+    fn in_short(self) -> Self {
+        let [pool, slot, worker, _pid, generation, state, since, _failed, says] = &self.cells[..] else {
+            return self;
+        };
+        let cells = vec![
+            format!("{pool} {slot}"),
+            format!("worker {worker}"),
+            format!("generation {generation}"),
+            state.clone(),
+            format!("for {since}"),
+            says.clone(),
+        ];
+        Self { cells, ..self }
+    }
+}
+
 /// The rows of a pool; those with nothing particular in one, where there are many and not `every_slot` is wanted.
 pub(super) fn of(pool: &Pool, every_slot: bool) -> Vec<Row> {
     let folds = !every_slot && pool.slots.len() > SLOTS_SHOWN;
@@ -30,12 +48,17 @@ pub(super) fn of(pool: &Pool, every_slot: bool) -> Vec<Row> {
     for slot in &pool.slots {
         match quiet_worker(slot).filter(|_| folds) {
             Some(worker) => quiet.entry(worker.generation).or_default().push((slot, worker)),
-            None if slot.workers.is_empty() => rows.push(empty(pool, slot)),
-            None => rows.extend(slot.workers.iter().map(|worker| of_worker(pool, slot, worker))),
+            None => rows.extend(of_slot(pool, slot)),
         }
     }
     let folded = quiet.iter().map(|(generation, slots)| of_quiet(pool, *generation, slots));
     folded.chain(rows).collect()
+}
+
+/// The rows of the slots in which something happens.
+pub(super) fn in_motion(pool: &Pool) -> Vec<Row> {
+    let moving = pool.slots.iter().filter(|slot| quiet_worker(slot).is_none());
+    moving.flat_map(|slot| of_slot(pool, slot)).map(Row::in_short).collect()
 }
 
 /// The one worker of a slot of which there is nothing particular to say.
@@ -43,6 +66,13 @@ fn quiet_worker(slot: &Slot) -> Option<&Worker> {
     let [worker] = &slot.workers[..] else { return None };
     let is_quiet = worker.state == WorkerState::Ready && worker.leftovers == 0 && !slot.kept;
     is_quiet.then_some(worker)
+}
+
+fn of_slot(pool: &Pool, slot: &Slot) -> Vec<Row> {
+    if slot.workers.is_empty() {
+        return vec![empty(pool, slot)];
+    }
+    slot.workers.iter().map(|worker| of_worker(pool, slot, worker)).collect()
 }
 
 fn of_quiet(pool: &Pool, generation: u64, slots: &[(&Slot, &Worker)]) -> Row {

@@ -3,21 +3,24 @@
 use clap::Args;
 
 use super::args::Target;
-use super::{console, table, target, work};
+use super::{console, table, target, watch, work};
 use crate::control::client::{Client, ClientError};
 use crate::control::document::StatusDocument;
 
 /// Show pools, workers, listeners and the rollout, and what it waits for
 ///
-/// The first line tells whether it is fine, and if not, why.
+/// The first line tells whether it is fine, and if not, why. With --watch it ends when the daemon does.
 #[derive(Debug, Args)]
 pub(super) struct Status {
     /// Print the status document as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Show every slot, also of a pool that has many
     #[arg(long, conflicts_with = "json")]
-    slots: bool,
+    pub(super) slots: bool,
+    /// Show it again whenever something happens, until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
     #[command(flatten)]
     target: Target,
 }
@@ -31,6 +34,9 @@ pub(super) fn run(args: &Status) -> u8 {
                 return error.exit_code();
             }
         };
+        if args.watch {
+            return watch::watch(&socket, args).await;
+        }
         match ask(&socket).await {
             Ok((json, _)) if args.json => console::print(format_args!("{}\n", json.trim_end())),
             Ok((_, document)) => console::print(table::status(&document, args.slots)),
@@ -39,6 +45,6 @@ pub(super) fn run(args: &Status) -> u8 {
     })
 }
 
-async fn ask(socket: &std::path::Path) -> Result<(String, StatusDocument), ClientError> {
+pub(super) async fn ask(socket: &std::path::Path) -> Result<(String, StatusDocument), ClientError> {
     Client::connect(socket).await?.status().await
 }

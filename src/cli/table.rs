@@ -77,6 +77,22 @@ fn workers(pools: &[Pool], every_slot: bool) -> String {
     text
 }
 
+/// What a rollout waits for, and the slots in which something happens: a line each, without newlines.
+pub(super) fn in_motion(document: &StatusDocument) -> Vec<String> {
+    let waiting = document.rollout.as_ref().filter(|rollout| !rollout.waiting_for.is_empty());
+    let waiting = waiting.map(|rollout| {
+        format!("  waiting for {}, for {}", printable(&rollout.waiting_for), span(rollout.waiting_seconds))
+    });
+    let mut table = table(&[]);
+    let mut styles = Vec::new();
+    for row in document.pools.iter().flat_map(rows::in_motion) {
+        table.add_row(row.cells);
+        styles.push(row.style);
+    }
+    let rows = lines(&table, &styles).map(|line| format!("  {line}"));
+    waiting.into_iter().chain(rows.collect::<Vec<_>>()).collect()
+}
+
 fn listeners(listeners: &[Listener]) -> String {
     let mut table = table(&["LISTENER", "ADDRESS", "FROM", "QUEUE", "POOLS", "NOTE"]);
     let mut styles = Vec::new();
@@ -176,14 +192,14 @@ pub(super) fn render(table: &Table, styles: &[Style]) -> String {
     if table.is_empty() {
         return String::new();
     }
-    let (header, plain) = (Style::new().bold(), Style::new());
-    let styles = std::iter::once(&header).chain(styles).chain(std::iter::repeat(&plain));
-    let mut text = String::new();
-    for (line, style) in table.lines().zip(styles) {
-        let line = line.strip_prefix(' ').unwrap_or(&line).trim_end();
-        push(&mut text, format_args!("{style}{line}{style:#}\n"));
-    }
-    text
+    let styles: Vec<Style> = std::iter::once(Style::new().bold()).chain(styles.iter().copied()).collect();
+    lines(table, &styles).map(|line| format!("{line}\n")).collect()
+}
+
+fn lines(table: &Table, styles: &[Style]) -> impl Iterator<Item = String> {
+    let styles = styles.iter().copied().chain(std::iter::repeat(Style::new()));
+    let lines = table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned());
+    lines.zip(styles).map(|(line, style)| format!("{style}{line}{style:#}")).collect::<Vec<_>>().into_iter()
 }
 
 fn push(text: &mut String, what: std::fmt::Arguments<'_>) {

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::args::Target;
-use super::{console, target};
-use crate::control::answer::{Finish, Line, Verdict};
+use super::live::{self, Live};
+use super::{console, status, target};
+use crate::control::answer::{Finish, Line, Progress, Verdict};
 use crate::control::client::{Answer, Client, ClientError};
-use crate::control::event::What;
+use crate::control::event::{Event, What};
 use crate::control::protocol::Request;
 use crate::exit;
 
@@ -73,7 +74,7 @@ impl Work {
             }
         };
         match self.send(&socket).await {
-            Ok(answer) => self.read(answer).await,
+            Ok(answer) => self.read(answer, &socket).await,
             Err(error) => complain(&error),
         }
     }
@@ -82,44 +83,85 @@ impl Work {
         Client::connect(socket).await?.send(&self.request).await
     }
 
-    async fn read(&self, mut answer: Answer) -> u8 {
+    async fn read(&self, mut answer: Answer, socket: &Path) -> u8 {
+        let mut live = if self.json { None } else { Live::on_terminal() };
+        let mut redraw = Instant::now();
         loop {
-            match answer.next().await {
+            let next = tokio::select! {
+                next = answer.next() => next,
+                () = sleep_until(redraw), if live.is_some() => {
+                    if let (Some(live), Ok((_, document))) = (&mut live, status::ask(socket).await) {
+                        live.show(&document);
+                    }
+                    redraw = Instant::now() + live::EVERY;
+                    continue;
+                }
+            };
+            match next {
+                Ok(Some((_, Line::Progress(progress)))) if !self.json => {
+                    show_progress(&progress, live.as_ref());
+                    redraw = redraw.min(Instant::now() + live::SOON);
+                }
                 Ok(Some((text, line))) => {
+                    drop(live.take_if(|_| matches!(line, Line::Result(_))));
                     self.show(&text, &line);
                     if let Line::Result(finish) = line {
                         return exit_code(finish.result);
                     }
                 }
-                // It was accepted; that the daemon is gone is then what was wanted.
-                Ok(None) | Err(ClientError::Lost { .. }) if matches!(self.request, Request::Stop(_)) => {
-                    let line = Line::Result(Finish::new(Verdict::Done, "stopped"));
-                    self.show(&serde_json::to_string(&line).unwrap_or_default(), &line);
-                    return exit::DONE;
+                ended => {
+                    drop(live);
+                    return self.end(ended.err());
                 }
-                Ok(None) => {
-                    console::complain(
-                        "the connection ended before the answer: the daemon has ended, or this client was too slow to read",
-                    );
-                    return exit::NO_DAEMON;
-                }
-                Err(error) => return complain(&error),
             }
+        }
+    }
+
+    /// There is no result, and there will be none.
+    fn end(&self, error: Option<ClientError>) -> u8 {
+        match error {
+            // It was accepted; that the daemon is gone is then what was wanted.
+            None | Some(ClientError::Lost { .. }) if matches!(self.request, Request::Stop(_)) => {
+                let line = Line::Result(Finish::new(Verdict::Done, "stopped"));
+                self.show(&serde_json::to_string(&line).unwrap_or_default(), &line);
+                exit::DONE
+            }
+            None => {
+                console::complain(
+                    "the connection ended before the answer: the daemon has ended, or this client was too slow to read",
+                );
+                exit::NO_DAEMON
+            }
+            Some(error) => complain(&error),
         }
     }
 
     fn show(&self, text: &str, line: &Line) {
         match line {
-            _ if self.json => {
+            Line::Result(finish) if !self.json => show_result(finish),
+            _ => {
                 console::print(format_args!("{text}\n"));
             }
-            Line::Progress(progress) if is_told(&progress.event.what) => {
-                console::tell(printable(&progress.event.message));
-            }
-            Line::Progress(_) => {}
-            Line::Result(finish) => show_result(finish),
         }
     }
+}
+
+/// A line that stays, where a person may want to look back at it.
+fn show_progress(progress: &Progress, live: Option<&Live>) {
+    let Event { what, message, .. } = &progress.event;
+    match live {
+        Some(live) if is_trouble(what) => live.tell(&printable(message)),
+        None if is_told(what) => console::tell(printable(message)),
+        Some(_) | None => {}
+    }
+}
+
+/// What is not seen any more in lines that change when somebody looks.
+fn is_trouble(what: &What) -> bool {
+    matches!(
+        what,
+        What::WorkerFailed { .. } | What::WorkerKilled(_) | What::RollingBack { .. } | What::Lost { .. }
+    )
 }
 
 /// What a person wants to see of long work: the decisions, not each step of each worker.

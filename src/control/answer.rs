@@ -2,11 +2,14 @@
 //!
 //! Pure: types and their JSON.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::document::{Failure, Place};
 use super::event::Event;
 use super::plan::Plan;
+use crate::id::Generation;
 use crate::supervisor::{self, Outcome};
 
 /// One line of an answer to long work.
@@ -33,6 +36,9 @@ pub struct Finish {
     pub result: Verdict,
     /// For a person; one or more lines.
     pub message: String,
+    /// The time from the request to this line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
     /// The generation that was made, or thrown away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
@@ -63,12 +69,30 @@ pub enum Verdict {
     Failed,
 }
 
+/// How things stand when a request has its answer.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// The daemon's name.
+    pub name: String,
+    /// The generation that the daemon builds on.
+    pub serving: Generation,
+    /// Ready workers of all pools.
+    pub ready: u32,
+    /// Wanted ones.
+    pub wanted: u32,
+    /// It is ending.
+    pub stopping: bool,
+    /// Since the request came.
+    pub took: Duration,
+}
+
 impl Finish {
     /// An end with nothing more to say.
     pub fn new(result: Verdict, message: impl Into<String>) -> Self {
         Self {
             result,
             message: message.into(),
+            seconds: None,
             generation: None,
             failure: None,
             kept: Vec::new(),
@@ -82,18 +106,21 @@ impl Finish {
     }
 
     /// The machine's answer, for the client. `output`: the last lines of the worker that failed, where one did.
-    pub fn from_outcome(outcome: &Outcome, output: Vec<String>) -> Self {
+    pub fn from_outcome(outcome: &Outcome, output: Vec<String>, now: &Standing) -> Self {
+        Self { seconds: Some(now.took.as_secs_f64()), ..Self::of(outcome, output, now) }
+    }
+
+    fn of(outcome: &Outcome, output: Vec<String>, now: &Standing) -> Self {
         match outcome {
-            Outcome::Done { generation } => {
-                let message = generation
-                    .map_or_else(|| "done".to_owned(), |number| format!("done: generation {number} serves"));
-                Self { generation: generation.map(|number| number.0), ..Self::new(Verdict::Done, message) }
-            }
+            Outcome::Done { generation } => Self {
+                generation: generation.map(|number| number.0),
+                ..Self::new(Verdict::Done, done(*generation, now))
+            },
             Outcome::RolledBack { generation, reason, kept } => Self {
                 generation: Some(generation.0),
                 failure: Some(Failure::of_rollout(reason, output)),
                 kept: kept.iter().map(Place::from).collect(),
-                ..Self::new(Verdict::RolledBack, rolled_back(*generation, reason, kept))
+                ..Self::new(Verdict::RolledBack, rolled_back(reason, kept, now))
             },
             Outcome::Refused { reason } => Self::new(Verdict::Refused, reason),
             Outcome::Failed { reason } => Self::new(Verdict::Failed, reason),
@@ -101,13 +128,24 @@ impl Finish {
     }
 }
 
-fn rolled_back(
-    generation: crate::id::Generation,
-    reason: &supervisor::RolloutFailure,
-    kept: &[supervisor::Place],
-) -> String {
+fn done(generation: Option<Generation>, now: &Standing) -> String {
+    let Standing { name, ready, wanted, took, .. } = now;
+    let took = rough(*took);
+    let done = match generation {
+        _ if now.stopping => return format!("{name}: stopped after {took}"),
+        Some(number) => format!("generation {number} serves"),
+        None => "done".to_owned(),
+    };
+    format!("{name}: {done}, {ready} of {wanted} workers ready, after {took}")
+}
+
+fn rolled_back(reason: &supervisor::RolloutFailure, kept: &[supervisor::Place], now: &Standing) -> String {
+    let Standing { name, serving, ready, wanted, took, .. } = now;
+    let took = rough(*took);
     if kept.is_empty() {
-        return format!("rolled back: generation {generation} is thrown away: {reason}");
+        return format!(
+            "{name}: rolled back after {took}: {reason}; generation {serving} serves, {ready} of {wanted} workers ready"
+        );
     }
     let slots: Vec<_> = kept
         .iter()
@@ -115,7 +153,16 @@ fn rolled_back(
             format!("slot {} of pool {} runs generation {}", place.slot, place.pool, place.generation)
         })
         .collect();
-    format!("rolled back in part: {}: {reason}", slots.join(", "))
+    format!("{name}: rolled back in part after {took}: {reason}; {}", slots.join(", "))
+}
+
+/// A time as a person reads it: three digits are enough.
+fn rough(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{}ms", time.as_millis()),
+        1..60 => format!("{:.1}s", time.as_secs_f64()),
+        seconds => format!("{}min {}s", seconds / 60, seconds % 60),
+    }
 }
 
 /// What comes back instead of an answer, with a status of 400 or above.
@@ -127,11 +174,9 @@ pub struct Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::protocol::ROUTES;
     use super::*;
-    use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
+    use crate::id::{PoolName, SlotIndex, WorkerId};
     use crate::supervisor::{RolloutFailure, WorkerFailure};
 
     #[test]
@@ -150,8 +195,21 @@ mod tests {
 
     #[test]
     fn an_outcome_says_what_serves_and_why() {
-        let done = Finish::from_outcome(&Outcome::Done { generation: Some(Generation(4)) }, Vec::new());
-        assert_eq!((done.result, done.generation), (Verdict::Done, Some(4)));
+        let now = Standing {
+            name: "myapp".into(),
+            serving: Generation(4),
+            ready: 2,
+            wanted: 2,
+            stopping: false,
+            took: Duration::from_millis(5120),
+        };
+        let done = Outcome::Done { generation: Some(Generation(4)) };
+        let done = Finish::from_outcome(&done, Vec::new(), &now);
+        assert_eq!((done.result, done.generation, done.seconds), (Verdict::Done, Some(4), Some(5.12)));
+        assert_eq!(done.message, "myapp: generation 4 serves, 2 of 2 workers ready, after 5.1s");
+        let stopping = Standing { stopping: true, took: Duration::from_secs(61), ..now.clone() };
+        let stopped = Finish::from_outcome(&Outcome::Done { generation: None }, Vec::new(), &stopping);
+        assert_eq!(stopped.message, "myapp: stopped after 1min 1s");
         let place =
             supervisor::Place { pool: PoolName::new("web"), slot: SlotIndex(0), generation: Generation(5) };
         let reason = RolloutFailure::Worker {
@@ -160,10 +218,9 @@ mod tests {
             failure: WorkerFailure::StartTimeout { after: Duration::from_secs(30) },
         };
         let outcome = Outcome::RolledBack { generation: Generation(5), reason, kept: vec![place] };
-        let finish = Finish::from_outcome(&outcome, vec!["boom".into()]);
-        assert!(
-            finish.message.starts_with("rolled back in part: slot 0 of pool web runs generation 5: worker 9")
-        );
+        let finish = Finish::from_outcome(&outcome, vec!["boom".into()], &now);
+        assert!(finish.message.starts_with("myapp: rolled back in part after 5.1s: worker 9"));
+        assert!(finish.message.ends_with("; slot 0 of pool web runs generation 5"), "{}", finish.message);
         assert_eq!(finish.failure.as_ref().unwrap().output.as_deref(), Some(["boom".to_owned()].as_slice()));
         let line = serde_json::to_string(&Line::Result(finish.clone())).unwrap();
         assert!(line.starts_with(r#"{"type":"result","result":"rolled_back","#), "{line}");

@@ -18,7 +18,7 @@ mod summary;
 mod view;
 
 pub use access::{Access, Peer};
-pub use answer::{Finish, Line, Progress, Verdict};
+pub use answer::{Finish, Line, Progress, Standing, Verdict};
 pub use document::StatusDocument;
 pub use event::{Event, What};
 pub use protocol::{Level, Request};

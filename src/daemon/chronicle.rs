@@ -45,7 +45,7 @@ impl Daemon {
         let event = Event::new(self.chronicle.last, clock::wall_time(), what);
         let telling = Telling::new(&event);
         if event.what.is_progress() {
-            self.waiting.retain(|_, reply| reply.tell(&telling));
+            self.waiting.retain(|_, waiting| waiting.reply.tell(&telling));
         }
         if matches!(event.what, What::DaemonEnded { .. }) {
             for reader in std::mem::take(&mut self.chronicle.readers) {

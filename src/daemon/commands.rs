@@ -2,9 +2,10 @@
 
 use super::Daemon;
 use super::projection;
-use crate::control::{Call, Finish, Level, Request};
+use crate::control::{Call, Finish, Level, Reply, Request, Standing};
 use crate::id::{Generation, RequestId};
 use crate::supervisor::{Event, Outcome, RolloutFailure};
+use crate::time::Monotonic;
 
 /// The rollout that failed last, as far as the machine cannot remember it.
 #[derive(Clone, Debug)]
@@ -13,6 +14,12 @@ pub(super) struct FailedRollout {
     /// The last words of the worker that it failed for.
     lines: Vec<String>,
     hint: Option<String>,
+}
+
+/// A client that waits for the answer to its request.
+pub(super) struct Waiting {
+    pub(super) reply: Reply,
+    since: Monotonic,
 }
 
 impl Daemon {
@@ -43,7 +50,7 @@ impl Daemon {
             if matches!(call.request, Request::Stop(_)) {
                 self.deliveries.push(call.reply.delivery());
             }
-            self.waiting.insert(request, call.reply);
+            self.waiting.insert(request, Waiting { reply: call.reply, since: self.now() });
         } else {
             call.reply.finish(Finish::accepted());
         }
@@ -51,7 +58,7 @@ impl Daemon {
     }
 
     pub(super) fn answer(&mut self, request: RequestId, outcome: Outcome) {
-        let Some(reply) = self.waiting.remove(&request) else { return };
+        let Some(Waiting { reply, since }) = self.waiting.remove(&request) else { return };
         let failed = match &outcome {
             Outcome::RolledBack { generation, .. } => {
                 self.failed_rollout.as_ref().filter(|failed| failed.generation == *generation)
@@ -59,11 +66,23 @@ impl Daemon {
             _ => None,
         };
         let lines = failed.map(|failed| failed.lines.clone()).unwrap_or_default();
-        let mut finish = Finish::from_outcome(&outcome, lines);
+        let mut finish = Finish::from_outcome(&outcome, lines, &self.standing(since));
         if let Some(hint) = failed.and_then(|failed| failed.hint.as_ref()) {
             finish.message.push_str(&format!("\nhint: {hint}"));
         }
         reply.finish(finish);
+    }
+
+    fn standing(&self, since: Monotonic) -> Standing {
+        let status = self.machine.status();
+        Standing {
+            name: self.surroundings.name.clone(),
+            serving: self.committed,
+            ready: status.pools.values().map(|pool| pool.ready).sum(),
+            wanted: status.pools.values().map(|pool| pool.wanted).sum(),
+            stopping: self.machine.is_stopping(),
+            took: self.now().since(since),
+        }
     }
 
     /// Remembers the last words of the worker that a rollout failed for.

@@ -43,7 +43,7 @@ pub use source::{Refused, Source, ThisMachine};
 
 use attendant::{DatagramBuffer, Reports};
 use chronicle::Chronicle;
-use commands::FailedRollout;
+use commands::{FailedRollout, Waiting};
 use drift::PacedRoll;
 use execute::Start;
 use generation::Record;
@@ -55,7 +55,6 @@ use table::Table;
 use unwritten::Unwritten;
 
 use crate::config::model::WorkerOutput;
-use crate::control::Reply;
 use crate::control::server::{Delivery, Traffic};
 use crate::id::{Generation, ListenerName, RequestId};
 use crate::listeners::Drift;
@@ -100,7 +99,7 @@ struct Daemon {
 
     last_request: u64,
     /// Clients that wait for the answer to a request.
-    waiting: BTreeMap<RequestId, Reply>,
+    waiting: BTreeMap<RequestId, Waiting>,
     /// Answers that must have gone out before we end.
     deliveries: Vec<Delivery>,
     traffic: Rc<Traffic>,

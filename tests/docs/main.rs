@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "a deadline needs the clock")]
 
 mod blocks;
+mod captures;
 mod figures;
 mod reader;
 #[path = "../support/mod.rs"]

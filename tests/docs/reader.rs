@@ -54,27 +54,54 @@ impl Reader {
     }
 
     /// What was seen here, as the page would write it.
-    fn there(&self, text: &str) -> String {
+    pub fn there(&self, text: &str) -> String {
         let directory = self.scratch.path().display().to_string();
         text.replace(&directory, "/srv/myapp").replace(&self.address, "127.0.0.1:8080")
     }
 
-    fn write(&self, path: &str, text: &str) {
+    /// The same where columns are to stay below each other.
+    pub fn there_in_columns(&self, text: &str) -> String {
+        let address = format!("{:width$}", "127.0.0.1:8080", width = self.address.len());
+        self.there(&text.replace(&self.address, &address))
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
         let path = self.scratch.join(path);
         fs::create_dir_all(path.parent().expect("a file in a directory")).expect("our directory");
         fs::write(path, self.here(text)).expect("our file");
     }
 
     fn shell(&self, command: &str) -> Command {
+        let mut shell = self.plain_shell();
+        shell.args(["-c", &format!("exec 2>&1; {}", self.here(command))]);
+        shell.stdin(Stdio::null());
+        shell
+    }
+
+    fn plain_shell(&self) -> Command {
         let mut shell = Command::new("bash");
         let mut path = handover().parent().expect("it lies in a directory").as_os_str().to_owned();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
-        shell.args(["-c", &format!("exec 2>&1; {}", self.here(command))]);
         shell.env("PATH", path);
         shell.env("RUNTIME_DIRECTORY", self.scratch.join("run")).env_remove("NOTIFY_SOCKET");
-        shell.current_dir(self.scratch.path()).stdin(Stdio::null());
+        shell.current_dir(self.scratch.path());
         shell
+    }
+
+    /// The same for a command that is to have a terminal.
+    pub fn shell_for_terminal(&self, command: &str) -> Command {
+        let mut shell = self.plain_shell();
+        shell.args(["-c", &self.here(command)]);
+        shell
+    }
+
+    /// Ends the daemon without waiting for what its workers have in hand.
+    pub fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.signal(libc::SIGQUIT);
+            assert!(daemon.wait(deadline()).is_some(), "it does not end");
+        }
     }
 
     fn run(&self, command: &str) -> String {
@@ -83,7 +110,7 @@ impl Reader {
     }
 
     /// Starts a daemon, in place of the one before.
-    fn start(&mut self, command: &str) {
+    pub fn start(&mut self, command: &str) {
         self.stop();
         let command = command.trim().replace("cargo run --release -- ", "handover ");
         let demo = if command.ends_with("demo") { " --listen 127.0.0.1:8080" } else { "" };
@@ -122,7 +149,7 @@ impl Drop for Reader {
 }
 
 /// A text in which a number is as good as another, and a space as many.
-fn rough(text: &str) -> Vec<String> {
+pub fn rough(text: &str) -> Vec<String> {
     text.lines().map(|line| line.split_whitespace().map(rough_word).collect::<Vec<_>>().join(" ")).collect()
 }
 

@@ -28,5 +28,6 @@ mod resources;
 mod rollback;
 mod start;
 mod stop;
+mod watch;
 mod watchdog;
 mod zero_loss;

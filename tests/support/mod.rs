@@ -23,6 +23,7 @@ pub mod manager;
 pub mod proc;
 pub mod reports;
 pub mod scratch;
+pub mod screen;
 pub mod service;
 pub mod status;
 pub mod tally;
