@@ -145,9 +145,6 @@ fn unix(kind: UnixKind, rest: &str) -> Result<Address, Wrong> {
 }
 
 fn abstract_name(name: &str) -> Result<UnixName, Wrong> {
-    if cfg!(not(target_os = "linux")) {
-        return Err(Wrong::new("only Linux has abstract sockets").hint("use a path: \"unix:///…\""));
-    }
     match name.len() {
         0 => Err(Wrong::new("an abstract socket needs a name").hint("for example \"unix:@myapp\"")),
         1..=UNIX_NAME_MAX => Ok(UnixName::Abstract(name.to_owned())),

@@ -13,6 +13,20 @@ pub trait Facts {
 
     /// The group of this name, or of this number in decimal; `None` where there is none.
     fn group(&self, name_or_gid: &str) -> Option<GroupId>;
+
+    /// The system that it runs; by default the one that this is built for.
+    fn platform(&self) -> Platform {
+        if cfg!(target_os = "macos") { Platform::MacOs } else { Platform::Linux }
+    }
+}
+
+/// A system, as far as it has what a configuration can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Platform {
+    /// Linux
+    Linux,
+    /// macOS
+    MacOs,
 }
 
 /// A machine of four cores with the users `root` and `myapp` and the group `www-data`.

@@ -4,6 +4,7 @@
 //! that a fault has been noted.
 
 mod listener;
+mod platform;
 mod pool;
 
 use std::collections::{BTreeMap, BTreeSet};

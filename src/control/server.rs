@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::sys::socket::{MsgFlags, getsockopt, send, sockopt::PeerCredentials};
+use nix::sys::socket::{MsgFlags, send};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -89,7 +89,7 @@ pub async fn serve(
 
 /// Who is at the other end; `None` if the kernel does not say, which is nobody.
 fn peer(stream: &UnixStream, access: Access, groups: PeerGroups) -> Option<Peer> {
-    let credentials = getsockopt(stream, PeerCredentials).ok()?;
+    let credentials = stream.peer_cred().ok()?;
     let mut peer = Peer { uid: credentials.uid(), groups: vec![credentials.gid()] };
     if access.group.is_some() {
         peer.groups.extend(groups(stream.as_fd()).unwrap_or_default());

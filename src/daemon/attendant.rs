@@ -180,7 +180,13 @@ impl Attendant {
             uid: credentials.uid,
         });
         let pid = i32::try_from(self.process.pid()).unwrap_or(0);
-        match notify::judge(credentials, WorkerProcess { pid, uid: self.uid }, group_of) {
+        let worker = WorkerProcess { pid, uid: self.uid };
+        // Without the kernel's word it counts that the socket's path is the worker's secret.
+        let verdict = match passing::SENDERS_ARE_KNOWN {
+            true => notify::judge(credentials, worker, group_of),
+            false => Verdict::Believed,
+        };
+        match verdict {
             Verdict::Dropped(why) => dropped(why.as_str()),
             Verdict::Believed => match notify::parse(datagram) {
                 Err(refused) => dropped(&refused.to_string()),

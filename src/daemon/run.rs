@@ -30,8 +30,8 @@ use crate::control::server::Traffic;
 use crate::control::{Access, paths};
 use crate::id::{Generation, ListenerName};
 use crate::listeners::plan::{Choice, Misfit, plan};
-use crate::listeners::systemd::{self, ActivationError, Inherited};
-use crate::listeners::{BindError, Held};
+use crate::listeners::systemd::{self, ActivationError};
+use crate::listeners::{BindError, Held, Inherited};
 use crate::notify::ServiceManager;
 use crate::notify::parse::DATAGRAM_MAX;
 use crate::observe::{Destination, Limits, Log, Writer};
@@ -83,7 +83,8 @@ pub enum RunError {
     Runtime(#[from] RuntimeError),
     /// There is no place for the control socket.
     #[error(
-        "no place for the control socket: neither RUNTIME_DIRECTORY nor XDG_RUNTIME_DIR is set\nhint: give one with --socket"
+        "no place for the control socket: neither RUNTIME_DIRECTORY nor {own} is set\nhint: give one with --socket",
+        own = if cfg!(target_os = "macos") { "TMPDIR" } else { "XDG_RUNTIME_DIR" }
     )]
     NoPlace,
     /// Something of the system.
@@ -124,10 +125,12 @@ pub fn run(options: Options) -> Result<(), RunError> {
         environment: environment.rest.into_iter().collect(),
         open_files,
     };
+    let helper = Helper::this_executable().map_err(|error| RunError::System("own executable", error))?;
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let executor = executor.map_err(|error| RunError::System("runtime", error))?;
     let parts = Parts {
         closed,
+        helper,
         is_subreaper,
         options,
         record,
@@ -144,6 +147,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
 struct Parts {
     /// Inherited sockets that nobody wants (`unused_sockets = "close"`).
     closed: Vec<String>,
+    helper: Helper,
     is_subreaper: bool,
     options: Options,
     record: Record,
@@ -215,7 +219,7 @@ impl Parts {
             runtime: self.runtime,
             serving,
             surroundings: self.surroundings,
-            helper: Helper::this_executable().unwrap_or_else(|_| Helper::at("/proc/self/exe")),
+            helper: self.helper,
             table: Table::default(),
             is_subreaper: self.is_subreaper,
             strangers: None,

@@ -79,6 +79,9 @@ fn in_use(address: &Address) -> BindError {
     };
     let what = match holder {
         Some(holder) => format!("address already in use by {} (pid {})", holder.name, holder.pid),
+        None if cfg!(target_os = "macos") => {
+            "address already in use\nhint: `sudo lsof -nP -i` shows by whom".to_owned()
+        }
         None => "address already in use\nhint: `ss -lptn` shows by whom".to_owned(),
     };
     BindError::Failed { subject: address.to_string(), what }
@@ -109,20 +112,14 @@ fn before_bind(socket: &Socket, at: SocketAddr, options: &SocketOptions) -> io::
     if let (SocketAddr::V6(_), Some(v6only)) = (at, options.v6only) {
         socket.set_only_v6(v6only)?;
     }
-    #[cfg(target_os = "linux")]
-    {
-        if options.free_bind {
-            match at {
-                SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
-                SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
-            }
-        }
-        if let Some(device) = &options.device {
-            socket.bind_device(Some(device.as_bytes()))?;
-        }
-        if let Some(mark) = options.mark {
-            socket.set_mark(mark)?;
-        }
+    if options.free_bind {
+        socket::set_free_bind(socket, at)?;
+    }
+    if let Some(device) = &options.device {
+        socket::set_device(&socket.into(), Domain::for_address(at), Some(device))?;
+    }
+    if let Some(mark) = options.mark {
+        socket::set_mark(&socket.into(), mark)?;
     }
     Ok(())
 }

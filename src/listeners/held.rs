@@ -13,7 +13,7 @@ use socket2::SockRef;
 use super::bind::{self, DEFAULT_BACKLOG};
 use super::drift::Drift;
 use super::error::BindError;
-use super::systemd::Inherited;
+use super::inherited::Inherited;
 use super::unix_file::UnixFile;
 use crate::config::change::{self, OptionChange};
 use crate::config::model::{Address, Listener, SocketOptions, UnixName};
@@ -189,10 +189,7 @@ impl Held {
             OptionChange::Nodelay(on) => sock.set_tcp_nodelay(*on),
             OptionChange::ReceiveBuffer(bytes) => sock.set_recv_buffer_size(*bytes as usize),
             OptionChange::SendBuffer(bytes) => sock.set_send_buffer_size(*bytes as usize),
-            #[cfg(target_os = "linux")]
-            OptionChange::Mark(mark) => sock.set_mark(*mark),
-            #[cfg(not(target_os = "linux"))]
-            OptionChange::Mark(_) => Err(io::ErrorKind::Unsupported.into()),
+            OptionChange::Mark(mark) => socket::set_mark(&sock, *mark),
             OptionChange::Owner(user, group) => {
                 self.with_file(|file| file.set_owner(user.as_ref(), group.as_ref()))
             }

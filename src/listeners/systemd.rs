@@ -10,27 +10,15 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use listenfd::ListenFd;
 
-use super::plan::Offer;
-use crate::config::model::{Address, UnixKind, UnixName};
+use super::inherited::Inherited;
 use crate::os::environment::Activation;
-use crate::os::fd;
-use crate::os::socket::{Facts, Family, Kind, Local};
+use crate::os::socket::{Facts, Family, Kind};
+use crate::os::{fd, threads};
 
 /// The first fd that is passed, where nothing else says so.
 const FIRST: RawFd = 3;
 /// More than any service manager passes, and fewer than would make trouble.
 const FDS_MAX: usize = 65_536;
-
-/// A socket that was passed to us.
-#[derive(Debug)]
-pub struct Inherited {
-    /// It.
-    pub socket: OwnedFd,
-    /// What the plan needs to know.
-    pub offer: Offer,
-    /// What it is.
-    pub facts: Facts,
-}
 
 /// What was passed cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +123,7 @@ fn first(activation: &Activation) -> Result<RawFd, ActivationError> {
 
 /// `listenfd` takes variables out of the environment, which no other thread may be reading then.
 fn has_one_thread() -> bool {
-    std::fs::read_dir("/proc/self/task").map_or(true, |tasks| tasks.count() == 1)
+    threads::count().is_none_or(|count| count == 1)
 }
 
 fn names(activation: &Activation, count: usize) -> Result<Vec<String>, ActivationError> {
@@ -159,13 +147,7 @@ fn take_one(
     let facts = fd::facts_of(fd).map_err(|error| fault(not_a_socket(&error)))?;
     let socket = take_typed(passed, index, fd, &facts).map_err(|error| fault(error.to_string()))?;
     let socket = socket.ok_or_else(|| fault("not a kind of socket that handover can hold".to_owned()))?;
-    let offer = Offer {
-        name,
-        address: address_of(&facts),
-        v6only: facts.v6only,
-        listening: facts.listening || facts.kind == Kind::Datagram,
-    };
-    Ok(Inherited { socket, offer, facts })
+    Ok(Inherited::new(name, socket, facts))
 }
 
 fn not_a_socket(error: &std::io::Error) -> String {
@@ -191,29 +173,6 @@ fn take_typed(
         (Family::Unix, Kind::SeqPacket) => Some(fd::take_inherited(fd)?),
         _ => None,
     })
-}
-
-/// The address as the configuration would write it.
-fn address_of(facts: &Facts) -> Option<Address> {
-    let name = match &facts.local {
-        Local::Inet(address) => {
-            return match facts.kind {
-                Kind::Stream => Some(Address::Tcp(*address)),
-                Kind::Datagram => Some(Address::Udp(*address)),
-                _ => None,
-            };
-        }
-        Local::Path(path) => UnixName::Path(path.clone()),
-        Local::Abstract(name) => UnixName::Abstract(String::from_utf8(name.clone()).ok()?),
-        Local::Other => return None,
-    };
-    let kind = match facts.kind {
-        Kind::Stream => UnixKind::Stream,
-        Kind::Datagram => UnixKind::Datagram,
-        Kind::SeqPacket => UnixKind::SeqPacket,
-        Kind::Other => return None,
-    };
-    Some(Address::Unix(kind, name))
 }
 
 #[cfg(test)]

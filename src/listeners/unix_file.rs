@@ -6,19 +6,20 @@
 //! removed only if it is a socket to which nobody answers; and at the end the file is removed only if it is
 //! still the one that was made.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{Gid, Uid, fchownat};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::error::BindError;
 use crate::config::model::{GroupId, UserId};
 use crate::os::lock::{Lock, LockError};
+use crate::os::pin::Pin;
+use crate::os::socket;
 
 /// The mode of a socket's file where the configuration names none, as for `SocketMode=` in
 /// `systemd.socket(5)`.
@@ -28,8 +29,8 @@ const DEFAULT_MODE: u32 = 0o666;
 #[derive(Debug)]
 pub(super) struct UnixFile {
     path: PathBuf,
-    /// Open, so that its inode number cannot become another file's: equal numbers are the same file.
-    handle: File,
+    /// Which file it is, whatever is put in its place.
+    pin: Pin,
     /// Held as long as the socket is.
     lock: Option<Lock>,
 }
@@ -60,14 +61,11 @@ impl UnixFile {
     fn bind_locked(socket: &Socket, path: &Path, access: Access, lock: Lock) -> Result<Self, BindError> {
         let fault = |error: io::Error| BindError::of(path.display(), error);
         clear(path, socket.r#type().map_err(fault)?)?;
-        let mode = Mode::from_bits_truncate(access.mode.unwrap_or(DEFAULT_MODE));
-        // The file gets the socket's own mode, less the umask (unix_bind in net/unix/af_unix.c).
-        fchmod(socket, Mode::S_IRUSR | Mode::S_IWUSR).map_err(|errno| fault(errno.into()))?;
         let address = SockAddr::unix(path).map_err(fault)?;
-        socket.bind(&address).map_err(fault)?;
-        let handle = handle(path).map_err(fault)?;
-        let file = Self { path: path.to_owned(), handle, lock: Some(lock) };
-        let given = open_up(path, access, mode);
+        socket::bind_closed(socket, &address).map_err(fault)?;
+        let pin = Pin::at(path).map_err(fault)?;
+        let file = Self { path: path.to_owned(), pin, lock: Some(lock) };
+        let given = open_up(path, access, mode_of(access.mode));
         if let Err(error) = given {
             file.remove();
             return Err(fault(error));
@@ -87,8 +85,7 @@ impl UnixFile {
     /// Gives the file another mode; `None`: 0666.
     pub(super) fn set_mode(&self, mode: Option<u32>) -> io::Result<()> {
         self.must_be_ours()?;
-        let mode = Mode::from_bits_truncate(mode.unwrap_or(DEFAULT_MODE));
-        fchmodat(AT_FDCWD, &self.path, mode, FchmodatFlags::NoFollowSymlink)?;
+        fchmodat(AT_FDCWD, &self.path, mode_of(mode), FchmodatFlags::NoFollowSymlink)?;
         Ok(())
     }
 
@@ -99,10 +96,7 @@ impl UnixFile {
 
     /// The path still leads to the file that we made.
     pub(super) fn is_ours(&self) -> bool {
-        let (Ok(ours), Ok(there)) = (self.handle.metadata(), std::fs::symlink_metadata(&self.path)) else {
-            return false;
-        };
-        (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+        self.pin.is_at(&self.path)
     }
 
     pub(super) fn remove(&self) {
@@ -113,13 +107,10 @@ impl UnixFile {
     }
 }
 
-/// A handle on the file itself, not on what may be put in its place.
-fn handle(path: &Path) -> io::Result<File> {
-    #[cfg(target_os = "linux")]
-    let flags = libc::O_PATH | libc::O_NOFOLLOW;
-    #[cfg(not(target_os = "linux"))]
-    let flags = libc::O_NOFOLLOW;
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
+/// The bits of a mode; `None`: those of the default. A mode of the configuration has no others.
+fn mode_of(mode: Option<u32>) -> Mode {
+    let bits = libc::mode_t::try_from(mode.unwrap_or(DEFAULT_MODE)).unwrap_or(0);
+    Mode::from_bits_truncate(bits)
 }
 
 /// Owner first: a mode that is given to the wrong owner would be open for a moment.
@@ -169,7 +160,9 @@ fn is_stale(path: &Path, kind: Type) -> io::Result<bool> {
     let probe = Socket::new(Domain::UNIX, kind, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Ok(!socket::is_bound_by_somebody(path))
+        }
         // It answers, is too busy to, or is of another kind (EPROTOTYPE): somebody has it open.
         _ => Ok(false),
     }

@@ -4,6 +4,9 @@
 //! write), so the kernel's word on the sender (`SCM_CREDENTIALS`, `unix(7)`) decides. It counts if it names the
 //! worker, a process of the worker's process group, or a process that is gone by now and ran as the worker's
 //! user: `systemd-notify` in a script ends before anybody can look at it.
+//!
+//! macOS says nothing of a datagram's sender. There every datagram is believed without being judged here, and who
+//! may send is for the socket's path to keep: nobody can guess it or list its directory.
 
 /// What `SCM_CREDENTIALS` says of the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -88,7 +88,8 @@ pub(crate) fn set_close_on_exec(number: RawFd, on: bool) -> io::Result<()> {
 /// carelessly, goes to no child.
 ///
 /// # Errors
-/// Any of `close_range(2)`, and where `/proc` is needed instead (before Linux 5.11), of reading that.
+/// Any of `close_range(2)`, and where `/proc` is needed instead (before Linux 5.11; on macOS `/dev/fd`), of
+/// reading that.
 pub(crate) fn close_on_exec_all() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     match super::linux::close_range_on_exec(3) {

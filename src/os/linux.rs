@@ -24,26 +24,6 @@ pub(super) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Resul
     Ok(())
 }
 
-/// `waitid(2)` for one child by its pidfd (Linux 5.4), with `WEXITED | WNOHANG` and `more` flags. `None`: it
-/// has not ended.
-///
-/// Not nix's: that knows no real-time signals, and a child that one of them ended would be an error.
-pub(super) fn waitid(kind: libc::idtype_t, id: u32, more: i32) -> io::Result<Option<libc::siginfo_t>> {
-    // SAFETY: all bytes zero are a valid siginfo_t; it is how a caller sees that nothing was found.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    loop {
-        // SAFETY: `info` is a valid place for one siginfo_t.
-        let done = unsafe { libc::waitid(kind, id, &raw mut info, libc::WEXITED | libc::WNOHANG | more) };
-        match Errno::result(done) {
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-            // SAFETY: after success the kernel has filled in the fields of a child's state, or none.
-            Ok(_) if unsafe { info.si_pid() } == 0 => return Ok(None),
-            Ok(_) => return Ok(Some(info)),
-        }
-    }
-}
-
 /// Sets close-on-exec on all fds from `first` up: `close_range(2)` with `CLOSE_RANGE_CLOEXEC` (Linux 5.11).
 pub(super) fn close_range_on_exec(first: u32) -> io::Result<()> {
     // SAFETY: two numbers and a flag; nothing is closed now.

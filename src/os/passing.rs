@@ -65,7 +65,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
     message.msg_controllen = CONTROL_BYTES as _;
     #[cfg(target_os = "linux")]
     let flags = libc::MSG_CMSG_CLOEXEC;
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(target_os = "macos")]
     let flags = 0;
     let length = loop {
         // SAFETY: `message` points at one buffer for data and one for control, both alive and of the
@@ -98,10 +98,14 @@ unsafe fn take_control(message: &libc::msghdr, received: &mut Received) {
     // SAFETY: by the contract above; CMSG_FIRSTHDR and CMSG_NXTHDR stay within the control buffer, and the
     // length of a header that the kernel wrote covers the data behind it.
     unsafe {
+        let length: usize = message.msg_controllen as _;
+        let end = message.msg_control.addr() + length;
         let mut header = libc::CMSG_FIRSTHDR(message);
         while !header.is_null() {
-            let bytes = ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
             let data = libc::CMSG_DATA(header);
+            let bytes = ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
+            // macOS leaves the length of what was truncated as it was.
+            let bytes = bytes.min(end.saturating_sub(data.addr()));
             match ((*header).cmsg_level, (*header).cmsg_type) {
                 (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
                     take_fds(data, bytes, &mut received.fds);
@@ -139,24 +143,32 @@ unsafe fn take_fds(data: *const u8, bytes: usize, fds: &mut Vec<OwnedFd>) {
         }
         // SAFETY: by the contract of this function.
         let fd = unsafe { OwnedFd::from_raw_fd(number) };
-        #[cfg(not(target_os = "linux"))]
+        #[cfg(target_os = "macos")]
         let _ = super::fd::set_close_on_exec(number, true);
         fds.push(fd);
     }
 }
 
+/// Whether messages come with their senders' credentials. macOS has none for datagrams.
+pub const SENDERS_ARE_KNOWN: bool = cfg!(target_os = "linux");
+
 /// Makes the datagram socket to which a worker reports (`sd_notify(3)`), nonblocking, with the sender's
-/// credentials on every message. Everybody may send to it, whatever our umask: a program that has given up
+/// credentials on every message where [`SENDERS_ARE_KNOWN`]. Everybody may send to it, whatever our umask: a program that has given up
 /// its privileges, too. Who may find it is for the directory to say.
 ///
 /// # Errors
-/// `AddrInUse`: something is at `path`. `InvalidInput`: it is longer than 107 bytes.
+/// `AddrInUse`: something is at `path`. `InvalidInput`: it is longer than 107 bytes (macOS: 103).
 pub fn bind_notify_socket(path: &std::path::Path) -> io::Result<std::os::unix::net::UnixDatagram> {
     use std::os::unix::fs::PermissionsExt;
     let socket = std::os::unix::net::UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     // Before it can be reached, so that no message comes without credentials.
+    #[cfg(target_os = "linux")]
     socket2::SockRef::from(&socket).set_passcred(true)?;
+    // Where it is full, a sender gets ENOBUFS and does not wait, and its 4 KiB are full after two long messages
+    // (net.local.dgram.recvspace).
+    #[cfg(target_os = "macos")]
+    socket2::SockRef::from(&socket).set_recv_buffer_size(256 << 10)?;
     socket2::SockRef::from(&socket).bind(&socket2::SockAddr::unix(path)?)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     Ok(socket)
@@ -192,8 +204,10 @@ mod tests {
         assert_eq!(received.fds.len(), FDS_MAX);
         assert!(received.fds.iter().all(is_close_on_exec));
         assert!(!received.truncated && !received.fds_lost);
-        let who = received.credentials.unwrap();
-        assert_eq!((who.pid, who.uid), (std::process::id(), nix::unistd::geteuid().as_raw()));
+        assert_eq!(received.credentials.is_some(), SENDERS_ARE_KNOWN);
+        if let Some(who) = received.credentials {
+            assert_eq!((who.pid, who.uid), (std::process::id(), nix::unistd::geteuid().as_raw()));
+        }
         let empty = receive(socket.as_fd(), &mut buffer).unwrap_err();
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
         assert!(bind_notify_socket(&path).is_err());
@@ -214,6 +228,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn a_pidfd_that_nobody_asked_for_does_not_leak() {
         const SO_PASSPIDFD: libc::c_int = 76;
         let (ours, theirs) = UnixDatagram::pair().unwrap();

@@ -1,8 +1,11 @@
 //! Who is at the other end of a Unix stream socket.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 
+#[cfg(target_os = "linux")]
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 
@@ -15,11 +18,12 @@ pub struct Peer {
     pub uid: u32,
     /// Its effective group.
     pub gid: u32,
-    /// Its supplementary groups.
+    /// Its supplementary groups; on macOS at most 16, the effective one among them.
     pub groups: Vec<u32>,
 }
 
-/// `SO_PEERCRED` and `SO_PEERGROUPS` (Linux 4.13).
+/// `SO_PEERCRED` and `SO_PEERGROUPS` (Linux 4.13); on macOS `LOCAL_PEERCRED` and `LOCAL_PEERPID`
+/// (`unix(4)`), which are of the same moment.
 ///
 /// # Errors
 /// Where the socket is not a connected Unix stream socket.
@@ -28,6 +32,17 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
     let who = getsockopt(&socket, sockopt::PeerCredentials)?;
     let groups = peer_groups(&socket)?;
     Ok(Peer { pid: u32::try_from(who.pid()).unwrap_or(0), uid: who.uid(), gid: who.gid(), groups })
+}
+
+/// See the other.
+#[cfg(target_os = "macos")]
+pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
+    let who = getsockopt(&socket, sockopt::LocalPeerCred)?;
+    let pid = getsockopt(&socket, sockopt::LocalPeerPid)?;
+    // The first group is the effective one.
+    let groups = who.groups().to_vec();
+    let gid = groups.first().copied().unwrap_or(u32::MAX);
+    Ok(Peer { pid: u32::try_from(pid).unwrap_or(0), uid: who.uid(), gid, groups })
 }
 
 #[cfg(target_os = "linux")]

@@ -3,7 +3,7 @@
 use crate::config::error::Wrong;
 use crate::config::facts::Facts;
 use crate::config::model::{Listener, SocketOptions};
-use crate::config::resolve::{group, user};
+use crate::config::resolve::{group, platform, user};
 use crate::config::schema::{ListenerKeys, Mode};
 use crate::config::walk::{Given, Log, Section};
 
@@ -13,6 +13,7 @@ const DEVICE_NAME_MAX: usize = 15;
 pub(super) fn resolve(keys: &ListenerKeys, facts: &dyn Facts, log: &mut Log) -> Option<Listener> {
     let Mode::Shared = keys.mode.value;
     useless_options(keys, log);
+    platform::listener(keys, facts.platform(), log);
     let (owner, owning_group) = (user(&keys.socket_user, facts, log), group(&keys.socket_group, facts, log));
     whole_seconds(keys, log);
     device_name(keys, log);

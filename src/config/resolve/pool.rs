@@ -3,7 +3,7 @@
 use crate::config::error::Wrong;
 use crate::config::facts::Facts;
 use crate::config::model::{GroupId, Policy, Pool, Program, Ready, RestartPolicy, RolloutPolicy};
-use crate::config::resolve::{group, no_such, user};
+use crate::config::resolve::{group, no_such, platform, user};
 use crate::config::schema::{PoolKeys, ReadyKind, RestartKeys, RolloutKeys};
 use crate::config::values::{Account, Workers};
 use crate::config::walk::{Given, Log, Placed};
@@ -15,6 +15,7 @@ const FIRST_LISTENER_FD: usize = 3;
 pub(super) fn resolve(keys: &PoolKeys, facts: &dyn Facts, log: &mut Log) -> Option<Pool> {
     let program = program(keys, facts, log);
     let policy = policy(keys, facts, log);
+    platform::pool(keys, facts.platform(), log);
     let listeners = keys.listeners.iter().map(|name| ListenerName::new(name.as_str())).collect();
     Some(Pool { program: program?, listeners, policy: policy? })
 }

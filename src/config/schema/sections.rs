@@ -62,7 +62,7 @@ section! {
     /// `[listener.NAME]`
     struct ListenerKeys {
         unset("the socket must be inherited under this name") address: Address,
-            "Where it listens: `tcp://HOST:PORT`, `udp://HOST:PORT`, `unix:///PATH`, `unix-dgram:///PATH`, `unix-seqpacket:///PATH`, or `unix:@NAME` for an abstract name. A host is an IP address or `localhost`; names are not resolved. An inherited socket of this name or address is taken as it is configured.";
+            "Where it listens: `tcp://HOST:PORT`, `udp://HOST:PORT`, `unix:///PATH`, `unix-dgram:///PATH`, `unix-seqpacket:///PATH`, or `unix:@NAME` for an abstract name (the last two not on macOS). A host is an IP address or `localhost`; names are not resolved. An inherited socket of this name or address is taken as it is configured.";
         default("'shared'") mode: Mode,
             "How its connections reach the workers. `\"shared\"`: all workers have the same socket, and the kernel wakes one of them. (`\"per-slot\"` and `\"dispatch\"` are not supported yet.)";
         unset("the system's largest, `net.core.somaxconn`") backlog: Number<1, INT_MAX>, on(CONNECTIONS),
@@ -70,11 +70,11 @@ section! {
         unset("the system's, `net.ipv6.bindv6only`") v6only: bool, on(IPV6),
             "Whether `[::]` takes IPv6 only and leaves IPv4 to others. Needs a restart to change.";
         default("false") free_bind: bool, on(IP),
-            "Bind even though the address does not exist on this machine yet (`IP_FREEBIND`). Needs a restart to change.";
+            "Bind even though the address does not exist on this machine yet (`IP_FREEBIND`). Needs a restart to change. Not on macOS.";
         unset("off") defer_accept: Positive, on(TCP),
-            "Wake a worker only when a connection has sent something, or after this many seconds (`TCP_DEFER_ACCEPT`). Whole seconds.";
+            "Wake a worker only when a connection has sent something, or after this many seconds (`TCP_DEFER_ACCEPT`). Whole seconds. Not on macOS.";
         unset("off") fast_open: Number<1, INT_MAX>, on(TCP),
-            "How many TCP Fast Open requests may wait (`TCP_FASTOPEN`).";
+            "How many TCP Fast Open requests may wait (`TCP_FASTOPEN`); on macOS the system says how many, and any number switches it on.";
         unset("off") keepalive: bool, on(TCP),
             "Whether idle connections are probed (`SO_KEEPALIVE`); accepted connections inherit it.";
         unset("off") nodelay: bool, on(TCP),
@@ -92,9 +92,9 @@ section! {
         unset("`\"0666\"`") socket_mode: FileMode, on(UNIX_FILE),
             "The mode of the socket's file: who may write to it may connect.";
         unset("all") device: String, on(IP),
-            "Take only what comes in through this network interface (`SO_BINDTODEVICE`).";
+            "Take only what comes in through this network interface (`SO_BINDTODEVICE`, on macOS `IP_BOUND_IF`).";
         unset("none") mark: Number<0, 4_294_967_295>, on(IP),
-            "The mark of outgoing packets, for routing and firewalls (`SO_MARK`).";
+            "The mark of outgoing packets, for routing and firewalls (`SO_MARK`). Not on macOS.";
         + later {
             balance: "\"least-connections\", \"round-robin\" or \"source-ip\"", "How connections are dealt out when `mode` is `\"dispatch\"`.";
         }
@@ -145,7 +145,7 @@ section! {
         default("{}") limits: Limits,
             "Resource limits (`setrlimit(2)`): `as`, `core`, `cpu`, `data`, `fsize`, `memlock`, `nofile`, `nproc`, `stack`. A number, a size, a duration for `cpu`, `\"infinity\"`, or `\"SOFT:HARD\"`.";
         default("false") no_new_privileges: bool,
-            "Whether workers can gain no privileges by executing set-user-ID programs.";
+            "Whether workers can gain no privileges by executing set-user-ID programs. Not on macOS.";
         default("{}") environment: Variables,
             "Environment variables, over what `environment_files` say. handover's variables are put in. Those that handover sets itself are refused.";
         default("[]") environment_files: Vec<Placed<EnvironmentPath>>,

@@ -1,15 +1,33 @@
 //! Processes: watching, signalling and reaping them, and the process groups that they leave.
 //!
 //! A pid is a number that the kernel gives out again; a pidfd is not. So a process is held by its pidfd, and
-//! where only a number will do (a process group), its leader is still unreaped. handover owns every wait in
-//! its process: no `wait` for "any child" happens anywhere, since that would take what another place waits for.
+//! where only a number will do (a process group; everything on macOS), it is that of a child which is still
+//! unreaped. handover owns every wait in its process: no `wait` for "any child" happens anywhere, since that
+//! would take what another place waits for.
 
+#[cfg(target_os = "macos")]
+mod child_macos;
 mod group;
+#[cfg(target_os = "linux")]
+mod members_linux;
+#[cfg(target_os = "macos")]
+mod members_macos;
 mod orphans;
+#[cfg(target_os = "linux")]
 mod pidfd;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;
+mod wait;
 
-pub use group::{group_empty, group_members, group_sizes, kill_group};
+#[cfg(target_os = "macos")]
+pub use child_macos::{Pidfd, own_inode};
+pub use group::kill_group;
+#[cfg(target_os = "linux")]
+pub use members_linux::{group_empty, group_members, group_sizes};
+#[cfg(target_os = "macos")]
+pub use members_macos::{group_empty, group_members, group_sizes};
 pub use orphans::{become_subreaper, count_orphans, reap_orphans};
-pub use pidfd::{Exit, Pidfd, own_inode};
+#[cfg(target_os = "linux")]
+pub use pidfd::{Pidfd, own_inode};
+pub use wait::Exit;

@@ -2,17 +2,25 @@
 //! of our workers where we are a subreaper.
 
 use std::io;
+#[cfg(target_os = "linux")]
 use std::path::Path;
 
-use crate::os::linux;
+use super::wait::waitid;
 
 /// Makes this process the new parent of every descendant whose parent ends (Linux 3.4).
 ///
 /// # Errors
-/// Any of `prctl(2)`.
+/// Any of `prctl(2)`; `Unsupported` where that is always launchd.
+#[cfg(target_os = "linux")]
 pub fn become_subreaper() -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
     Ok(())
+}
+
+/// See the other.
+#[cfg(target_os = "macos")]
+pub fn become_subreaper() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Reaps every ended child that is not `known`, and says how many. Known ones are left as they are.
@@ -21,7 +29,7 @@ pub fn become_subreaper() -> io::Result<()> {
 /// that are known: it would not find them any more.
 ///
 /// # Errors
-/// Where `/proc` cannot be read.
+/// Where `/proc` cannot be read; on macOS any of `proc_listpids`.
 pub fn reap_orphans(known: &dyn Fn(u32) -> bool) -> io::Result<usize> {
     let mut reaped = 0;
     // The kernel shows ended children in a fixed order. As long as the first is a stranger, one call for
@@ -45,13 +53,13 @@ pub fn reap_orphans(known: &dyn Fn(u32) -> bool) -> io::Result<usize> {
 /// included.
 ///
 /// # Errors
-/// Where `/proc` cannot be read.
+/// Where `/proc` cannot be read; on macOS any of `proc_listpids`.
 pub fn count_orphans(known: &dyn Fn(u32) -> bool) -> io::Result<usize> {
     Ok(children()?.into_iter().filter(|pid| !known(*pid)).count())
 }
 
 fn first_ended() -> io::Result<Option<u32>> {
-    match linux::waitid(libc::P_ALL, 0, libc::WNOWAIT) {
+    match waitid(libc::P_ALL, 0, libc::WNOWAIT) {
         // SAFETY: waitid has filled in the fields of a child's state.
         Ok(info) => Ok(info.and_then(|info| u32::try_from(unsafe { info.si_pid() }).ok())),
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
@@ -61,15 +69,22 @@ fn first_ended() -> io::Result<Option<u32>> {
 
 /// Reaps one child if it has ended.
 fn reap(pid: u32) -> io::Result<bool> {
-    match linux::waitid(libc::P_PID, pid, 0) {
+    match waitid(libc::P_PID, pid, 0) {
         Ok(info) => Ok(info.is_some()),
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
+/// Our children, ended ones included.
+#[cfg(target_os = "macos")]
+fn children() -> io::Result<Vec<u32>> {
+    crate::os::macos::pids_of_parent(std::process::id())
+}
+
 /// Our children, ended ones included. The kernel's own list is exact as long as nobody reaps while it is
 /// read; it needs `CONFIG_PROC_CHILDREN`, and without that every process is asked for its parent.
+#[cfg(target_os = "linux")]
 fn children() -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     for task in std::fs::read_dir("/proc/self/task")? {
@@ -81,6 +96,7 @@ fn children() -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
+#[cfg(target_os = "linux")]
 fn children_by_parent() -> io::Result<Vec<u32>> {
     let ours = std::process::id();
     let mut found = Vec::new();
@@ -95,6 +111,7 @@ fn children_by_parent() -> io::Result<Vec<u32>> {
 }
 
 /// The fourth field of `/proc/PID/stat`; the second may hold anything, parentheses too.
+#[cfg(target_os = "linux")]
 fn parent_of(process: &Path) -> Option<u32> {
     let stat = std::fs::read(process.join("stat")).ok()?;
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;

@@ -7,23 +7,8 @@ use nix::errno::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::wait::{Exit, waitid};
 use crate::os::linux;
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// It returned this code.
-    Code(i32),
-    /// This signal ended it.
-    Signal {
-        /// Its number.
-        signal: i32,
-        /// It left a core file.
-        core: bool,
-    },
-    /// It is not our child, so the kernel tells us nothing.
-    Unknown,
-}
 
 /// A handle on one process, which never becomes another's. Dropping it neither ends nor reaps the process.
 #[derive(Debug)]
@@ -87,8 +72,8 @@ impl Pidfd {
 
     fn wait(&self, more: i32) -> io::Result<Option<Exit>> {
         let id = u32::try_from(self.fd.as_raw_fd()).map_err(|_| Errno::EBADF)?;
-        match linux::waitid(libc::P_PIDFD, id, more) {
-            Ok(info) => Ok(info.map(|info| exit(&info))),
+        match waitid(libc::P_PIDFD, id, more) {
+            Ok(info) => Ok(info.map(|info| Exit::of(&info))),
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
                 Ok(has_ended(self.as_fd())?.then_some(Exit::Unknown))
             }
@@ -137,16 +122,5 @@ pub(super) fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
             Err(errno) => return Err(errno.into()),
             Ok(count) => return Ok(count > 0),
         }
-    }
-}
-
-fn exit(info: &libc::siginfo_t) -> Exit {
-    // SAFETY: waitid has filled in the fields of a child's state.
-    let status = unsafe { info.si_status() };
-    match info.si_code {
-        libc::CLD_EXITED => Exit::Code(status),
-        libc::CLD_KILLED => Exit::Signal { signal: status, core: false },
-        libc::CLD_DUMPED => Exit::Signal { signal: status, core: true },
-        _ => Exit::Unknown,
     }
 }

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use socket2::{Domain, SockAddr, SockRef, Type};
 
@@ -60,7 +61,7 @@ pub struct Facts {
     pub v6only: bool,
     /// `O_NONBLOCK` of the description, which all its holders share.
     pub nonblocking: bool,
-    /// The number of the socket, as `ss -e` and `/proc/PID/fd` show it.
+    /// The number of the socket, as `ss -e` and `/proc/PID/fd` show it; on macOS 0.
     pub inode: u64,
 }
 
@@ -87,12 +88,30 @@ pub fn facts(socket: impl AsFd) -> io::Result<Facts> {
         kind,
         family,
         // Datagram sockets do not know the question on every system.
-        listening: asked.is_listener().unwrap_or(false),
+        listening: accepts(&socket).unwrap_or(false),
         v6only: local.is_ipv6() && asked.only_v6()?,
         local: local_of(&local),
         nonblocking: flags.contains(OFlag::O_NONBLOCK),
         inode: nix::sys::stat::fstat(&socket)?.st_ino,
     })
+}
+
+/// `SO_ACCEPTCONN`, which socket2 does not ask for on macOS.
+fn accepts(socket: impl AsFd) -> io::Result<bool> {
+    let mut value: libc::c_int = 0;
+    let mut length = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or(4);
+    // SAFETY: the buffer has `length` bytes and outlives the call.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ACCEPTCONN,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(done)?;
+    Ok(value != 0)
 }
 
 fn local_of(address: &SockAddr) -> Local {

@@ -1,17 +1,19 @@
 //! Socket options that no library sets: `tcp(7)`.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::Backlog;
+use socket2::{Domain, SockRef, Socket};
 
 /// `TCP_DEFER_ACCEPT`: wake the owner when data has come, at most so long (whole seconds, at least one)
-/// after the handshake; `None`: off. Linux only.
+/// after the handshake; `None`: off.
 ///
 /// # Errors
-/// Any of `setsockopt(2)`; `Unsupported` elsewhere.
+/// Any of `setsockopt(2)`; `Unsupported` on macOS, which has no such option.
 #[cfg(target_os = "linux")]
 pub fn set_defer_accept(socket: impl AsFd, within: Option<Duration>) -> io::Result<()> {
     let seconds = within.map_or(0, |within| i32::try_from(within.as_secs().max(1)).unwrap_or(i32::MAX));
@@ -19,17 +21,79 @@ pub fn set_defer_accept(socket: impl AsFd, within: Option<Duration>) -> io::Resu
 }
 
 /// See the other.
-#[cfg(not(target_os = "linux"))]
-pub fn set_defer_accept(_socket: impl AsFd, _within: Option<Duration>) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
+#[cfg(target_os = "macos")]
+pub fn set_defer_accept(_socket: impl AsFd, within: Option<Duration>) -> io::Result<()> {
+    within.map_or(Ok(()), |_| Err(io::ErrorKind::Unsupported.into()))
 }
 
-/// `TCP_FASTOPEN`: the length of the queue of requests.
+/// `TCP_FASTOPEN`: the length of the queue of requests; 0: off. On macOS it is on or off, and
+/// `net.inet.tcp.fastopen_backlog` says how long the queue is.
 ///
 /// # Errors
 /// Any of `setsockopt(2)`.
 pub fn set_fast_open(socket: impl AsFd, queue: u32) -> io::Result<()> {
-    set_tcp(socket, libc::TCP_FASTOPEN, i32::try_from(queue).unwrap_or(i32::MAX))
+    let most = if cfg!(target_os = "macos") { 1 } else { i32::MAX };
+    set_tcp(socket, libc::TCP_FASTOPEN, i32::try_from(queue).map_or(most, |queue| queue.min(most)))
+}
+
+/// Lets a socket be bound to an address that this machine has not (yet): `IP_FREEBIND`.
+///
+/// # Errors
+/// Any of `setsockopt(2)`; `Unsupported` on macOS, which has no such option.
+#[cfg(target_os = "linux")]
+pub fn set_free_bind(socket: &Socket, at: SocketAddr) -> io::Result<()> {
+    match at {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true),
+        SocketAddr::V6(_) => socket.set_freebind_v6(true),
+    }
+}
+
+/// See the other.
+#[cfg(target_os = "macos")]
+pub fn set_free_bind(_socket: &Socket, _at: SocketAddr) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Ties a socket to a network interface: `SO_BINDTODEVICE`, on macOS `IP_BOUND_IF`; `None`: to all of them again.
+///
+/// # Errors
+/// Any of `setsockopt(2)`; `ENODEV`: there is no such interface.
+#[cfg(target_os = "linux")]
+pub fn set_device(socket: &SockRef<'_>, _family: Domain, device: Option<&str>) -> io::Result<()> {
+    socket.bind_device(device.map(str::as_bytes))
+}
+
+/// See the other.
+#[cfg(target_os = "macos")]
+pub fn set_device(socket: &SockRef<'_>, family: Domain, device: Option<&str>) -> io::Result<()> {
+    let index = device.map(interface).transpose()?;
+    match family {
+        Domain::IPV6 => socket.bind_device_by_index_v6(index),
+        _ => socket.bind_device_by_index_v4(index),
+    }
+}
+
+#[cfg(target_os = "macos")]
+fn interface(name: &str) -> io::Result<std::num::NonZeroU32> {
+    let name = std::ffi::CString::new(name)?;
+    // SAFETY: the name ends in a NUL.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    std::num::NonZeroU32::new(index).ok_or_else(|| Errno::ENODEV.into())
+}
+
+/// `SO_MARK` of what the socket sends.
+///
+/// # Errors
+/// Any of `setsockopt(2)`; `Unsupported` on macOS, which has no such option.
+#[cfg(target_os = "linux")]
+pub fn set_mark(socket: &SockRef<'_>, mark: u32) -> io::Result<()> {
+    socket.set_mark(mark)
+}
+
+/// See the other.
+#[cfg(target_os = "macos")]
+pub fn set_mark(_socket: &SockRef<'_>, _mark: u32) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 fn set_tcp(socket: impl AsFd, option: i32, value: i32) -> io::Result<()> {

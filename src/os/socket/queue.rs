@@ -1,5 +1,5 @@
-//! How many connections wait to be accepted, and how many may: `TCP_INFO` of a listener, and
-//! `NETLINK_SOCK_DIAG` for Unix sockets (`sock_diag(7)`). Linux only; elsewhere nobody says.
+//! How many connections wait to be accepted, and how many may: on Linux `TCP_INFO` of a listener, and
+//! `NETLINK_SOCK_DIAG` for Unix sockets (`sock_diag(7)`); on macOS `proc_pidfdinfo` for both.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -25,21 +25,28 @@ pub fn accept_queue(socket: impl AsFd, facts: &Facts) -> Option<Queue> {
     }
     match (facts.family, facts.kind) {
         (Family::Inet, Kind::Stream) => imp::tcp(socket).ok(),
-        (Family::Unix, _) => imp::unix(facts.inode).ok().flatten(),
+        (Family::Unix, _) => imp::unix(socket, facts.inode).ok().flatten(),
         _ => None,
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(target_os = "macos")]
 mod imp {
     use super::{AsFd, Queue, io};
+    use crate::os::socket::info_macos::info;
 
-    pub(super) fn tcp(_socket: impl AsFd) -> io::Result<Queue> {
-        Err(io::ErrorKind::Unsupported.into())
+    /// From `sys/proc_info.h`.
+    const SOI_S_CANTRCVMORE: i16 = 0x20;
+
+    pub(super) fn tcp(socket: impl AsFd) -> io::Result<Queue> {
+        let info = info(socket)?;
+        let number = |length: i16| u32::from(length.cast_unsigned());
+        let shut = info.state & SOI_S_CANTRCVMORE != 0;
+        Ok(Queue { waiting: number(info.queued), limit: number(info.queue_limit), shut })
     }
 
-    pub(super) fn unix(_inode: u64) -> io::Result<Option<Queue>> {
-        Ok(None)
+    pub(super) fn unix(socket: impl AsFd, _inode: u64) -> io::Result<Option<Queue>> {
+        tcp(socket).map(Some)
     }
 }
 
@@ -84,7 +91,7 @@ mod imp {
     const REPLY: usize = 16;
 
     /// Asks the kernel for one Unix socket by its inode.
-    pub(super) fn unix(inode: u64) -> io::Result<Option<Queue>> {
+    pub(super) fn unix(_socket: impl AsFd, inode: u64) -> io::Result<Option<Queue>> {
         let inode = u32::try_from(inode).map_err(|_| io::ErrorKind::InvalidInput)?;
         let protocol = Protocol::from(NETLINK_SOCK_DIAG);
         let mut socket =
@@ -131,7 +138,8 @@ mod imp {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::super::facts::facts;
     use super::super::options::listen;

@@ -18,17 +18,25 @@ use std::process::ExitCode;
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{Gid, Uid};
 
+use super::identity;
+#[cfg(target_os = "linux")]
+use super::parent_death_linux as parent_death;
+#[cfg(target_os = "macos")]
+use super::parent_death_macos as parent_death;
 use super::place::place;
 use super::script;
 use super::spec::{
-    EXECUTING, FDS_BYTE, HELPER_ARGUMENT, Identity, ORDER_BYTES_MAX, Order, StartFault, StartSpec,
-    parse_header,
+    EXECUTING, FDS_BYTE, HELPER_ARGUMENT, ORDER_BYTES_MAX, Order, OrderVersion, StartFault, StartSpec,
+    VERSION, parse_header,
 };
 use crate::os::{fd, passing};
 
-type Step<T> = Result<T, StartFault>;
+/// `NSIG` of `sys/signal.h` less one.
+#[cfg(target_os = "macos")]
+const SIGNALS_MAX: i32 = 31;
+
+pub(super) type Step<T> = Result<T, StartFault>;
 
 /// Makes this process the exec helper if its first argument says so, and returns the exit code of a failed
 /// start; a successful one does not return. `None`: this is not the helper, go on.
@@ -69,15 +77,17 @@ fn become_program(channel: &mut UnixStream) -> Step<Infallible> {
     place_fds(channel, fds, &order.targets)?;
     let spec = &order.spec;
     surroundings(spec)?;
+    let watched = |error: io::Error| StartFault::new("parent", "watch for the end of the supervisor", &error);
+    if let Some(signal) = spec.parent_death_signal {
+        parent_death::before_identity(order.parent, signal).map_err(watched)?;
+    }
     if let Some(identity) = &spec.identity {
-        assume(identity)?;
+        identity::assume(identity)?;
     }
     std::env::set_current_dir(&spec.directory)
         .map_err(|error| StartFault::new("directory", spec.directory.display(), &error))?;
     if spec.no_new_privileges {
-        #[cfg(target_os = "linux")]
-        nix::sys::prctl::set_no_new_privs()
-            .map_err(|errno| StartFault::new("privileges", "no_new_privileges", &errno.into()))?;
+        no_new_privileges().map_err(|error| StartFault::new("privileges", "no_new_privileges", &error))?;
     }
     let (program, arguments, environment) = strings(spec)?;
     die_with_parent(&order)?;
@@ -90,6 +100,16 @@ fn become_program(channel: &mut UnixStream) -> Step<Infallible> {
         fault.reason = format!("{}: {why}", spec.program.display());
     }
     Err(fault)
+}
+
+#[cfg(target_os = "linux")]
+fn no_new_privileges() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_no_new_privs()?)
+}
+
+#[cfg(target_os = "macos")]
+fn no_new_privileges() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Reads the order. Never more bytes at once than belong together: a plain read that meets a message with
@@ -115,6 +135,13 @@ fn receive(channel: &mut UnixStream) -> io::Result<(Order, Vec<OwnedFd>)> {
     }
     let mut order = vec![0; length as usize];
     channel.read_exact(&mut order)?;
+    let OrderVersion { version } = serde_json::from_slice(&order)?;
+    if version != VERSION {
+        let reason = format!(
+            "handover's own program was replaced: version {version} runs and {VERSION} is installed; restart handover"
+        );
+        return Err(io::Error::other(reason));
+    }
     let order: Order = serde_json::from_slice(&order)?;
     if fds.len() != order.targets.len() {
         return Err(io::ErrorKind::InvalidData.into());
@@ -124,14 +151,12 @@ fn receive(channel: &mut UnixStream) -> io::Result<(Order, Vec<OwnedFd>)> {
 
 /// Default dispositions and an empty mask, whatever our parent was started with.
 fn default_signals() -> io::Result<()> {
-    for signal in 1..=libc::SIGRTMAX() {
-        #[cfg(target_os = "linux")]
-        crate::os::linux::default_signal(signal);
+    #[cfg(target_os = "linux")]
+    (1..=libc::SIGRTMAX()).for_each(crate::os::linux::default_signal);
+    #[cfg(target_os = "macos")]
+    for signal in 1..=SIGNALS_MAX {
         // SAFETY: the default disposition runs no code of ours. KILL and STOP are refused, which is right.
-        #[cfg(not(target_os = "linux"))]
-        unsafe {
-            libc::signal(signal, libc::SIG_DFL)
-        };
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
@@ -161,91 +186,16 @@ fn surroundings(spec: &StartSpec) -> Step<()> {
             .map_err(|errno| StartFault::new("nice", format_args!("niceness {nice}"), &errno.into()))?;
     }
     if let Some(mask) = spec.umask {
-        umask(Mode::from_bits_truncate(mask));
+        umask(Mode::from_bits_truncate(libc::mode_t::try_from(mask).unwrap_or(0)));
     }
     Ok(())
-}
-
-/// Changes groups, group and user, in this order, and nothing that is already so: a supervisor without
-/// privileges may name its own user.
-fn assume(identity: &Identity) -> Step<()> {
-    let group = Gid::from_raw(identity.group);
-    let mut groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
-    if let Some((_, Some(name))) = &identity.user {
-        groups.extend(database_groups(name, group)?);
-    }
-    groups.sort_unstable_by_key(|gid| gid.as_raw());
-    groups.dedup();
-    if identity.user.is_some() || !groups.is_empty() {
-        set_groups(&groups, group)?;
-    }
-    if (nix::unistd::getgid(), nix::unistd::getegid()) != (group, group) {
-        nix::unistd::setgid(group)
-            .map_err(|errno| StartFault::new("groups", format_args!("gid {group}"), &errno.into()))?;
-    }
-    if let Some((uid, name)) = &identity.user {
-        let user = Uid::from_raw(*uid);
-        if (nix::unistd::getuid(), nix::unistd::geteuid()) != (user, user) {
-            let who = name.clone().unwrap_or_else(|| user.to_string());
-            nix::unistd::setuid(user)
-                .map_err(|errno| StartFault::new("user", format_args!("user {who}"), &errno.into()))?;
-            #[cfg(target_os = "linux")]
-            crate::os::linux::clear_ambient_capabilities()
-                .map_err(|error| StartFault::new("user", "ambient capabilities", &error))?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(target_os = "linux")]
-fn set_groups(groups: &[Gid], primary: Gid) -> Step<()> {
-    let failed = |errno: nix::errno::Errno| {
-        let list: Vec<String> = groups.iter().map(Gid::to_string).collect();
-        StartFault::new("groups", format_args!("supplementary groups {}", list.join(" ")), &errno.into())
-    };
-    let mut now = nix::unistd::getgroups().map_err(failed)?;
-    now.sort_unstable_by_key(|gid| gid.as_raw());
-    now.dedup();
-    // Whether the primary group is listed among the others makes no difference to what may be done.
-    let others = |list: &[Gid]| list.iter().copied().filter(|gid| *gid != primary).collect::<Vec<_>>();
-    if others(&now) == others(groups) && nix::unistd::getegid() == primary {
-        return Ok(());
-    }
-    nix::unistd::setgroups(groups).map_err(failed)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn set_groups(groups: &[Gid], _primary: Gid) -> Step<()> {
-    let groups: Vec<libc::gid_t> = groups.iter().map(|gid| gid.as_raw()).collect();
-    // SAFETY: the list is as long as is said.
-    let done = unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) };
-    nix::errno::Errno::result(done)
-        .map(drop)
-        .map_err(|errno| StartFault::new("groups", "supplementary groups", &errno.into()))
-}
-
-/// The groups of a user as the user database has them; the helper may wait for a directory server, the
-/// supervisor may not.
-#[cfg(target_os = "linux")]
-fn database_groups(name: &str, group: Gid) -> Step<Vec<Gid>> {
-    let failed = |error: io::Error| StartFault::new("groups", format_args!("groups of user {name}"), &error);
-    let text = CString::new(name).map_err(|error| failed(error.into()))?;
-    nix::unistd::getgrouplist(&text, group).map_err(|errno| failed(errno.into()))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn database_groups(_name: &str, group: Gid) -> Step<Vec<Gid>> {
-    Ok(vec![group])
 }
 
 /// Asks for the signal, then looks whether the parent was gone before it could count.
 fn die_with_parent(order: &Order) -> Step<()> {
     let Some(signal) = order.spec.parent_death_signal else { return Ok(()) };
-    #[cfg(target_os = "linux")]
-    crate::os::linux::set_parent_death_signal(signal)
+    parent_death::after_identity(signal)
         .map_err(|error| StartFault::new("parent", format_args!("parent-death signal {signal}"), &error))?;
-    #[cfg(not(target_os = "linux"))]
-    let _ = signal;
     if std::os::unix::process::parent_id() == order.parent {
         return Ok(());
     }

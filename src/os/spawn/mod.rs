@@ -7,14 +7,21 @@
 //! start. docs/decisions holds the alternatives and the measurements.
 //!
 //! `parent.rs` is our side, `helper.rs` the other; `spec.rs` is what they say to each other, `place.rs`
-//! gives fds their numbers, and `script.rs` knows why a script is not executed.
+//! gives fds their numbers, and `script.rs` knows why a script is not executed. What it takes to become another
+//! user is in `identity.rs`, and that a worker does not outlive us in `parent_death_….rs`.
 
 mod helper;
+mod identity;
 mod parent;
+#[cfg(target_os = "linux")]
+mod parent_death_linux;
+#[cfg(target_os = "macos")]
+mod parent_death_macos;
 mod place;
 mod script;
 mod spec;
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests;
 
 pub use helper::helper_main;

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::spec::{
     EXECUTING, FDS_BYTE, FDS_PER_MESSAGE, HELPER_ARGUMENT, ORDER_BYTES_MAX, OrderOut, StartFault, StartSpec,
-    header,
+    VERSION, header,
 };
 use crate::os::process::Pidfd;
 
@@ -115,7 +115,8 @@ fn order(spec: &StartSpec, fds: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<Vec<u8
         return Err(invalid("fd number below 3, or given twice"));
     }
     let count = u32::try_from(targets.len()).map_err(|_| invalid("too many fds"))?;
-    let body = serde_json::to_vec(&OrderOut { spec, targets, parent: std::process::id() })?;
+    let parent = std::process::id();
+    let body = serde_json::to_vec(&OrderOut { version: VERSION, spec, targets, parent })?;
     let length = u32::try_from(body.len()).ok().filter(|length| *length <= ORDER_BYTES_MAX);
     let mut bytes =
         header(length.ok_or_else(|| invalid("arguments and environment too long"))?, count).to_vec();
@@ -188,6 +189,9 @@ fn stuck(error: io::Error) -> Stuck {
     match error.raw_os_error() {
         Some(libc::EAGAIN) => Stuck::Full,
         Some(libc::ETOOMANYREFS) => Stuck::Crowded,
+        // macOS says so of a message with fds that does not fit into what room there is now, and of too few
+        // buffers; nor does it tell when that changes.
+        Some(libc::EMSGSIZE | libc::ENOBUFS) if cfg!(target_os = "macos") => Stuck::Crowded,
         Some(libc::EPIPE | libc::ECONNRESET) => Stuck::Closed,
         _ => Stuck::Failed(error),
     }
@@ -199,6 +203,9 @@ pub struct Handshake {
     stream: AsyncFd<UnixStream>,
     /// `None`: all is sent.
     outbox: Option<Outbox>,
+    /// Our own duplicates of fds that are sent, until the helper has them: macOS can lose an fd that its sender
+    /// closes before it is received.
+    sent: Vec<OwnedFd>,
     heard: Vec<u8>,
 }
 
@@ -211,6 +218,8 @@ impl Handshake {
     fn begin(stream: UnixStream, bytes: Vec<u8>, fds: &[(BorrowedFd<'_>, RawFd)]) -> io::Result<Self> {
         let mut outbox = Outbox { bytes, sent: 0, fds: Vec::new() };
         let numbers: Vec<RawFd> = fds.iter().map(|(fd, _)| fd.as_raw_fd()).collect();
+        let sent: &[_] = if cfg!(target_os = "macos") { fds } else { &[] };
+        let sent = sent.iter().map(|(fd, _)| fd.try_clone_to_owned()).collect::<io::Result<_>>()?;
         let mut gone = 0;
         let outbox = match outbox.push(&stream, &numbers, &mut gone).map_err(stuck) {
             Ok(_) | Err(Stuck::Closed) => None,
@@ -223,7 +232,7 @@ impl Handshake {
         };
         // SAFETY: a UnixStream keeps its fd, open and under one number, until it is dropped.
         let stream = unsafe { AsyncFd::register(stream) }?;
-        Ok(Self { stream, outbox, heard: Vec::new() })
+        Ok(Self { stream, outbox, sent, heard: Vec::new() })
     }
 
     /// Waits until the program is executed, or until a step of the start has failed. Dropping the future
@@ -239,7 +248,10 @@ impl Handshake {
             let heard = &mut self.heard;
             match ready.try_io(|stream| hear(stream.get_ref(), heard)) {
                 Err(_would_block) => {}
-                Ok(Ok(())) => return verdict(&self.heard),
+                Ok(Ok(())) => {
+                    self.sent.clear();
+                    return verdict(&self.heard);
+                }
                 Ok(Err(error)) => return Err(StartFault::new("helper", "report", &error)),
             }
         }

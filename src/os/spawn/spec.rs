@@ -1,8 +1,8 @@
 //! What the two sides of a start say to each other.
 //!
 //! Down goes a header (length of the order, number of fds), the fds, and the order as JSON; up comes one
-//! line before the program is executed, and one more if that fails. Both sides are the same executable, so
-//! there is no version in it.
+//! line before the program is executed, and one more if that fails. Both sides are the same executable; where
+//! the system cannot promise that (macOS starts it by its path), another version refuses the order.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -53,9 +53,10 @@ pub struct StartSpec {
     pub nice: Option<i32>,
     /// Limits that differ from ours.
     pub limits: Vec<Limit>,
-    /// It can gain no privileges by executing anything (`PR_SET_NO_NEW_PRIVS`).
+    /// It can gain no privileges by executing anything (`PR_SET_NO_NEW_PRIVS`); the start fails on macOS.
     pub no_new_privileges: bool,
-    /// The signal that it gets when the thread that started it ends; Linux only.
+    /// The signal that it gets when the thread that started it ends; on macOS, that its process group gets when
+    /// the process that started it ends.
     pub parent_death_signal: Option<i32>,
 }
 
@@ -108,12 +109,22 @@ impl fmt::Display for StartFault {
 
 impl std::error::Error for StartFault {}
 
+/// The version of both sides.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// What the helper is told.
 #[derive(Serialize)]
 pub(super) struct OrderOut<'a> {
+    pub(super) version: &'static str,
     pub(super) spec: &'a StartSpec,
     pub(super) targets: Vec<i32>,
     pub(super) parent: u32,
+}
+
+/// The part of an order that every version can read.
+#[derive(Deserialize)]
+pub(super) struct OrderVersion {
+    pub(super) version: String,
 }
 
 /// The same, as the helper reads it.

@@ -1,18 +1,9 @@
-//! Who has a port that we cannot have; for the words of an error, so it may take a few milliseconds.
+//! Who has a port that we cannot have, on Linux; for the words of an error, so it may take a few milliseconds.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::Kind;
-
-/// A process that has a socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// One of those that have it.
-    pub pid: u32,
-    /// What `ps` calls it.
-    pub name: String,
-}
+use super::{Holder, Kind};
 
 /// A process that listens (TCP) or is bound (UDP) where a socket with this address cannot be: at the same port, and at
 /// the same address or at all of them. `None`: there is none, or we may not look into it, or this system has no
@@ -38,6 +29,12 @@ pub fn holder(address: SocketAddr, kind: Kind) -> Option<Holder> {
         let name = std::fs::read_to_string(process.path().join("comm")).ok()?.trim().to_owned();
         Some(Holder { pid, name })
     })
+}
+
+/// Whether a process has a Unix socket open that is bound to this path, although it refuses connections: no,
+/// since on Linux a socket that listens does not refuse them.
+pub fn is_bound_by_somebody(_path: &Path) -> bool {
+    false
 }
 
 /// The tenth column, where the second is in the way of `address` and the fourth says that it listens.
