@@ -29,6 +29,7 @@ use crate::config::model::{Config, GroupId};
 use crate::control::server::Traffic;
 use crate::control::{Access, paths};
 use crate::id::{Generation, ListenerName};
+use crate::listeners::launchd::{self, LaunchdError};
 use crate::listeners::plan::{Choice, Misfit, plan};
 use crate::listeners::systemd::{self, ActivationError};
 use crate::listeners::{BindError, Held, Inherited};
@@ -69,6 +70,9 @@ pub enum RunError {
     /// What the service manager passed cannot be used.
     #[error(transparent)]
     Activation(#[from] ActivationError),
+    /// What launchd has cannot be used.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Launchd(Vec<LaunchdError>),
     /// What was passed does not fit the configuration.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Misfits(Vec<Misfit>),
@@ -106,8 +110,10 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let environment = Environment::read();
     signal::settle().map_err(|error| RunError::System("signals", error))?;
     let config = options.source.read(false)?;
-    let inherited =
+    let mut inherited =
         systemd::take(&environment.activation, std::process::id(), crate::os::process::own_inode())?;
+    let from_launchd = launchd::take(config.listeners.keys(), &crate::os::launchd::activate);
+    inherited.extend(from_launchd.map_err(RunError::Launchd)?);
     crate::os::fd::close_on_exec_all().map_err(|error| RunError::System("inherited fds", error))?;
     // First of all the name: who runs a second daemon by mistake is to hear of that, not of its ports.
     let runtime = take_runtime(&options, &environment, &config)?;

@@ -86,8 +86,12 @@ pub fn plan(
     let mut plan = Plan::default();
     for (name, listener) in wanted {
         let mut found = by_name(name, offers);
+        let serves = |position: &usize| is_wanted_by(listener, &offers[*position]);
+        let has_ipv6 = found.iter().any(serves);
         for position in &found {
-            misfits.extend(misfit(name, listener, &offers[*position]));
+            let offer = &offers[*position];
+            let is_other_half = has_ipv6 && is_ipv4_half(listener, offer);
+            misfits.extend(misfit(name, listener, offer, is_other_half));
         }
         if found.is_empty() {
             found.extend(by_address(listener, wanted, offers, &taken));
@@ -132,19 +136,37 @@ fn by_address(
     })
 }
 
-fn misfit(name: &ListenerName, listener: &Listener, offer: &Offer) -> Option<Misfit> {
+fn misfit(name: &ListenerName, listener: &Listener, offer: &Offer, is_other_half: bool) -> Option<Misfit> {
     if !offer.listening {
         return Some(Misfit::NotListening(name.clone()));
     }
-    let fits = match &listener.address {
-        Some(address) => is_at(offer, address),
-        None => offer.address.is_some(),
-    };
+    let fits = is_wanted_by(listener, offer) || is_other_half;
     (!fits).then(|| Misfit::Other {
         listener: name.clone(),
         is: shown(&offer.address),
         wanted: shown(&listener.address),
     })
+}
+
+fn is_wanted_by(listener: &Listener, offer: &Offer) -> bool {
+    match &listener.address {
+        Some(address) => is_at(offer, address),
+        None => offer.address.is_some(),
+    }
+}
+
+/// Is this the IPv4 part of a listener that takes both? Two sockets instead of one for both is what launchd
+/// makes: its IPv6 sockets take IPv6 only.
+fn is_ipv4_half(listener: &Listener, offer: &Offer) -> bool {
+    let (is, wanted) = match (&offer.address, &listener.address) {
+        (Some(Address::Tcp(is)), Some(Address::Tcp(wanted)))
+        | (Some(Address::Udp(is)), Some(Address::Udp(wanted))) => (is, wanted),
+        _ => return false,
+    };
+    let takes_both =
+        wanted.is_ipv6() && wanted.ip().is_unspecified() && listener.options.v6only != Some(true);
+    let same_port = wanted.port() == 0 || is.port() == wanted.port();
+    takes_both && is.is_ipv4() && is.ip().is_unspecified() && same_port
 }
 
 /// Is an inherited socket at this address? Port 0 is any port, and a dual-stack `[::]` serves `0.0.0.0`:
@@ -211,6 +233,21 @@ mod tests {
         assert!(plan(&wanted, std::slice::from_ref(&dual), UnusedSockets::Error).is_ok());
         let only = Offer { v6only: true, ..dual };
         assert!(plan(&wanted, &[only], UnusedSockets::Error).is_err());
+    }
+
+    #[test]
+    fn two_sockets_of_a_name_may_share_what_one_for_both_families_would_take() {
+        let both =
+            [offer("http", tcp("0.0.0.0:80")), Offer { v6only: true, ..offer("http", tcp("[::]:80")) }];
+        let mut wanted = wanted(&[("http", Some(tcp("[::]:80")))]);
+        let plan_of = |wanted: &_, offers: &[Offer]| plan(wanted, offers, UnusedSockets::Error);
+        let done = plan_of(&wanted, &both).unwrap();
+        assert_eq!(choices(&done), vec![("http", Choice::Adopt(vec![0, 1]))]);
+        assert!(plan_of(&wanted, &both[..1]).is_err(), "nobody would take IPv6");
+        for listener in wanted.values_mut() {
+            listener.options.v6only = Some(true);
+        }
+        assert!(plan_of(&wanted, &both).is_err(), "IPv4 is not wanted");
     }
 
     #[test]
