@@ -1,7 +1,7 @@
 //! What the documentation says is tried: pages with commands from top to bottom, the units of `packaging`, every configuration that
 //! is shown; and what it names is there: files, tests, pages.
 
-#![cfg(feature = "cli")]
+#![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(unreachable_pub, reason = "a test program")]
 #![allow(clippy::disallowed_methods, reason = "a deadline needs the clock")]
 

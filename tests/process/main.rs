@@ -2,6 +2,8 @@
 //!
 //! One file a subject. Every test owns what it starts and waits on events, never on time.
 
+// It looks into /proc, and holds processes by pidfds.
+#![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "a test program")]
 #![allow(clippy::disallowed_methods, reason = "a deadline needs the clock")]
 

@@ -3,6 +3,8 @@
 //! A program that this machine has not is skipped, and that is said in one line; with `HANDOVER_TEST_ALL=1` a skip
 //! is a failure.
 
+// It looks into /proc, and holds processes by pidfds.
+#![cfg(target_os = "linux")]
 #![allow(unreachable_pub, reason = "a test program")]
 #![allow(clippy::disallowed_methods, reason = "a deadline needs the clock")]
 

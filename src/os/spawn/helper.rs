@@ -238,3 +238,19 @@ fn strings(spec: &StartSpec) -> Step<Strings> {
     let arguments = spec.arguments.iter().map(|argument| text(argument)).collect::<Step<Vec<_>>>()?;
     Ok((text(spec.program.as_os_str())?, arguments, environment))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::spec::header;
+    use super::*;
+
+    #[test]
+    fn an_order_of_another_version_is_refused_whatever_else_it_says() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let order = br#"{"version":"0.0.1","news":[]}"#;
+        ours.write_all(&header(u32::try_from(order.len()).unwrap(), 0)).unwrap();
+        ours.write_all(order).unwrap();
+        let refused = receive(&mut theirs).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("version 0.0.1 runs") && refused.ends_with("restart handover"), "{refused}");
+    }
+}
