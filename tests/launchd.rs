@@ -3,6 +3,8 @@
 //! There is no `plutil` on Linux, so the lists are read here: every element closed, a dictionary of keys and values,
 //! nothing that launchd does not know. `HANDOVER_BLESS=1 cargo test --test launchd` writes the shipped one anew.
 
+#![cfg(feature = "supervisor")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -89,7 +89,11 @@ impl Limit {
     /// `EPERM`: raising a hard limit needs privileges. `EINVAL`: the soft limit is above the hard one.
     pub fn apply(self) -> io::Result<()> {
         let number = |limit: Option<u64>| limit.unwrap_or(libc::RLIM_INFINITY);
-        let wanted = libc::rlimit { rlim_cur: number(self.soft), rlim_max: number(self.hard) };
+        let soft = match (self.resource, self.soft) {
+            (Resource::NoFile, None) if cfg!(target_os = "macos") => most_open_files(self.hard),
+            (_, soft) => soft,
+        };
+        let wanted = libc::rlimit { rlim_cur: number(soft), rlim_max: number(self.hard) };
         // SAFETY: `wanted` is one rlimit.
         Errno::result(unsafe { libc::setrlimit(self.resource.native().0, &raw const wanted) })?;
         Ok(())

@@ -28,9 +28,10 @@ pub(super) struct Info {
     _linger: i16,
     /// `SOI_S_…`
     pub(super) state: i16,
-    /// Connections that can be accepted.
+    /// Connections that wait, those whose handshake is not done included (`sonewconn` in bsd/kern/uipc_socket2.c).
     pub(super) queued: i16,
-    _incomplete: i16,
+    /// Those of them that cannot be accepted yet.
+    pub(super) incomplete: i16,
     /// How many may wait.
     pub(super) queue_limit: i16,
     _timeout: i16,

@@ -41,8 +41,9 @@ mod imp {
     pub(super) fn tcp(socket: impl AsFd) -> io::Result<Queue> {
         let info = info(socket)?;
         let number = |length: i16| u32::from(length.cast_unsigned());
+        let waiting = number(info.queued).saturating_sub(number(info.incomplete));
         let shut = info.state & SOI_S_CANTRCVMORE != 0;
-        Ok(Queue { waiting: number(info.queued), limit: number(info.queue_limit), shut })
+        Ok(Queue { waiting, limit: number(info.queue_limit), shut })
     }
 
     pub(super) fn unix(socket: impl AsFd, _inode: u64) -> io::Result<Option<Queue>> {
