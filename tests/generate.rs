@@ -3,7 +3,7 @@
 //!
 //! `HANDOVER_BLESS=1 cargo test --test generate` writes the copies anew.
 
-#![cfg(feature = "cli")]
+#![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(unreachable_pub, reason = "a test program")]
 #![allow(clippy::disallowed_methods, reason = "a deadline needs the clock")]
 
