@@ -15,7 +15,7 @@ use nix::unistd::{Pid, getpgid};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::output::Pump;
 use super::process::Process;
@@ -80,20 +80,23 @@ pub(super) struct Attendant {
     pub(super) process: Rc<Process>,
     /// The user that it is started as; a helper of it that is gone already is believed if it had this one.
     pub(super) uid: u32,
-    pub(super) handshake: Handshake,
+    /// Until it is over: its fd would else be kept, and copied at each later start, as long as the worker lives.
+    pub(super) handshake: Option<Box<Handshake>>,
     pub(super) notify: UnixDatagram,
     pub(super) buffer: DatagramBuffer,
     pub(super) ready: Option<pipe::Receiver>,
     pub(super) output: Vec<Pump>,
     /// What to do about the rest of the group, once the main process has ended.
-    pub(super) end_group: mpsc::UnboundedReceiver<GroupOrder>,
+    pub(super) end_group: oneshot::Receiver<GroupOrder>,
     pub(super) reports: Reports,
 }
 
 impl Attendant {
     /// Attends the worker to its end.
     pub(super) async fn attend(mut self) {
-        if let Err(fault) = self.handshake.finished().await {
+        if let Some(mut handshake) = self.handshake.take()
+            && let Err(fault) = handshake.finished().await
+        {
             return self.give_up_start(fault).await;
         }
         self.report(Report::Executed).await;
@@ -199,7 +202,7 @@ impl Attendant {
     }
 
     async fn take_last_words(&mut self) {
-        for pump in &self.output {
+        for pump in &mut self.output {
             pump.drain().await;
         }
         // What others send meanwhile could go on for ever.
@@ -216,7 +219,7 @@ impl Attendant {
 
     /// Waits for the order to end what is left of the group, gives it, and waits until nothing is.
     async fn end_group(&mut self) {
-        let Some(GroupOrder::End(signal)) = self.end_group.recv().await else { return };
+        let Ok(GroupOrder::End(signal)) = (&mut self.end_group).await else { return };
         let pid = self.process.pid();
         if group_members(pid).is_ok_and(|members| members.is_empty()) {
             return;

@@ -9,10 +9,10 @@ use std::rc::Rc;
 
 use tokio::net::UnixDatagram;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use super::Daemon;
-use super::attendant::{Attendant, GroupOrder};
+use super::attendant::Attendant;
 use super::output::{Pump, SharedTail, Way};
 use super::process::Process;
 use super::projection::{self, who};
@@ -23,7 +23,6 @@ use crate::control::What;
 use crate::id::WorkerId;
 use crate::observe::{Origin, Stream};
 use crate::os::passing::bind_notify_socket;
-use crate::os::process::count_orphans;
 use crate::os::spawn::{Starting, Streams, spawn};
 use crate::os::words;
 use crate::supervisor::{Action, Event, ManagerState, Note, Place, StartFailure};
@@ -65,7 +64,7 @@ impl Daemon {
             Action::Spawn { worker, at, exact } => self.waiting_starts.push_back(Start { worker, at, exact }),
             Action::Signal { worker, signal } => self.signal(worker, signal),
             Action::Kill { worker } => self.kill(worker),
-            Action::EndGroup { worker, signal } => self.end_group(worker, signal),
+            Action::EndGroup { worker, signal } => self.waiting_ends.push_back((worker, signal)),
             Action::Prepare { generation, scope } => self.prepare(generation, scope),
             Action::Commit { generation } => self.commit(generation),
             Action::Forget { generation } => self.forget(generation),
@@ -134,17 +133,17 @@ impl Daemon {
             .into_iter()
             .map(|(stream, pipe)| self.pump(pipe, tail.clone(), origin(&at, worker, pid, stream)))
             .collect();
-        let (end_group, orders) = mpsc::unbounded_channel();
+        let (end_group, order) = oneshot::channel();
         let attendant = Attendant {
             worker,
             process: process.clone(),
             uid: uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
-            handshake: starting.handshake,
+            handshake: Some(Box::new(starting.handshake)),
             notify,
             buffer: self.datagram_buffer.clone(),
             ready,
             output,
-            end_group: orders,
+            end_group: order,
             reports: self.reports.clone(),
         };
         tokio::task::spawn_local(attendant.attend());
@@ -201,27 +200,6 @@ impl Daemon {
         {
             tracing::error!(worker = worker.0, %error, "worker not killed");
         }
-    }
-
-    fn end_group(&mut self, worker: WorkerId, signal: Signal) {
-        let order = if self.has_strangers() { GroupOrder::End(signal) } else { GroupOrder::NothingLeft };
-        if let Some(entry) = self.table.get(worker) {
-            // An attendant that is gone has nothing left to end.
-            let _ = entry.end_group.send(order);
-        }
-    }
-
-    /// Have we children that are no workers? Asked once a turn. A subreaper gets the children of a worker that
-    /// has ended, whatever they did with their process groups; without any, nothing of the worker is left, and
-    /// its group need not be searched for among all processes.
-    fn has_strangers(&mut self) -> bool {
-        if !self.is_subreaper {
-            return true;
-        }
-        let table = &self.table;
-        *self
-            .strangers
-            .get_or_insert_with(|| count_orphans(&|pid| table.has_pid(pid)).map_or(true, |count| count > 0))
     }
 
     fn take_note(&mut self, note: &Note) {

@@ -18,6 +18,7 @@ mod found;
 mod generation;
 mod manager;
 mod narrate;
+mod orphans;
 mod output;
 mod process;
 mod program;
@@ -54,9 +55,9 @@ use start::Surroundings;
 use table::Table;
 use unwritten::Unwritten;
 
-use crate::config::model::WorkerOutput;
+use crate::config::model::{Signal, WorkerOutput};
 use crate::control::server::{Delivery, Traffic};
-use crate::id::{Generation, ListenerName, RequestId};
+use crate::id::{Generation, ListenerName, RequestId, WorkerId};
 use crate::listeners::Drift;
 use crate::observe::{Limits, Log, Writer};
 use crate::os::clock::Clock;
@@ -89,6 +90,10 @@ struct Daemon {
     is_subreaper: bool,
     /// There are such processes; `None`: not asked in this turn.
     strangers: Option<bool>,
+    /// Ended ones may wait behind a worker that is about to be reaped.
+    orphans_may_hide: bool,
+    /// Workers that have ended, the rest of whose groups is to be ended with this signal.
+    waiting_ends: VecDeque<(WorkerId, Signal)>,
     reports: Reports,
     datagram_buffer: DatagramBuffer,
     notifications_dropped: u64,

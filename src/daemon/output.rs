@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::unwritten::{Stray, Unwritten};
 use crate::observe::output::LINE_MAX;
@@ -39,7 +39,15 @@ pub(super) type SharedTail = Rc<std::cell::RefCell<Tail>>;
 
 /// The other end of a pump's task. Dropping it says that nothing is left of the worker's process group.
 pub(super) struct Pump {
-    drain: mpsc::UnboundedSender<oneshot::Sender<()>>,
+    drain: Option<oneshot::Sender<oneshot::Sender<()>>>,
+    /// Dropped with the pump.
+    _attended: oneshot::Sender<()>,
+}
+
+/// The task's end of a pump.
+struct Orders {
+    drain: oneshot::Receiver<oneshot::Sender<()>>,
+    attended: oneshot::Receiver<()>,
 }
 
 /// Where the lines of a pump go, and as what.
@@ -55,7 +63,9 @@ pub(super) struct Way {
 impl Pump {
     /// Starts a task that carries lines until the pipe is closed by all who hold it.
     pub(super) fn start(pipe: pipe::Receiver, way: Way) -> Self {
-        let (drain, orders) = mpsc::unbounded_channel();
+        // Two that carry one value each: a queue would take more memory than all the rest of the pump.
+        let (drain, drained) = oneshot::channel();
+        let (attended, left) = oneshot::channel();
         let task = Task {
             pipe: Some(pipe),
             splitter: Splitter::new(LINE_MAX),
@@ -63,14 +73,14 @@ impl Pump {
             waiting: VecDeque::new(),
             charged: 0,
         };
-        tokio::task::spawn_local(task.run(orders));
-        Self { drain }
+        tokio::task::spawn_local(task.run(Orders { drain: drained, attended: left }));
+        Self { drain: Some(drain), _attended: attended }
     }
 
-    /// Returns when what is in the pipe now is in the tail.
-    pub(super) async fn drain(&self) {
+    /// Returns when what is in the pipe now is in the tail. Once: the worker has ended.
+    pub(super) async fn drain(&mut self) {
         let (done, taken) = oneshot::channel();
-        if self.drain.send(done).is_ok() {
+        if self.drain.take().is_some_and(|drain| drain.send(done).is_ok()) {
             let _ = tokio::time::timeout(DRAIN_DEADLINE, taken).await;
         }
     }
@@ -99,21 +109,23 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
-        let mut attended = true;
+    async fn run(mut self, mut orders: Orders) {
+        let (mut to_drain, mut attended) = (true, true);
         let mut stray: Option<Stray> = None;
         while self.pipe.is_some() || !self.waiting.is_empty() {
             let next = self.waiting.front().map(|next| next.line.text.len() + ORIGIN_BYTES);
             tokio::select! {
-                order = orders.recv(), if attended => {
+                order = &mut orders.drain, if to_drain => {
+                    to_drain = false;
                     self.take_last_words();
-                    match order {
-                        Some(done) => drop(done.send(())),
-                        None => {
-                            attended = false;
-                            stray = self.pipe.is_some().then(|| self.way.unwritten.keep_stray());
-                        }
+                    if let Ok(done) = order {
+                        let _ = done.send(());
                     }
+                }
+                _ = &mut orders.attended, if attended => {
+                    (attended, to_drain) = (false, false);
+                    self.take_last_words();
+                    stray = self.pipe.is_some().then(|| self.way.unwritten.keep_stray());
                 }
                 // Nothing is queued by a future that is dropped before it has finished.
                 room = self.way.writer.room(next.unwrap_or_default()), if next.is_some() => self.write(room),
@@ -314,7 +326,7 @@ mod tests {
         let mut scene = Scene::new();
         run(async {
             for number in 0..WORKERS {
-                let (pump, mut theirs, tail) = scene.pump();
+                let (mut pump, mut theirs, tail) = scene.pump();
                 theirs.write_all(&[b"\n".repeat(LINES - 1), b"bye".to_vec()].concat()).unwrap();
                 drop(theirs);
                 pump.drain().await;
@@ -359,7 +371,7 @@ mod tests {
         run(async {
             let mut held = Vec::new();
             for _ in 0..STRAYS_MAX + 2 {
-                let (pump, theirs, _) = scene.pump();
+                let (mut pump, theirs, _) = scene.pump();
                 pump.drain().await;
                 drop(pump);
                 held.push(theirs);

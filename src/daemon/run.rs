@@ -229,6 +229,8 @@ impl Parts {
             table: Table::default(),
             is_subreaper: self.is_subreaper,
             strangers: None,
+            orphans_may_hide: false,
+            waiting_ends: VecDeque::new(),
             reports,
             datagram_buffer: Rc::new(vec![0; DATAGRAM_MAX + 1].into()),
             notifications_dropped: 0,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use super::attendant::GroupOrder;
 use super::output::SharedTail;
@@ -19,8 +19,10 @@ use crate::supervisor::Place;
 pub(super) struct Entry {
     pub(super) place: Place,
     pub(super) process: Rc<Process>,
-    /// Tells the attendant how to end what is left of the group.
-    pub(super) end_group: mpsc::UnboundedSender<GroupOrder>,
+    /// Tells the attendant how to end what is left of the group; taken when it is told.
+    pub(super) end_group: Option<oneshot::Sender<GroupOrder>>,
+    /// Its main process has ended and stays unreaped until the rest of the group has ended, too.
+    pub(super) lingers: bool,
     pub(super) tail: SharedTail,
     /// What it last said with `STATUS=`.
     pub(super) status_text: String,
@@ -40,7 +42,7 @@ impl Entry {
     pub(super) fn new(
         place: Place,
         process: Rc<Process>,
-        end_group: mpsc::UnboundedSender<GroupOrder>,
+        end_group: oneshot::Sender<GroupOrder>,
         tail: SharedTail,
         ready_by_notify: bool,
         notify_path: PathBuf,
@@ -48,7 +50,8 @@ impl Entry {
         Self {
             place,
             process,
-            end_group,
+            end_group: Some(end_group),
+            lingers: false,
             tail,
             status_text: String::new(),
             ready_by_notify,
@@ -146,6 +149,11 @@ impl Table {
     /// Is this pid the main process of a worker?
     pub(super) fn has_pid(&self, pid: u32) -> bool {
         self.pids.contains_key(&pid)
+    }
+
+    /// Is this pid a worker that has ended and stays unreaped for the sake of its group?
+    pub(super) fn lingers(&self, pid: u32) -> bool {
+        self.pids.get(&pid).and_then(|worker| self.living.get(worker)).is_some_and(|entry| entry.lingers)
     }
 }
 

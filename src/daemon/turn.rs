@@ -11,7 +11,6 @@ use super::reading::Finished;
 use crate::control::{Call, What};
 use crate::id::WorkerId;
 use crate::notify::Message;
-use crate::os::process::reap_orphans;
 use crate::os::signal::{Arrived, Signals};
 use crate::supervisor::{Event, Request, Scope, StartFailure};
 use crate::time::Monotonic;
@@ -98,7 +97,9 @@ impl Daemon {
             while !self.inbox.is_empty() {
                 self.hand_in();
             }
+            // Clients wait for the starts; everything else has time.
             self.make_starts();
+            self.end_groups();
             self.look_for_drift();
             self.make_due_rolls();
             self.look_after_readings();
@@ -127,8 +128,9 @@ impl Daemon {
         let gone: Vec<WorkerId> = events.iter().filter_map(whose_end).collect();
         self.machine.handle_together(now, events);
         self.carry_out();
-        for worker in gone {
-            self.table.remove(worker);
+        if !gone.is_empty() {
+            gone.into_iter().for_each(|worker| self.table.remove(worker));
+            self.look_behind_the_reaped();
         }
     }
 
@@ -168,16 +170,6 @@ impl Daemon {
         };
         let request = self.next_request();
         self.inbox.push_back(Event::Requested { request, what });
-    }
-
-    /// Children that are not ours by choice: processes whose parents ended.
-    fn reap_orphans(&mut self) {
-        let table = &self.table;
-        match reap_orphans(&|pid| table.has_pid(pid)) {
-            Ok(0) => {}
-            Ok(count) => tracing::debug!(count, "orphans reaped"),
-            Err(error) => tracing::warn!(%error, "orphans not reaped"),
-        }
     }
 
     fn take_report(&mut self, worker: WorkerId, report: Report) {

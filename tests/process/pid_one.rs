@@ -53,3 +53,25 @@ fn orphans_are_reaped_though_it_is_not_pid_1() {
     eventually("it is reaped", || (!proc::children(service.daemon.pid()).contains(&orphan)).then_some(()));
     service.stop();
 }
+
+#[test]
+fn orphans_are_reaped_though_a_worker_that_ended_before_them_stays_for_its_group() {
+    let plan = Plan::new().pool("stop_timeout", "\"60s\"");
+    let script = "fork=group ignore-term\nfork=setsid\nfork=setsid\nserve\nready";
+    let service = plan.script(script).start();
+    let daemon = service.daemon.pid();
+    let worker = service.ready().remove(0);
+    let forked = proc::children(worker.pid);
+    let [stays, early, late] = forked[..] else { panic!("three children: {forked:?}") };
+    // The first has ended before it becomes ours, together with its parent's end; the second does so later.
+    Handle::open(early).expect("it lives").signal(libc::SIGKILL);
+    service.deploy("serve\nready");
+    Handle::open(worker.pid).expect("it lives").signal(libc::SIGKILL);
+    eventually("its successor", || service.ready().iter().any(|other| other.pid != worker.pid).then_some(()));
+    eventually("the first is reaped", || (!proc::children(daemon).contains(&early)).then_some(()));
+    Handle::open(late).expect("it lives").signal(libc::SIGKILL);
+    eventually("the second is reaped", || (!proc::children(daemon).contains(&late)).then_some(()));
+    assert!(proc::is_alive(stays) && proc::children(daemon).contains(&worker.pid), "they are waited for");
+    service.daemon.cli(&["stop", "--now"]);
+    eventually("the child is gone", || (!proc::is_alive(stays)).then_some(()));
+}

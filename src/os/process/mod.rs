@@ -27,7 +27,7 @@ pub use group::kill_group;
 pub use members_linux::{group_empty, group_members, group_sizes};
 #[cfg(target_os = "macos")]
 pub use members_macos::{group_empty, group_members, group_sizes};
-pub use orphans::{become_subreaper, count_orphans, reap_orphans};
+pub use orphans::{Reaped, become_subreaper, count_orphans, reap_hidden_orphans, reap_orphans};
 #[cfg(target_os = "linux")]
 pub use pidfd::{Pidfd, own_inode};
 pub use wait::Exit;

@@ -23,24 +23,42 @@ pub fn become_subreaper() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Reaps every ended child that is not `known`, and says how many. Known ones are left as they are.
+/// What a look at the ended children found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// How many were reaped.
+    pub count: usize,
+    /// The known one that stands before the rest: there may be more behind it.
+    pub kept: Option<u32>,
+}
+
+/// Reaps ended children that are not `known`, up to the first one that is; that one is left as it is.
 ///
 /// For each `SIGCHLD` where we are PID 1 or a subreaper. The program may have no other children than those
-/// that are known: it would not find them any more.
+/// that are known: it would not find them any more. It costs one call for each child that is reaped, and one
+/// more, however many children there are.
 ///
 /// # Errors
-/// Where `/proc` cannot be read; on macOS any of `proc_listpids`.
-pub fn reap_orphans(known: &dyn Fn(u32) -> bool) -> io::Result<usize> {
-    let mut reaped = 0;
-    // The kernel shows ended children in a fixed order. As long as the first is a stranger, one call for
-    // each will do; behind a known one that is kept, the strangers must be found by name.
+/// Any of `waitid(2)`.
+pub fn reap_orphans(known: &dyn Fn(u32) -> bool) -> io::Result<Reaped> {
+    let mut count = 0;
+    // The kernel shows ended children in a fixed order, the oldest first.
     loop {
         match first_ended()? {
-            None => return Ok(reaped),
-            Some(pid) if known(pid) => break,
-            Some(pid) => reaped += usize::from(reap(pid)?),
+            None => return Ok(Reaped { count, kept: None }),
+            Some(pid) if known(pid) => return Ok(Reaped { count, kept: Some(pid) }),
+            Some(pid) => count += usize::from(reap(pid)?),
         }
     }
+}
+
+/// Reaps every ended child that is not `known`, those behind a known one that stays too, and says how many.
+/// It asks for a list of all children.
+///
+/// # Errors
+/// Any of `waitid(2)`, and where `/proc` cannot be read; on macOS any of `proc_listpids`.
+pub fn reap_hidden_orphans(known: &dyn Fn(u32) -> bool) -> io::Result<usize> {
+    let mut reaped = 0;
     for pid in children()? {
         if !known(pid) {
             reaped += usize::from(reap(pid)?);
