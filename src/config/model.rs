@@ -336,13 +336,15 @@ pub struct Log {
 /// How our own log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogFormat {
-    /// For people on a terminal and in the journal, else as JSON lines.
+    /// As records to the journal where standard error leads there, for people on a terminal, else as JSON lines.
     #[default]
     Auto,
     /// For people.
     Human,
     /// One JSON object a line.
     Json,
+    /// As records to the journal, wherever standard error leads.
+    Journal,
 }
 
 /// How much our own log says.

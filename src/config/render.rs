@@ -87,6 +87,7 @@ fn log(out: &mut Out, log: &Log) {
             LogFormat::Auto => r#""auto""#,
             LogFormat::Human => r#""human""#,
             LogFormat::Json => r#""json""#,
+            LogFormat::Journal => r#""journal""#,
         },
     );
     out.key(

@@ -282,7 +282,7 @@ pub struct Program {
 pub struct Counters {
     /// Notifications that were dropped, because their sender was not to be believed.
     pub notifications_dropped: u64,
-    /// Log lines that were dropped, because standard error did not take them.
+    /// Log lines that were dropped, because neither standard error nor the journal took them in time.
     pub log_lines_dropped: u64,
     /// Lines that were not written at all, because standard error is closed, or because a worker ended while nobody
     /// read standard error and too much waited already.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::net::UnixDatagram;
 use tokio::net::unix::pipe;
@@ -172,9 +173,9 @@ impl Daemon {
 
     fn pump(&self, pipe: pipe::Receiver, tail: SharedTail, origin: Origin) -> Pump {
         let log = self.log.clone();
-        let format = Box::new(move || log.format());
+        let (form, origin) = (Box::new(move || log.form()), Arc::new(origin));
         let (writer, unwritten) = (self.writer.clone(), self.unwritten.clone());
-        Pump::start(pipe, Way { origin, tail, writer, unwritten, format })
+        Pump::start(pipe, Way { origin, tail, writer, unwritten, form })
     }
 
     fn signal(&self, worker: WorkerId, signal: Signal) {

@@ -10,6 +10,7 @@ use std::io;
 use std::mem::size_of;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
@@ -18,8 +19,7 @@ use tokio::sync::oneshot;
 
 use super::unwritten::{Stray, Unwritten};
 use crate::observe::output::LINE_MAX;
-use crate::observe::render::{Format, worker_line};
-use crate::observe::{Line, Origin, Room, Splitter, Tail, Writer};
+use crate::observe::{Form, Line, Origin, Room, Splitter, Tail, Writer};
 use crate::os::clock;
 
 /// Read from a pipe in one go.
@@ -52,12 +52,12 @@ struct Orders {
 
 /// Where the lines of a pump go, and as what.
 pub(super) struct Way {
-    pub(super) origin: Origin,
+    pub(super) origin: Arc<Origin>,
     pub(super) tail: SharedTail,
     pub(super) writer: Writer,
     pub(super) unwritten: Unwritten,
-    /// What a line looks like at the moment when it is written.
-    pub(super) format: Box<dyn Fn() -> Format>,
+    /// What becomes of a line at the moment when it is written.
+    pub(super) form: Box<dyn Fn() -> Form>,
 }
 
 impl Pump {
@@ -150,7 +150,7 @@ impl Task {
     fn write(&mut self, room: Room) {
         if let Some(next) = self.waiting.pop_front() {
             self.way.unwritten.release_line(next.bytes());
-            room.fill(worker_line((self.way.format)(), next.read, &self.way.origin, &next.line));
+            room.fill((self.way.form)().worker_line(next.read, &self.way.origin, next.line));
         }
     }
 
@@ -229,7 +229,7 @@ impl Task {
     }
 
     fn say_given_up(&self) {
-        let Origin { pool, slot, worker, stream, .. } = &self.way.origin;
+        let Origin { pool, slot, worker, stream, .. } = &*self.way.origin;
         if let Some(held_back) = self.way.unwritten.may_warn() {
             tracing::warn!(
                 %pool, slot = slot.0, worker = worker.0, stream = stream.as_str(), held_back,
@@ -262,7 +262,7 @@ mod tests {
     use super::super::unwritten::{BYTES_MAX, STRAYS_MAX};
     use super::*;
     use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
-    use crate::observe::Stream;
+    use crate::observe::{Format, Stream};
 
     /// Takes nothing before the gate is opened; then it takes all.
     struct Gate(channel::Receiver<()>, channel::Sender<usize>);
@@ -307,8 +307,8 @@ mod tests {
             };
             let tail = SharedTail::default();
             let (writer, unwritten) = (self.writer.clone(), self.unwritten.clone());
-            let way =
-                Way { origin, tail: tail.clone(), writer, unwritten, format: Box::new(|| Format::Json) };
+            let (origin, form) = (Arc::new(origin), Box::new(|| Format::Json.into()));
+            let way = Way { origin, tail: tail.clone(), writer, unwritten, form };
             (Pump::start(pipe, way), theirs, tail)
         }
     }

@@ -35,7 +35,7 @@ use crate::listeners::systemd::{self, ActivationError};
 use crate::listeners::{BindError, Held, Inherited};
 use crate::notify::ServiceManager;
 use crate::notify::parse::DATAGRAM_MAX;
-use crate::observe::{Destination, Limits, Log, Writer};
+use crate::observe::{Destination, Journal, Limits, Log, Writer};
 use crate::os::clock::{self, Clock};
 use crate::os::environment::Environment;
 use crate::os::limits;
@@ -166,12 +166,12 @@ struct Parts {
 impl Parts {
     async fn serve(mut self) -> Result<Option<String>, RunError> {
         let system = |what| move |error| RunError::System(what, error);
-        let writer = Writer::to_stderr().map_err(system("log"))?;
+        let config = self.record.config.clone();
+        let writer = Writer::to_stderr(Journal::new(&config.name)).map_err(system("log"))?;
         let variable = |name: &str| std::env::var(name).ok();
         let destination = Destination::of(&io::stderr(), variable);
         let log = Log::start(writer.clone(), destination, clock::wall_time)
             .map_err(|error| RunError::Failed(error.to_string()))?;
-        let config = self.record.config.clone();
         log.configure(config.log.format, config.log.level);
         let (service, fault) = crate::notify::upward::from_environment(self.notify_socket.take());
         if let Some(fault) = fault {

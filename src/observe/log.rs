@@ -10,13 +10,14 @@ use std::time::SystemTime;
 use serde_json::Value;
 use thiserror::Error;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
-use super::render::{Destination, Format, Record, log_line};
+use super::form::{Destination, Form};
+use super::render::Record;
 use super::writer::Writer;
 use crate::config::model::{LogFormat, LogLevel};
 
@@ -32,7 +33,7 @@ pub struct AlreadyStarted;
 #[derive(Clone)]
 pub struct Log {
     destination: Destination,
-    format: Arc<Mutex<Format>>,
+    form: Arc<Mutex<Form>>,
     level: reload::Handle<Targets, Registry>,
 }
 
@@ -55,28 +56,24 @@ impl Log {
         clock: Clock,
     ) -> (impl Subscriber + Send + Sync, Self) {
         let (filter, level) = reload::Layer::new(targets(LogLevel::default()));
-        let format = Arc::new(Mutex::new(Format::choose(LogFormat::default(), destination)));
-        let log = Self { destination, format: Arc::clone(&format), level };
-        let reporter = log.clone();
-        writer.report_drops_with(move |number| {
-            let message = "log lines dropped: standard error does not take them".to_owned();
-            let fields = vec![("dropped", Value::from(number))];
-            log_line(reporter.format(), clock(), &Record { level: Level::WARN, message, fields })
+        let form = Arc::new(Mutex::new(Form::choose(LogFormat::default(), destination)));
+        let log = Self { destination, form: Arc::clone(&form), level };
+        writer.report_drops_with(|dropped| {
+            tracing::warn!(dropped, "log lines dropped: nobody took them in time");
         });
-        (tracing_subscriber::registry().with(filter).with(Lines { writer, format, clock }), log)
+        (tracing_subscriber::registry().with(filter).with(Lines { writer, form, clock }), log)
     }
 
     /// Takes format and level from the configuration; what is logged from now on follows them.
     pub fn configure(&self, format: LogFormat, level: LogLevel) {
-        *self.format.lock().unwrap_or_else(PoisonError::into_inner) =
-            Format::choose(format, self.destination);
+        *self.form.lock().unwrap_or_else(PoisonError::into_inner) = Form::choose(format, self.destination);
         // An error means that the subscriber is gone, and with it the log.
         let _ = self.level.reload(targets(level));
     }
 
-    /// The format in force, which output of workers shares.
-    pub fn format(&self) -> Format {
-        *self.format.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The form in force, which output of workers shares.
+    pub fn form(&self) -> Form {
+        *self.form.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,7 +92,7 @@ fn targets(level: LogLevel) -> Targets {
 /// Writes each event as a line.
 struct Lines {
     writer: Writer,
-    format: Arc<Mutex<Format>>,
+    form: Arc<Mutex<Form>>,
     clock: Clock,
 }
 
@@ -105,8 +102,8 @@ impl<S: Subscriber> Layer<S> for Lines {
         event.record(&mut fields);
         let level = *event.metadata().level();
         let record = Record { level, message: fields.message, fields: fields.others };
-        let format = *self.format.lock().unwrap_or_else(PoisonError::into_inner);
-        self.writer.try_line(log_line(format, (self.clock)(), &record));
+        let form = *self.form.lock().unwrap_or_else(PoisonError::into_inner);
+        self.writer.try_line(form.log_line((self.clock)(), event.metadata(), record));
     }
 }
 

@@ -1,44 +1,18 @@
-//! What a line of our output looks like: for people, for the journal, for programs.
+//! What a line of our output looks like as text: for people, for the journal's stream, for programs.
 //!
-//! Pure but for [`Destination::of`], which looks once at where standard error leads. The same formats serve our own
-//! log and the output of workers, so that one stream holds one kind of line.
+//! Pure. The same formats serve our own log and the output of workers, so that one stream holds one kind of line.
+//! Records for the journal are made in `journal`.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal;
-use std::os::fd::AsFd;
 use std::time::SystemTime;
 
 use serde_json::Value;
 
+use super::form::Destination;
 use super::output::Line;
 use crate::config::model::LogFormat;
 use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
 use crate::stamp;
-
-/// Where standard error leads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Destination {
-    /// To the journal: `JOURNAL_STREAM` names its device and inode (`systemd.exec(5)`).
-    pub journal: bool,
-    /// To a terminal.
-    pub terminal: bool,
-    /// Colours are wanted there: a terminal, without `NO_COLOR`, and not a dumb one.
-    pub colour: bool,
-}
-
-impl Destination {
-    /// Looks at standard error (or what is given for it) and the variables `JOURNAL_STREAM`, `NO_COLOR`, `TERM`.
-    pub fn of<F: AsFd + IsTerminal>(stderr: &F, variable: impl Fn(&str) -> Option<String>) -> Self {
-        let terminal = stderr.is_terminal();
-        let plain = variable("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || variable("TERM").is_some_and(|term| term == "dumb");
-        let journal = variable("JOURNAL_STREAM").is_some_and(|stream| {
-            nix::sys::stat::fstat(stderr.as_fd())
-                .is_ok_and(|file| stream == format!("{}:{}", file.st_dev, file.st_ino))
-        });
-        Self { journal, terminal, colour: terminal && !plain }
-    }
-}
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +31,12 @@ pub enum Format {
 }
 
 impl Format {
-    /// `log.format`, resolved for a destination.
+    /// `log.format`, resolved for a destination; for records the text that stands in for them.
     pub fn choose(wanted: LogFormat, to: Destination) -> Self {
         match wanted {
             LogFormat::Json => Self::Json,
-            LogFormat::Auto if !to.journal && !to.terminal => Self::Json,
-            LogFormat::Auto | LogFormat::Human => match (to.journal, to.terminal) {
+            LogFormat::Auto | LogFormat::Journal if !to.journal && !to.terminal => Self::Json,
+            LogFormat::Auto | LogFormat::Human | LogFormat::Journal => match (to.journal, to.terminal) {
                 (true, _) => Self::Journal,
                 (false, true) => Self::Terminal { colour: to.colour },
                 (false, false) => Self::Plain,
@@ -109,7 +83,7 @@ pub struct Origin {
 
 /// Priorities as in `syslog(3)`.
 const PRIORITIES: [&str; 8] = ["error", "error", "error", "error", "warn", "info", "info", "debug"];
-const PRIORITY_INFO: u8 = 6;
+pub(super) const PRIORITY_INFO: u8 = 6;
 
 /// A line of a worker's output, newline included.
 pub fn worker_line(format: Format, now: SystemTime, origin: &Origin, line: &Line) -> Vec<u8> {
@@ -240,6 +214,21 @@ pub struct Record {
     pub fields: Vec<(&'static str, Value)>,
 }
 
+impl Record {
+    /// The bytes of its texts, about.
+    pub fn bytes(&self) -> usize {
+        let values = self.fields.iter().map(|(_, value)| 16 + value.as_str().map_or(8, str::len));
+        self.message.len() + values.sum::<usize>()
+    }
+}
+
+/// An event as one line for people, without level and time.
+pub fn summary(record: &Record) -> String {
+    let mut text = String::new();
+    push_record(&mut text, record, Style::PLAIN);
+    text
+}
+
 /// A line of our own log, newline included.
 pub fn log_line(format: Format, now: SystemTime, record: &Record) -> Vec<u8> {
     let mut text = String::new();
@@ -336,28 +325,6 @@ mod tests {
         ];
         let record = Record { level: tracing::Level::WARN, message: "worker failed".into(), fields };
         String::from_utf8(log_line(format, now(), &record)).unwrap()
-    }
-
-    #[test]
-    fn the_format_follows_the_destination_unless_it_is_set() {
-        let to = |journal, terminal| Destination { journal, terminal, colour: terminal };
-        assert_eq!(Format::choose(LogFormat::Auto, to(true, false)), Format::Journal);
-        assert_eq!(Format::choose(LogFormat::Auto, to(false, true)), Format::Terminal { colour: true });
-        assert_eq!(Format::choose(LogFormat::Auto, to(false, false)), Format::Json);
-        assert_eq!(Format::choose(LogFormat::Human, to(false, false)), Format::Plain);
-        assert_eq!(Format::choose(LogFormat::Json, to(true, false)), Format::Json);
-    }
-
-    #[test]
-    fn the_journal_is_recognised_by_device_and_inode() {
-        let file = tempfile::tempfile().unwrap();
-        let stat = nix::sys::stat::fstat(&file).unwrap();
-        let of = |stream: String| {
-            Destination::of(&file, |name| (name == "JOURNAL_STREAM").then(|| stream.clone()))
-        };
-        assert!(of(format!("{}:{}", stat.st_dev, stat.st_ino)).journal);
-        assert!(!of(format!("{}:{}", stat.st_dev, stat.st_ino + 1)).journal);
-        assert!(!of(String::new()).journal);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! One way out for all lines: a thread with a bounded queue in front of standard error.
+//! One way out for all lines: a thread with a bounded queue in front of standard error and the journal.
 //!
-//! Standard error may be a full pipe or a stalled journal, and the loop must not wait for it. So a thread writes,
+//! Standard error may be a full pipe, the journal may stall, and the loop must not wait for it. So a thread writes,
 //! and the loop only queues. Our own log never waits: past its share of the queue a line is dropped, counted, and
 //! the count is written when there is room. Output of workers is never dropped: who brings it waits for room, so
 //! the worker is slowed by its own full pipe. Each line is one `write`, so that whoever shares the stream does not
@@ -14,15 +14,40 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::journal::{Journal, Record};
+use super::outlet::Outlet;
+
 /// Bytes of our own log that may wait.
 const LOG_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of workers' output that may wait.
 const OUTPUT_BYTES_MAX: u32 = 1024 * 1024;
-/// How long the thread rests when standard error is non-blocking and full.
-const RETRY: Duration = Duration::from_millis(20);
 
-/// Makes a line of the number of log lines that were dropped.
-type Report = Box<dyn Fn(u64) -> Vec<u8> + Send>;
+/// Says how many log lines were dropped.
+type Report = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// What is to be written.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// To standard error, as it is: a line, newline included.
+    Text(Vec<u8>),
+    /// To the journal.
+    Record(Box<Record>),
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(line) => line.len(),
+            Self::Record(record) => record.bytes(),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Item {
+    fn from(line: Vec<u8>) -> Self {
+        Self::Text(line)
+    }
+}
 
 /// The way out. Cheap to clone; the thread ends when the last clone is gone and all is written.
 #[derive(Clone)]
@@ -54,8 +79,9 @@ struct State {
 }
 
 enum Entry {
-    Log(Vec<u8>),
-    Output(Vec<u8>, u32),
+    /// With the bytes that it counts as.
+    Log(Item, usize),
+    Output(Item, u32),
 }
 
 /// Alive while a [`Writer`] is.
@@ -69,21 +95,25 @@ impl Drop for Open {
 }
 
 impl Writer {
-    /// Starts the thread that writes to standard error.
+    /// Starts the thread that writes to standard error, and records to the journal.
     ///
     /// # Errors
     ///
     /// If the thread cannot be started.
-    pub fn to_stderr() -> io::Result<Self> {
-        Self::start(io::stderr())
+    pub fn to_stderr(journal: Journal) -> io::Result<Self> {
+        Self::through(Outlet::new(io::stderr(), Some(journal)))
     }
 
-    /// Starts the thread that writes to `sink`.
+    /// Starts the thread that writes to `sink`, records as text.
     ///
     /// # Errors
     ///
     /// If the thread cannot be started.
     pub fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
+        Self::through(Outlet::new(sink, None))
+    }
+
+    fn through(outlet: Outlet<impl Write + Send + 'static>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             work: Condvar::new(),
@@ -91,24 +121,27 @@ impl Writer {
             room: Semaphore::new(OUTPUT_BYTES_MAX as usize),
         });
         let writer = Arc::clone(&shared);
-        thread::Builder::new().name("output".into()).spawn(move || writer.run(sink))?;
+        thread::Builder::new().name("output".into()).spawn(move || writer.run(outlet))?;
         Ok(Self { _open: Arc::new(Open(Arc::clone(&shared))), shared })
     }
 
-    /// How dropped lines are reported: called on the writer's thread with their number.
-    pub fn report_drops_with(&self, report: impl Fn(u64) -> Vec<u8> + Send + 'static) {
-        self.shared.lock().report = Some(Box::new(report));
+    /// How dropped lines are reported: called on the writer's thread with their number, once there is room for
+    /// lines of our own. It may log.
+    pub fn report_drops_with(&self, report: impl Fn(u64) + Send + Sync + 'static) {
+        self.shared.lock().report = Some(Arc::new(report));
     }
 
-    /// Queues a line of our own log, newline included; `false` if there was no room and it was dropped.
-    pub fn try_line(&self, line: Vec<u8>) -> bool {
+    /// Queues a line of our own log; `false` if there was no room and it was dropped.
+    pub fn try_line(&self, line: impl Into<Item>) -> bool {
+        let line = line.into();
+        let bytes = line.bytes();
         let mut state = self.shared.lock();
-        if state.log_bytes + line.len() > LOG_BYTES_MAX {
+        if state.log_bytes + bytes > LOG_BYTES_MAX {
             state.dropped += 1;
             return false;
         }
-        state.log_bytes += line.len();
-        self.shared.push(state, Entry::Log(line));
+        state.log_bytes += bytes;
+        self.shared.push(state, Entry::Log(line, bytes));
         true
     }
 
@@ -149,10 +182,10 @@ pub struct Room {
 }
 
 impl Room {
-    /// Queues the line, newline included.
-    pub fn fill(mut self, line: Vec<u8>) {
+    /// Queues the line.
+    pub fn fill(mut self, line: impl Into<Item>) {
         let cost = std::mem::take(&mut self.cost);
-        self.shared.push(self.shared.lock(), Entry::Output(line, cost));
+        self.shared.push(self.shared.lock(), Entry::Output(line.into(), cost));
     }
 }
 
@@ -175,15 +208,15 @@ impl Shared {
         self.work.notify_one();
     }
 
-    fn run(&self, mut sink: impl Write) {
+    fn run(&self, mut outlet: Outlet<impl Write>) {
         let mut reported = 0;
         while let Some(entry) = self.next() {
-            let result = write_whole(&mut sink, entry.bytes());
+            let result = outlet.put(entry.item());
             let drops = self.finished(&entry, result.is_err(), &mut reported);
-            if let Some(line) = drops {
-                let _ = write_whole(&mut sink, &line);
-            }
             self.progress.notify_all();
+            if let Some((drops, report)) = drops {
+                report(drops);
+            }
         }
     }
 
@@ -196,12 +229,12 @@ impl Shared {
     }
 
     /// Gives the room back; and the report of drops, once the log that was queued is written.
-    fn finished(&self, entry: &Entry, lost: bool, reported: &mut u64) -> Option<Vec<u8>> {
+    fn finished(&self, entry: &Entry, lost: bool, reported: &mut u64) -> Option<(u64, Report)> {
         let mut state = self.lock();
         state.done += 1;
         state.lost += u64::from(lost);
         match entry {
-            Entry::Log(line) => state.log_bytes -= line.len(),
+            Entry::Log(_, bytes) => state.log_bytes -= bytes,
             Entry::Output(_, cost) => self.room.add_permits(*cost as usize),
         }
         let drops = state.dropped - *reported;
@@ -209,30 +242,16 @@ impl Shared {
             return None;
         }
         *reported = state.dropped;
-        state.report.as_ref().map(|report| report(drops))
+        state.report.as_ref().map(|report| (drops, Arc::clone(report)))
     }
 }
 
 impl Entry {
-    fn bytes(&self) -> &[u8] {
+    fn item(&self) -> &Item {
         match self {
-            Self::Log(line) | Self::Output(line, _) => line,
+            Self::Log(item, _) | Self::Output(item, _) => item,
         }
     }
-}
-
-/// Writes all of it. Somebody who shares the stream may have made it non-blocking; then it is tried again.
-fn write_whole(sink: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match sink.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(RETRY),
-            Err(error) => return Err(error),
-        }
-    }
-    sink.flush()
 }
 
 #[cfg(test)]
@@ -293,19 +312,21 @@ mod tests {
     #[test]
     fn our_own_log_is_dropped_counted_and_reported_when_nobody_reads() {
         let (writer, open, lines) = gate();
-        writer.report_drops_with(|number| format!("{number} dropped\n").into_bytes());
+        let (reports, reported) = mpsc::channel();
+        writer.report_drops_with(move |number| {
+            let _ = reports.send(number);
+        });
         let line = vec![b'x'; 64 * 1024];
         let kept = (0..10).filter(|_| writer.try_line(line.clone())).count();
         assert!((4..10).contains(&kept), "{kept}");
         assert!(!writer.flush(Duration::ZERO));
-        for _ in 0..=kept {
+        for _ in 0..kept {
             open.send(()).unwrap();
         }
         for _ in 0..kept {
             assert_eq!(lines.recv_timeout(DEADLINE).unwrap(), line);
         }
-        let report = String::from_utf8(lines.recv_timeout(DEADLINE).unwrap()).unwrap();
-        assert_eq!(report, format!("{} dropped\n", 10 - kept));
+        assert_eq!(reported.recv_timeout(DEADLINE).unwrap(), 10 - kept as u64);
         assert_eq!(writer.losses(), (10 - kept as u64, 0));
     }
 

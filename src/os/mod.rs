@@ -12,6 +12,7 @@
 //! - [`socket`]: making sockets, and asking them what they are
 //! - [`environment`]: what the environment says, read once
 //! - [`launchd`]: the sockets that launchd holds for us
+//! - `sealed`: memory that is passed on and cannot change
 //! - [`user`], [`program`], [`limits`], [`directory`], [`lock`], [`peer`], [`pin`],
 //!   [`threads`]: one question each
 //!
@@ -41,6 +42,7 @@ pub mod peer;
 pub mod pin;
 pub mod process;
 pub mod program;
+pub(crate) mod sealed;
 pub mod signal;
 pub mod socket;
 pub mod spawn;

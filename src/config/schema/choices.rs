@@ -46,7 +46,7 @@ macro_rules! choices {
 choices!(Mode { "shared" => Shared; later "per-slot", "dispatch" });
 choices!(ReadyKind { "notify" => Notify, "exec" => Exec, "fd" => Fd });
 choices!(UnusedSockets { "error" => Error, "close" => Close });
-choices!(LogFormat { "auto" => Auto, "human" => Human, "json" => Json; later "journal" });
+choices!(LogFormat { "auto" => Auto, "human" => Human, "json" => Json, "journal" => Journal });
 choices!(LogLevel { "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace });
 choices!(WorkerOutput { "capture" => Capture, "inherit" => Inherit });
 

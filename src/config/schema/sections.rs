@@ -198,7 +198,7 @@ section! {
     /// `[log]`
     struct LogKeys {
         default("'auto'") format: LogFormat,
-            "How the log is written. `\"auto\"`: for people on a terminal and in the journal, else as JSON lines. (`\"journal\"` is not supported yet.)";
+            "How the log is written. `\"auto\"`: as records to the journal where standard error leads there, for people on a terminal, else as JSON lines. `\"journal\"`: as records to the journal, wherever standard error leads; there while the journal cannot be reached.";
         default("'info'") level: LogLevel,
             "How much it says.";
         default("'capture'") workers: WorkerOutput,
