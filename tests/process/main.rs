@@ -17,6 +17,7 @@ mod faults;
 mod given;
 mod harness;
 mod inherited;
+mod journal;
 mod kinds;
 mod listeners;
 mod manager;

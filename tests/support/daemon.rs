@@ -94,6 +94,13 @@ impl Setup {
         self
     }
 
+    /// The same, inside of the commands so far.
+    #[must_use]
+    pub fn also_under<I: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = I>) -> Self {
+        self.wrapper.extend(wrapper.into_iter().map(Into::into));
+        self
+    }
+
     /// With these sockets, as a service manager passes them; `names` as in `LISTEN_FDNAMES`, or empty.
     #[must_use]
     pub fn pass(mut self, sockets: Vec<OwnedFd>, names: &str) -> Self {

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod daemon;
 pub mod events;
 pub mod inbox;
+pub mod journal;
 pub mod lease;
 pub mod load;
 pub mod log;
