@@ -165,7 +165,10 @@ fn notes(document: &StatusDocument) -> String {
     let counters = &document.counters;
     for (number, what) in [
         (counters.notifications_dropped, "notifications dropped: their senders were not to be believed"),
-        (counters.log_lines_dropped, "log lines dropped: neither standard error nor the journal took them in time"),
+        (
+            counters.log_lines_dropped,
+            "log lines dropped: neither standard error nor the journal took them in time",
+        ),
         (counters.lines_lost, "lines lost: standard error is closed, or nobody reads it"),
         (counters.manager_texts_lost, "texts that the service manager did not take"),
         (counters.control_refused, "control connections refused: there were too many"),

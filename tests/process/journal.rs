@@ -69,6 +69,11 @@ fn under_systemd_every_line_is_a_record_with_its_fields() {
     service.reload().assert_code(handover::exit::FAILED);
     let failed = journald.wait_for("a failure", |record| record.message().starts_with("worker failed "));
     assert_eq!((failed.field("PRIORITY"), failed.field("HANDOVER_GENERATION")), ("4", "2"));
+    service.plan.scratch.write("c.toml", "PRIORITY=0\nnonsense");
+    service.reload().assert_code(handover::exit::USAGE);
+    let refused = journald.wait_for("a refusal", |record| record.message().starts_with("reload refused "));
+    assert!(refused.field("HANDOVER_REASON").lines().count() > 1, "{refused:?}");
+    assert_eq!((refused.message().lines().count(), refused.field("PRIORITY")), (1, "4"));
 
     service.stop();
     let mut text = String::new();
