@@ -1,0 +1,191 @@
+//! A machine with a systemd of its own: booted in a container from a root directory that is only read, with a network of its own,
+//! and gone with its last process when it is dropped.
+//!
+//! Its commands are carried out inside. Its files are reached through `/proc/LEADER/root`, its network by a thread that enters the
+//! network namespace: so the load clients of the other tests can be used as they are.
+
+#![allow(unsafe_code, reason = "no safe call enters a namespace")]
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::ability;
+use crate::package::Packages;
+use crate::support::child::{Handle, OwnedChild};
+use crate::support::daemon::{Output, Running};
+use crate::support::scratch::Scratch;
+use crate::support::{deadline, eventually, proc, scripted_worker};
+
+/// Where packages and the scripted worker are inside.
+pub const PACKAGES: &str = "/opt/packages";
+const PROGRAMS: &str = "/opt/programs";
+/// The scripted worker inside.
+pub const WORKER: &str = "/opt/programs/scripted_worker";
+
+/// A booted machine.
+pub struct Machine {
+    /// The version of its systemd.
+    pub systemd: u32,
+    leader: u32,
+    handle: Handle,
+    nspawn: OwnedChild,
+    cgroup: PathBuf,
+    scratch: Scratch,
+}
+
+impl Machine {
+    /// Boots `root` and waits until all that belongs to a boot is done.
+    pub fn boot(name: &str, root: &Path, packages: &Packages) -> Self {
+        let scratch = Scratch::new();
+        let cgroup = ability::cgroup()
+            .expect("looked for before")
+            .join(format!("handover-lab-{name}-{}", std::process::id()));
+        fs::create_dir(&cgroup).expect("our cgroup");
+        let nspawn = OwnedChild::spawn(&mut nspawn(name, root, packages, &cgroup, &scratch));
+        let console = scratch.join("console");
+        let leader = eventually("systemd-nspawn starts a systemd", || {
+            let is_systemd = |pid: &u32| {
+                let program = fs::read_link(format!("/proc/{pid}/exe"));
+                program.is_ok_and(|program| program.ends_with("usr/lib/systemd/systemd"))
+            };
+            let leader = proc::children(nspawn.pid()).into_iter().find(is_systemd);
+            let said = || fs::read_to_string(&console).unwrap_or_default();
+            assert!(leader.is_some() || proc::is_alive(nspawn.pid()), "no boot: {}", said());
+            leader
+        });
+        let handle = Handle::open(leader).expect("it lives");
+        let mut machine = Self { systemd: 0, leader, handle, nspawn, cgroup, scratch };
+        eventually("systemd listens", || machine.path("/run/systemd/private").exists().then_some(()));
+        eventually("the boot is over", || {
+            let state = machine.run(&["systemctl", "is-system-running", "--wait"]).stdout;
+            ["running", "degraded"].contains(&state.trim()).then_some(())
+        });
+        let version = machine.run(&["systemctl", "--version"]).stdout;
+        machine.systemd =
+            version.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number");
+        machine
+    }
+
+    /// A file inside, as seen from here. Not through absolute links: those would lead to our own root.
+    pub fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.leader))
+    }
+
+    /// Writes a file inside, at once.
+    pub fn write(&self, inside: &str, text: &str) {
+        let path = self.path(inside);
+        fs::create_dir_all(path.parent().expect("a file in a directory")).expect("its directory");
+        let draft = self.path(&format!("{inside}.draft"));
+        fs::write(&draft, text).expect("a file inside");
+        fs::rename(draft, path).expect("a file inside");
+    }
+
+    /// Begins a command inside.
+    pub fn begin(&self, words: &[&str]) -> Running {
+        Running::start(&mut self.command(words))
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg("--target").arg(self.leader.to_string()).arg("--all").args(words);
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("LANG", "C.UTF-8").env("SYSTEMD_PAGER", "").env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    }
+
+    /// Carries out a command inside.
+    #[track_caller]
+    pub fn run(&self, words: &[&str]) -> Output {
+        self.begin(words).finish()
+    }
+
+    /// Carries out a line of shell inside; what it said, on both streams in their order.
+    #[track_caller]
+    pub fn shell(&self, line: &str) -> String {
+        self.run(&["bash", "-c", &format!("exec 2>&1; {line}")]).stdout
+    }
+
+    /// Carries out a command that must succeed, and gives its standard output without the end of its last line.
+    ///
+    /// # Panics
+    ///
+    /// Where it fails.
+    #[track_caller]
+    pub fn succeed(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        output.assert_code(0);
+        output.stdout.trim_end().to_owned()
+    }
+
+    /// Installs one of the packages.
+    #[track_caller]
+    pub fn install(&self, package: &str) -> String {
+        self.succeed(&["dpkg", "--install", &format!("{PACKAGES}/{package}")])
+    }
+
+    /// Lets this thread, and those that it starts from now on, use the machine's network instead of ours.
+    pub fn enter_network(&self) {
+        let network = File::open(format!("/proc/{}/ns/net", self.leader)).expect("it lives");
+        // SAFETY: an open fd of a namespace; it concerns this thread only.
+        let entered = unsafe { libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET) };
+        assert_eq!(entered, 0, "setns: {}", std::io::Error::last_os_error());
+    }
+
+    /// What the journal has of a unit, the messages only.
+    pub fn journal(&self, unit: &str) -> String {
+        self.run(&["journalctl", "--no-pager", "-o", "cat", "-u", unit]).stdout
+    }
+
+    /// What it wrote to its console.
+    pub fn console(&self) -> String {
+        fs::read_to_string(self.scratch.join("console")).unwrap_or_default()
+    }
+}
+
+fn nspawn(name: &str, root: &Path, packages: &Packages, cgroup: &Path, scratch: &Scratch) -> Command {
+    let console = File::create(scratch.join("console")).expect("our file");
+    let worker = scripted_worker();
+    let programs = worker.parent().expect("it lies in a directory");
+    // A cgroup of its own: two containers of one cgroup would take each other's processes for their own.
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo $$ > \"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"]).arg(cgroup);
+    command.args([
+        "systemd-nspawn",
+        "--quiet",
+        "--boot",
+        "--volatile=overlay",
+        "--register=no",
+        "--keep-unit",
+    ]);
+    command.args(["--private-network", "--console=pipe", "--directory"]).arg(root);
+    command.arg(format!("--machine={name}"));
+    command.arg(format!("--bind-ro={}:{PACKAGES}", packages.directory().display()));
+    command.arg(format!("--bind-ro={}:{PROGRAMS}", programs.display()));
+    command.arg("systemd.unit=multi-user.target");
+    command.env("UNIFIED_CGROUP_HIERARCHY", "1").env_remove("NOTIFY_SOCKET");
+    command.stdin(Stdio::null()).stderr(console.try_clone().expect("a free fd")).stdout(console);
+    command
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // PID 1 of its namespace: nothing in there outlives it.
+        self.handle.signal(libc::SIGKILL);
+        if self.nspawn.wait(deadline()).is_none() {
+            self.nspawn.signal(libc::SIGKILL);
+        }
+        remove_cgroup(&self.cgroup);
+    }
+}
+
+/// Removes a cgroup and those in it; what is left of them goes with the machine.
+fn remove_cgroup(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(path);
+}

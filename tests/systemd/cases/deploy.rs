@@ -1,0 +1,137 @@
+//! Deploys under load: what works, what does not, and what systemd and the person at the terminal are told.
+
+use super::{Case, case};
+use crate::booted::Machine;
+use crate::site::Site;
+use crate::support::client::Failure;
+
+pub const CASES: &[Case] = &[
+    case("a reload under load loses nothing", reload),
+    case("a reload of a broken program fails, says why, and changes nothing", broken_program),
+    case("a reload of a broken configuration fails, says why, and changes nothing", broken_configuration),
+    case("a restart under load refuses nobody", restart),
+    case("a stop of the service alone lets the next connection start it again", stop_and_start),
+    case("the status line is true before, during and after a rollout and a rollback", status_line),
+];
+
+fn reload(machine: &Machine) {
+    let site = Site::new(machine, "reload").start();
+    let load = site.load();
+    for generation in 2..5 {
+        site.script(&format!("serve\nready\nversion={generation}\n"));
+        site.systemctl("reload").assert_code(0);
+        load.wait_for(50);
+    }
+    site.settle();
+    assert_eq!(site.serves().generation(), 4);
+    let tally = load.stop();
+    tally.print(&format!("systemctl reload, systemd {}", machine.systemd));
+    tally.assert_nothing_lost();
+    site.assert_active();
+    site.stop();
+}
+
+fn broken_program(machine: &Machine) {
+    let site = Site::new(machine, "broken").start();
+    let load = site.load();
+    site.script("eprint=no such module: zebra\nexit=3\n");
+    let output = site.systemctl("reload");
+    output.assert_code(1);
+    site.assert_active();
+    load.wait_for(50);
+    load.stop().assert_nothing_lost();
+    assert_eq!(site.serves().generation(), 1);
+    // Where `systemctl` sends the person who wants to know.
+    output.assert_says("journalctl");
+    for said in [site.journal(), machine.shell("systemctl status broken")] {
+        assert!(said.contains("rolled back: generation 2 is thrown away"), "{said}");
+        assert!(said.contains("exited with status 3"), "{said}");
+        assert!(said.contains("no such module: zebra"), "{said}");
+    }
+    // The next one is not held against it.
+    site.script("serve\nready\n");
+    site.systemctl("reload").assert_code(0);
+    assert_eq!(site.serves().generation(), 3);
+    site.stop();
+}
+
+fn broken_configuration(machine: &Machine) {
+    let mut site = Site::new(machine, "mistyped").start();
+    let load = site.load();
+    site.change("pool.web", "wrokers", "3");
+    site.configure();
+    site.systemctl("reload").assert_code(1);
+    site.assert_active();
+    load.wait_for(50);
+    load.stop().assert_nothing_lost();
+    let journal = site.wait_for_journal("no such key");
+    assert!(journal.contains("wrokers"), "{journal}");
+    assert_eq!(site.show("StatusText"), "2 of 2 workers ready, generation 1");
+    site.stop();
+}
+
+fn restart(machine: &Machine) {
+    let site = Site::new(machine, "restart").start();
+    let before = site.main_pid();
+    let load = site.load();
+    for _ in 0..3 {
+        site.systemctl("restart").assert_code(0);
+        load.wait_for(50);
+    }
+    let tally = load.stop();
+    tally.print(&format!("systemctl restart, systemd {}", machine.systemd));
+    tally.assert_nothing_lost();
+    assert_ne!(site.main_pid(), before);
+    site.assert_active();
+    site.stop();
+}
+
+fn stop_and_start(machine: &Machine) {
+    let site = Site::new(machine, "pause").start();
+    let load = site.load();
+    // The socket stays: a connection that comes while the service stops waits, and starts it again.
+    site.systemctl("stop");
+    load.wait_for(50);
+    let tally = load.stop();
+    assert!(tally.lost.iter().all(|lost| lost.failure != Failure::Refused), "{tally:#?}");
+    tally.assert_nothing_lost();
+    site.assert_active();
+    site.stop();
+    assert_eq!(site.get().map(|answer| answer.body), Err(Failure::Refused));
+}
+
+fn status_line(machine: &Machine) {
+    // Slow enough to be looked at.
+    let mut site = Site::new(machine, "line");
+    site.change("pool.web.rollout", "bake_time", "\"2s\"");
+    let mut site = site.start();
+    assert_eq!(site.wait_for_status("generation 1"), "2 of 2 workers ready, generation 1");
+
+    let reload = site.begin("reload");
+    site.wait_for_status("rolling out generation 2: 0 of 2 slots");
+    assert_eq!(site.show("ActiveState"), "reloading");
+    reload.finish().assert_code(0);
+    assert_eq!(site.show("StatusText"), "2 of 2 workers ready, generation 2");
+
+    // The canary stays, the second worker fails; what is rolled back to takes a while to be ready.
+    machine.write("/srv/line/failing", "[slot=1] exit=4\nserve\nready\n");
+    site.script("wait=2s\nserve\nready\n");
+    site.change("pool.web", "environment", "{ WORKER_SCRIPT = \"/srv/line/failing\" }");
+    site.configure();
+    let reload = site.begin("reload");
+    site.wait_for_status("rolling out generation 3");
+    site.wait_for_status("rolling back generation 3");
+    reload.finish().assert_code(1);
+    let line = site.wait_for_status("was rolled back");
+    assert!(line.starts_with("2 of 2 workers ready, generation 2; generation 3 was rolled back: "), "{line}");
+    assert!(line.contains("exited with status 4"), "{line}");
+    let shown = machine.shell("systemctl status line");
+    assert!(shown.contains(&format!("Status: \"{line}\"")), "{shown}");
+    assert_eq!(site.show("ActiveState"), "active");
+
+    site.change("pool.web", "environment", "{ WORKER_SCRIPT = \"/srv/line/script\" }");
+    site.configure();
+    site.systemctl("reload").assert_code(0);
+    assert_eq!(site.show("StatusText"), "2 of 2 workers ready, generation 4");
+    site.stop();
+}
