@@ -281,12 +281,12 @@ impl Daemon {
     }
 }
 
-/// Takes over what was passed, and binds the rest. Also gives the names of the sockets that are closed.
+/// Takes over what was passed, and binds the rest. Also says which sockets are closed.
 fn hold(config: &Config, inherited: Vec<Inherited>) -> Result<(Listeners, Vec<String>), RunError> {
     let offers: Vec<_> = inherited.iter().map(|inherited| inherited.offer.clone()).collect();
     let plan = plan(&config.listeners, &offers, config.unused_sockets).map_err(RunError::Misfits)?;
     let mut passed: Vec<Option<Inherited>> = inherited.into_iter().map(Some).collect();
-    let closed = plan.unused.iter().map(|position| offers[*position].name.clone()).collect();
+    let closed = plan.unused.iter().map(|position| offers[*position].describe()).collect();
     let mut held = BTreeMap::new();
     let mut faults = Vec::new();
     for (name, choice) in plan.choices {

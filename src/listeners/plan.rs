@@ -22,6 +22,13 @@ pub struct Offer {
     pub listening: bool,
 }
 
+impl Offer {
+    /// Its name, and what it is: `web.socket (tcp://127.0.0.1:80)`.
+    pub fn describe(&self) -> String {
+        format!("{} ({})", self.name, shown(&self.address))
+    }
+}
+
 /// Where a listener's sockets come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::support::machine::succeeds;
 
 /// Programs without which there is no lab.
-const PROGRAMS: [&str; 4] = ["systemd-nspawn", "debootstrap", "dpkg-deb", "nsenter"];
+const PROGRAMS: [&str; 5] = ["systemd-nspawn", "debootstrap", "dpkg-deb", "nsenter", "setpriv"];
 
 /// What stands in the way, first what nobody can install.
 enum Obstacle {

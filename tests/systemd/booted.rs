@@ -144,13 +144,20 @@ impl Machine {
     }
 }
 
+/// Executes what is added to it in `cgroup`. Two containers of one cgroup would take each other's processes for their own.
+pub fn in_cgroup(cgroup: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo $$ > \"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"]).arg(cgroup);
+    // A test program that is killed drops nothing; systemd-nspawn ends its container when it is asked to end.
+    command.args(["setpriv", "--pdeathsig", "TERM", "--"]);
+    command
+}
+
 fn nspawn(name: &str, root: &Path, packages: &Packages, cgroup: &Path, scratch: &Scratch) -> Command {
     let console = File::create(scratch.join("console")).expect("our file");
     let worker = scripted_worker();
     let programs = worker.parent().expect("it lies in a directory");
-    // A cgroup of its own: two containers of one cgroup would take each other's processes for their own.
-    let mut command = Command::new("sh");
-    command.args(["-c", "echo $$ > \"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"]).arg(cgroup);
+    let mut command = in_cgroup(cgroup);
     command.args([
         "systemd-nspawn",
         "--quiet",
@@ -181,7 +188,7 @@ impl Drop for Machine {
 }
 
 /// Removes a cgroup and those in it; what is left of them goes with the machine.
-fn remove_cgroup(path: &Path) {
+pub fn remove_cgroup(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_cgroup(&entry.path());

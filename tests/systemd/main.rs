@@ -12,6 +12,7 @@
 mod ability;
 mod booted;
 mod cases;
+mod container;
 mod package;
 mod roots;
 mod site;

@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::booted::{Machine, WORKER};
 use crate::support::client::{self, Answer, Failure};
 use crate::support::daemon::{Output, Running};
-use crate::support::eventually;
 use crate::support::load::Load;
 use crate::support::scratch::Address;
 use crate::support::status::Status;
+use crate::support::{deadline, eventually};
 
 /// A service.
 pub struct Site<'a> {
@@ -173,11 +174,23 @@ impl<'a> Site<'a> {
     }
 
     /// Waits until the `STATUS=` line of the service says `text`.
+    ///
+    /// # Panics
+    ///
+    /// Where it never does; with all that it said.
     #[track_caller]
     pub fn wait_for_status(&self, text: &str) -> String {
-        eventually(&format!("the status says {text:?}"), || {
-            Some(self.show("StatusText")).filter(|line| line.contains(text))
-        })
+        let (deadline, mut seen) = (deadline(), Vec::new());
+        loop {
+            let line = self.show("StatusText");
+            if line.contains(text) {
+                return line;
+            }
+            if seen.last() != Some(&line) {
+                seen.push(line);
+            }
+            assert!(Instant::now() < deadline, "the status never said {text:?}, but {seen:#?}");
+        }
     }
 
     /// `handover COMMAND…` for this service.

@@ -103,7 +103,7 @@ fn stop_and_start(machine: &Machine) {
 fn status_line(machine: &Machine) {
     // Slow enough to be looked at.
     let mut site = Site::new(machine, "line");
-    site.change("pool.web.rollout", "bake_time", "\"2s\"");
+    site.change("pool.web.rollout", "bake_time", "\"4s\"");
     let mut site = site.start();
     assert_eq!(site.wait_for_status("generation 1"), "2 of 2 workers ready, generation 1");
 

@@ -61,7 +61,7 @@ fn closed(machine: &Machine) {
     let second = second_socket(&site);
     site.open();
     site.serves();
-    site.wait_for_journal("closed-second.socket");
+    site.wait_for_journal("closed-second.socket (unix:///run/closed)");
     site.assert_active();
     site.stop();
     machine.succeed(&["systemctl", "stop", &second]);

@@ -85,8 +85,9 @@ fn user_unit(machine: &Machine) {
     let site = Site::new(machine, "homely");
     site.put();
     machine.succeed(&["useradd", "--create-home", "--shell", "/bin/bash", "somebody"]);
-    machine.succeed(&["loginctl", "enable-linger", "somebody"]);
     let uid = machine.succeed(&["id", "-u", "somebody"]);
+    let manager = format!("user@{uid}.service");
+    machine.succeed(&["systemctl", "start", &manager]);
     let own = |line: &str| {
         machine.shell(&format!("runuser -u somebody -- env XDG_RUNTIME_DIR=/run/user/{uid} {line}"))
     };
@@ -116,7 +117,7 @@ fn user_unit(machine: &Machine) {
     assert!(own("systemctl --user reload homely || echo refused").contains("refused"));
     assert!(own("handover status").contains("homely"), "the user's client finds the user's daemon");
     assert_eq!(own("systemctl --user stop homely.socket homely.service && echo done"), "done\n");
-    machine.succeed(&["loginctl", "disable-linger", "somebody"]);
+    machine.succeed(&["systemctl", "stop", &manager]);
 }
 
 fn transient(machine: &Machine) {
