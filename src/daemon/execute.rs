@@ -71,7 +71,7 @@ impl Daemon {
             Action::Forget { generation } => self.forget(generation),
             Action::Answer { request, outcome } => self.answer(request, outcome),
             Action::Tell(state) => self.tell(state),
-            Action::ExtendTimeout { by } => self.manager.extend_timeout(by),
+            Action::ExtendTimeout { by } => self.manager.extend_timeout(by, self.now()),
             Action::Note(note) => self.take_note(&note),
             Action::Exit { failure } => self.ended = Some(failure),
         }

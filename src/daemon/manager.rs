@@ -14,10 +14,19 @@ struct Watchdog {
     next: Monotonic,
 }
 
+/// Time that was asked for.
+#[derive(Debug)]
+struct Extension {
+    until: Monotonic,
+    /// The watchdog has not been fed since.
+    fresh: bool,
+}
+
 /// See the module.
 pub(super) struct Manager {
     service: ServiceManager,
     watchdog: Option<Watchdog>,
+    extension: Option<Extension>,
     /// The last `STATUS=`.
     said: String,
     /// It was told that we are ready.
@@ -30,7 +39,7 @@ impl Manager {
         let watchdog = watchdog
             .filter(|timeout| !timeout.is_zero())
             .map(|timeout| Watchdog { every: timeout / 2, next: now + timeout / 2 });
-        Self { service, watchdog, said: String::new(), ready: false }
+        Self { service, watchdog, extension: None, said: String::new(), ready: false }
     }
 
     /// Tells it how we are.
@@ -43,15 +52,33 @@ impl Manager {
             ManagerState::Stopping => Text::stopping(),
         };
         self.service.send(text.with_status(&self.said));
+        if state == ManagerState::Ready {
+            self.extension = None;
+        }
         if state == ManagerState::Ready && self.watchdog.is_some() {
             // The manager counts from its own READY, which may be long after ours was due (3.3).
             self.service.send(Text::watchdog());
         }
     }
 
-    /// Asks for more time.
-    pub(super) fn extend_timeout(&self, by: Duration) {
+    /// Asks for more time. systemd moves its deadline for the watchdog as well (`service_extend_timeout`), so that is fed at
+    /// once, which moves it back: a loop that hangs in the middle of a rollout is found out as soon as any other.
+    pub(super) fn extend_timeout(&mut self, by: Duration, now: Monotonic) {
+        self.extension = Some(Extension { until: now + by, fresh: true });
         self.service.send(Text::extend_timeout(by));
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.next = now;
+        }
+    }
+
+    /// Asks again for what is left of the time that was asked for: a `daemon-reload` makes systemd forget what it has granted
+    /// (systemd issue 43000).
+    fn extend_again(&mut self, now: Monotonic) {
+        let Some(extension) = &mut self.extension else { return };
+        let fresh = std::mem::take(&mut extension.fresh);
+        if !fresh && now < extension.until {
+            self.service.send(Text::extend_timeout(extension.until.since(now)));
+        }
     }
 
     /// There is one, to which the state of things can be told.
@@ -75,12 +102,11 @@ impl Manager {
 
     /// Feeds the watchdog if it is time; not while we are not `healthy`.
     pub(super) fn feed(&mut self, now: Monotonic, healthy: bool) {
-        let Some(watchdog) = &mut self.watchdog else { return };
-        if watchdog.next <= now {
-            watchdog.next = now + watchdog.every;
-            if healthy {
-                self.service.send(Text::watchdog());
-            }
+        let Some(watchdog) = self.watchdog.as_mut().filter(|watchdog| watchdog.next <= now) else { return };
+        watchdog.next = now + watchdog.every;
+        if healthy {
+            self.extend_again(now);
+            self.service.send(Text::watchdog());
         }
     }
 

@@ -75,6 +75,31 @@ fn the_managers_watchdog_is_fed_at_half_its_time() {
 }
 
 #[test]
+fn more_time_is_asked_for_again_as_long_as_it_is_needed_and_never_delays_the_watchdog() {
+    let plan = Plan::new().script("serve\n[generation=2] wait=1s\nready");
+    let wrapper = "export WATCHDOG_PID=$$ WATCHDOG_USEC=200000; exec \"$@\"";
+    let setup = plan.setup().under(["sh", "-c", wrapper, "sh"]);
+    let service = plan.start_with(setup);
+    service.reload_well();
+    let said = service.manager().said(&["RELOADING", "EXTEND_TIMEOUT_USEC", "WATCHDOG", "READY"]);
+    let words: Vec<&str> = said.iter().map(|line| line.split('=').next().unwrap_or_default()).collect();
+    let reload = words.iter().position(|word| *word == "RELOADING").expect("there was one");
+    let rollout: Vec<&str> = words[reload..].iter().copied().take_while(|word| *word != "READY").collect();
+    let asked = rollout.iter().filter(|word| **word == "EXTEND_TIMEOUT_USEC").count();
+    assert!(asked > 2, "{said:#?}");
+    for pair in rollout.windows(2) {
+        assert!(pair[0] != "EXTEND_TIMEOUT_USEC" || pair[1] == "WATCHDOG", "{said:#?}");
+    }
+    // Once it is over nothing is asked for any more.
+    for _ in 0..3 {
+        service.manager().wait_for("WATCHDOG=1");
+    }
+    let after = service.manager().said(&["EXTEND_TIMEOUT_USEC", "READY"]);
+    assert_eq!(after.last().map(String::as_str), Some("READY=1"), "{after:#?}");
+    service.stop();
+}
+
+#[test]
 fn a_watchdog_that_is_meant_for_another_process_is_not_fed() {
     let plan = Plan::new();
     let setup = plan.setup().env("WATCHDOG_PID", "1").env("WATCHDOG_USEC", "20000");

@@ -5,10 +5,13 @@ use super::{Case, alone};
 use crate::booted::Machine;
 use crate::site::Site;
 
-pub const CASES: &[Case] = &[alone(
-    "a start, a rollout and a stop may outlast systemd's timeouts, and end with their true result",
-    outlast,
-)];
+pub const CASES: &[Case] = &[
+    alone(
+        "a start, a rollout and a stop may outlast systemd's timeouts, and end with their true result",
+        outlast,
+    ),
+    alone("a daemon-reload in the middle of a rollout takes no time away from it", daemon_reload),
+];
 
 fn outlast(machine: &Machine) {
     let new = |name, script| {
@@ -32,6 +35,21 @@ fn outlast(machine: &Machine) {
             scope.spawn(|| notify_reload(&signalled));
         }
     });
+}
+
+fn daemon_reload(machine: &Machine) {
+    let site = Site::new(machine, "reread").pool("start_timeout", "\"30s\"").pool("workers", "1");
+    site.put();
+    site.add("[Service]\nTimeoutStartSec=8s\nWatchdogSec=4s\n");
+    site.open();
+    site.serves();
+    site.script("wait=11s\nserve\nready\n");
+    let reload = site.begin("reload");
+    site.wait_for_status("rolling out generation 2");
+    machine.succeed(&["systemctl", "daemon-reload"]);
+    site.wait_for_status("1 of 1 workers ready, generation 2");
+    reload.finish().assert_code(0);
+    site.stop();
 }
 
 fn long_start(site: &Site<'_>) {
