@@ -138,12 +138,17 @@ impl<'a> Site<'a> {
         client::get(&self.address, "/")
     }
 
+    /// Waits for an answer, and until systemd has taken note: a first worker answers before the service is ready, and what is not
+    /// ready is not reloaded.
+    ///
     /// # Panics
     ///
     /// Where nobody answers, however long one waits.
     #[track_caller]
     pub fn serves(&self) -> Answer {
-        eventually(&format!("{} answers", self.name), || self.get().ok())
+        let answer = eventually(&format!("{} answers", self.name), || self.get().ok());
+        eventually("systemd knows", || (self.show("ActiveState") != "activating").then_some(()));
+        answer
     }
 
     /// A steady load: so many new connections a second, whatever becomes of them.

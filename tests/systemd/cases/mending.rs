@@ -8,6 +8,7 @@ use crate::support::eventually;
 use crate::support::load::Load;
 
 pub const CASES: &[Case] = &[
+    case("a handover that hangs in the middle of a rollout is found out as soon", watchdog_in_rollout),
     case("a handover that hangs is killed by the watchdog, started again, and serves", watchdog),
     case("a program that always fails leaves the socket open, and answers once it is mended", always_failing),
     case(
@@ -34,6 +35,22 @@ fn watchdog(machine: &Machine) {
     eventually("it is active again", || (site.show("SubState") == "running").then_some(()));
     site.assert_active();
     assert_eq!(site.show("NRestarts"), "1");
+    site.stop();
+}
+
+/// systemd moves the watchdog's deadline with the others when a rollout asks for time.
+fn watchdog_in_rollout(machine: &Machine) {
+    let site = Site::new(machine, "hang-rolling").set("pool.web.rollout", "bake_time", "\"1min\"");
+    site.put();
+    site.add("[Service]\nWatchdogSec=2s\n");
+    site.open();
+    site.serves();
+    let mut reload = site.begin("reload");
+    site.wait_for_status("rolling out generation 2");
+    machine.succeed(&["kill", "-STOP", &site.main_pid().to_string()]);
+    eventually("systemd starts it again", || (site.show("NRestarts") == "1").then_some(()));
+    site.serves();
+    reload.child().signal(libc::SIGTERM);
     site.stop();
 }
 
