@@ -3,9 +3,11 @@
 //! They are drawn from the status document, so they are true for whoever comes late, and say of each slot in motion which worker
 //! is there, what it is doing and since when. Elsewhere than on a terminal there is none of this: lines follow each other.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use anstyle::AnsiColor;
+use console::{Term, truncate_str};
 
 use super::table;
 use crate::control::document::{Rollout, StatusDocument};
@@ -16,88 +18,84 @@ pub(super) const EVERY: Duration = Duration::from_secs(1);
 pub(super) const SOON: Duration = Duration::from_millis(100);
 /// Lines of the screen that are left to what stays.
 const LINES_KEPT: usize = 4;
-/// Times a second that the terminal is written to, at most.
-const HERTZ: u8 = 20;
+/// Letters of the bar.
+const BAR: u32 = 20;
 
 /// The lines that change.
 pub(super) struct Live {
-    area: MultiProgress,
-    head: ProgressBar,
-    lines: Vec<ProgressBar>,
+    terminal: Term,
+    /// As many as stand there now, the cursor below them.
+    lines: Vec<String>,
 }
 
 impl Live {
     /// `None`: standard error is no terminal.
     pub(super) fn on_terminal() -> Option<Self> {
-        let area = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(HERTZ));
-        if area.is_hidden() {
-            return None;
-        }
-        let head = area.add(ProgressBar::hidden());
-        Some(Self { area, head, lines: Vec::new() })
+        let terminal = Term::stderr();
+        terminal.is_term().then(|| Self { terminal, lines: Vec::new() })
     }
 
     /// A line that stays.
-    pub(super) fn tell(&self, line: &str) {
-        // The terminal is gone: nobody reads it.
-        let _ = self.area.println(line);
+    pub(super) fn tell(&mut self, line: &str) {
+        let lines = std::mem::take(&mut self.lines);
+        self.replace(lines.len(), &[line.to_owned()]);
+        self.replace(0, &lines);
+        self.lines = lines;
     }
 
     /// Draws how things are.
     pub(super) fn show(&mut self, document: &StatusDocument) {
-        let Some(rollout) = &document.rollout else { return self.clear() };
-        self.draw_head(rollout);
-        let height = usize::from(console::Term::stderr().size().0);
-        let mut lines = table::in_motion(document);
-        let room = height.saturating_sub(LINES_KEPT).max(2);
+        let lines =
+            document.rollout.as_ref().map(|rollout| self.frame(rollout, document)).unwrap_or_default();
+        if lines != self.lines {
+            self.replace(self.lines.len(), &lines);
+            self.lines = lines;
+        }
+    }
+
+    /// What is shown, cut to the size that the terminal has now.
+    fn frame(&self, rollout: &Rollout, document: &StatusDocument) -> Vec<String> {
+        let (height, width) = self.terminal.size();
+        let room = usize::from(height).saturating_sub(LINES_KEPT).max(2);
+        let mut lines = vec![head(rollout)];
+        lines.extend(table::in_motion(document));
         if lines.len() > room {
             let more = lines.len() - (room - 1);
             lines.truncate(room - 1);
             lines.push(format!("  and {more} more"));
         }
-        while self.lines.len() < lines.len() {
-            let style =
-                ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-            self.lines.push(self.area.add(ProgressBar::new(1).with_style(style)));
-        }
-        for line in self.lines.drain(lines.len()..) {
-            line.finish_and_clear();
-        }
-        for (shown, line) in self.lines.iter().zip(lines) {
-            shown.set_message(line);
-        }
+        lines.iter().map(|line| truncate_str(line, usize::from(width), "…").into_owned()).collect()
     }
 
-    fn draw_head(&mut self, rollout: &Rollout) {
-        if self.head.is_hidden() {
-            self.head = self.area.insert(0, ProgressBar::new(u64::from(rollout.slots)));
+    /// Writes lines in place of as many as stand above the cursor, in one go. A terminal that is gone has no reader.
+    fn replace(&self, standing: usize, lines: &[String]) {
+        let mut text = String::new();
+        if standing > 0 {
+            // `console_codes(4)`: up so many lines, to the first column; clear to the end of the screen.
+            let _ = write!(text, "\u{1b}[{standing}F\u{1b}[J");
         }
-        let verb = if rollout.rolling_back.is_some() { "rolling back" } else { "rolling out" };
-        let bar = if rollout.rolling_back.is_some() { "red" } else { "green" };
-        let template = format!(
-            "{verb} generation {} [{{bar:20.{bar}}}] {{pos}} of {{len}} slots, {{wide_msg}}",
-            rollout.generation
-        );
-        if let Ok(style) = ProgressStyle::with_template(&template) {
-            self.head.set_style(style.progress_chars("=> "));
+        for line in lines {
+            let _ = writeln!(text, "{line}");
         }
-        self.head.set_length(u64::from(rollout.slots));
-        self.head.set_position(u64::from(rollout.moved));
-        self.head.set_message(table::span(rollout.started.seconds_ago));
-    }
-
-    /// Removes what changes; what stays, stays.
-    pub(super) fn clear(&mut self) {
-        for line in self.lines.drain(..) {
-            line.finish_and_clear();
-        }
-        self.head.finish_and_clear();
-        self.head = self.area.add(ProgressBar::hidden());
+        let _ = self.terminal.write_str(&text);
     }
 }
 
 impl Drop for Live {
+    /// Removes what changes; what stays, stays.
     fn drop(&mut self) {
-        self.clear();
+        self.replace(self.lines.len(), &[]);
     }
+}
+
+fn head(rollout: &Rollout) -> String {
+    let Rollout { generation, moved, slots, .. } = rollout;
+    let (verb, colour) = match &rollout.rolling_back {
+        Some(_) => ("rolling back", AnsiColor::Red),
+        None => ("rolling out", AnsiColor::Green),
+    };
+    let done = (moved * BAR).checked_div(*slots).unwrap_or(BAR);
+    let bar: String = (0..BAR).map(|at| if at < done { '=' } else { ' ' }).collect();
+    let (style, since) = (colour.on_default(), table::span(rollout.started.seconds_ago));
+    format!("{verb} generation {generation} [{style}{bar}{style:#}] {moved} of {slots} slots, {since}")
 }

@@ -99,7 +99,7 @@ impl Work {
             };
             match next {
                 Ok(Some((_, Line::Progress(progress)))) if !self.json => {
-                    show_progress(&progress, live.as_ref());
+                    show_progress(&progress, live.as_mut());
                     redraw = redraw.min(Instant::now() + live::SOON);
                 }
                 Ok(Some((text, line))) => {
@@ -147,7 +147,7 @@ impl Work {
 }
 
 /// A line that stays, where a person may want to look back at it.
-fn show_progress(progress: &Progress, live: Option<&Live>) {
+fn show_progress(progress: &Progress, live: Option<&mut Live>) {
     let Event { what, message, .. } = &progress.event;
     match live {
         Some(live) if is_trouble(what) => live.tell(&printable(message)),

@@ -13,7 +13,7 @@ use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde::Deserialize;
 use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
@@ -133,14 +133,13 @@ impl Client {
         let text = timeout(ANSWER_TIME, answer.whole()).await;
         let text = text.map_err(|_| ClientError::Silent { path: path.clone() })??;
         let wrong = |reason| ClientError::Unintelligible { path: path.clone(), reason };
-        let value: Value =
+        let mark: Versioned =
             serde_json::from_slice(&text).map_err(|error| wrong(format!("status document: {error}")))?;
-        if value["version"] != VERSION {
-            let reason = format!("status document of version {}, not {VERSION}", value["version"]);
-            return Err(wrong(reason));
+        if mark.version != VERSION {
+            return Err(wrong(format!("status document of version {}, not {VERSION}", mark.version)));
         }
         let document =
-            serde_json::from_value(value).map_err(|error| wrong(format!("status document: {error}")))?;
+            serde_json::from_slice(&text).map_err(|error| wrong(format!("status document: {error}")))?;
         Ok((String::from_utf8_lossy(&text).into_owned(), document))
     }
 
@@ -216,13 +215,11 @@ impl Answer {
     }
 
     fn read(&self, line: &str) -> Result<Option<Line>, ClientError> {
-        let value: Value =
-            serde_json::from_str(line).map_err(|error| self.unintelligible(format!("answer: {error}")))?;
-        match value["type"].as_str() {
-            Some("progress") => Ok(serde_json::from_value(value).ok()),
-            Some("result") => serde_json::from_value(value)
-                .map(Some)
-                .map_err(|error| self.unintelligible(format!("answer: {error}"))),
+        let wrong = |error| self.unintelligible(format!("answer: {error}"));
+        let mark: Typed = serde_json::from_str(line).map_err(wrong)?;
+        match &*mark.kind {
+            "progress" => Ok(serde_json::from_str(line).ok()),
+            "result" => serde_json::from_str(line).map(Some).map_err(wrong),
             _ => Ok(None),
         }
     }
@@ -269,6 +266,19 @@ impl Answer {
     fn unintelligible(&self, reason: String) -> ClientError {
         ClientError::Unintelligible { path: self.path.clone(), reason }
     }
+}
+
+/// What is looked at before the rest of a document.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+/// What is looked at before the rest of a line.
+#[derive(Deserialize)]
+struct Typed<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: std::borrow::Cow<'a, str>,
 }
 
 /// Connects; while the daemon has no room for another connection, tries again.
