@@ -36,7 +36,7 @@ mod walk;
 
 pub use address::parse_address;
 pub use error::{Fault, Faults};
-pub use facts::{Facts, Platform};
+pub use facts::{Believing, Facts, Platform};
 pub use flags::{FlagFault, FlagFaults, Flags, Workers, from_flags};
 pub use names::{fit_name, is_reserved_variable};
-pub use parse::parse;
+pub use parse::{listener_order, parse};

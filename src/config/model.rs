@@ -30,6 +30,27 @@ pub struct Config {
     pub unused_sockets: UnusedSockets,
     /// `control_group`: the group that may use the control socket beside its owner.
     pub control_group: Option<String>,
+    /// `[install]`
+    pub install: Install,
+}
+
+/// `[install]`: for the service manager; the daemon itself does nothing with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Install {
+    /// `start`
+    pub start: Start,
+}
+
+/// What a service manager does with the service when the machine starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Start {
+    /// Open its sockets; the first connection starts it. One without sockets is started.
+    #[default]
+    Socket,
+    /// Open its sockets and start it.
+    Service,
+    /// Nothing.
+    Nothing,
 }
 
 /// A named socket that handover holds.

@@ -8,7 +8,9 @@ mod pool;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
-use super::model::{Config, Log, LogFormat, LogLevel, Pool, SocketOptions, UnusedSockets, WorkerOutput};
+use super::model::{
+    Config, Install, Log, LogFormat, LogLevel, Pool, SocketOptions, Start, UnusedSockets, WorkerOutput,
+};
 use super::units::{format_duration, format_size};
 use crate::time::Timeout;
 
@@ -30,6 +32,8 @@ pub fn canonical(config: &Config) -> String {
     }
     out.section("log");
     log(&mut out, &config.log);
+    out.section("install");
+    install(&mut out, config.install);
     out.text()
 }
 
@@ -78,6 +82,17 @@ pub(super) fn unused_sockets(unused: UnusedSockets) -> &'static str {
         UnusedSockets::Error => r#""error""#,
         UnusedSockets::Close => r#""close""#,
     }
+}
+
+fn install(out: &mut Out, install: Install) {
+    out.key(
+        "start",
+        match install.start {
+            Start::Socket => r#""socket""#,
+            Start::Service => r#""service""#,
+            Start::Nothing => r#""none""#,
+        },
+    );
 }
 
 fn log(out: &mut Out, log: &Log) {

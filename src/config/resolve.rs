@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Fault, Wrong};
 use super::facts::Facts;
-use super::model::{Address, Config, GroupId, Listener, Log as LogModel, Pool, UserId};
+use super::model::{Address, Config, GroupId, Install, Listener, Log as LogModel, Pool, UserId};
 use super::names::{check_listener_name, check_name, check_pool_name};
 use super::nearest::nearest;
 use super::overlap::overlap;
@@ -39,6 +39,7 @@ pub(super) fn config(file: &File, default_name: &str, facts: &dyn Facts, log: &m
         pid_file: file.pid_file.cloned().map(|path| path.0),
         unused_sockets: file.unused_sockets.value,
         control_group: control_group?.map(|group| group.name),
+        install: Install { start: file.install.start.value },
     })
 }
 

@@ -3,7 +3,7 @@
 use toml::de::DeValue;
 
 use crate::config::error::Wrong;
-use crate::config::model::{LogFormat, LogLevel, UnusedSockets, WorkerOutput};
+use crate::config::model::{LogFormat, LogLevel, Start, UnusedSockets, WorkerOutput};
 use crate::config::nearest::nearest;
 use crate::config::walk::{Kind, Log, Place, Read, Shape, mismatch};
 
@@ -45,6 +45,7 @@ macro_rules! choices {
 
 choices!(Mode { "shared" => Shared; later "per-slot", "dispatch" });
 choices!(ReadyKind { "notify" => Notify, "exec" => Exec, "fd" => Fd });
+choices!(Start { "socket" => Socket, "service" => Service, "none" => Nothing });
 choices!(UnusedSockets { "error" => Error, "close" => Close });
 choices!(LogFormat { "auto" => Auto, "human" => Human, "json" => Json, "journal" => Journal });
 choices!(LogLevel { "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::choices::{Mode, ReadyKind};
 use crate::config::model::{
-    Address, LogFormat, LogLevel, Share, UnixKind, UnixName, UnusedSockets, WorkerOutput,
+    Address, LogFormat, LogLevel, Share, Start, UnixKind, UnixName, UnusedSockets, WorkerOutput,
 };
 use crate::config::values::{
     AbsolutePath, Account, EnvironmentPath, Limits, Mode as FileMode, Name, Number, Positive, SignalName,
@@ -51,6 +51,8 @@ section! {
             "What to do with an inherited socket that no listener wants: refuse to start, or close it with a warning. Counts at the next start.";
         unset("none: the owner only") control_group: Account,
             "The group that may use the control socket beside its owner. Needs a restart to change.";
+        default("{}") install: InstallKeys,
+            "What the service manager does with the service; for the units that are made from this file.";
         + later {
             adopt: "true or false", "Take over the living workers and their sockets after handover was killed.";
             exit_on_idle: "a duration", "End when nothing came for this long; the service manager starts handover again when something does.";
@@ -203,5 +205,13 @@ section! {
             "How much it says.";
         default("'capture'") workers: WorkerOutput,
             "Where the output of workers goes: line by line into the log, or unchanged to handover's own standard output and error.";
+    }
+}
+
+section! {
+    /// `[install]`
+    struct InstallKeys {
+        default("'socket'") start: Start,
+            "What happens when the machine starts. `\"socket\"`: the sockets are opened, and the first connection starts the service; one without sockets is started. `\"service\"`: the service is started, too. `\"none\"`: nothing. Counts after `systemctl daemon-reload`.";
     }
 }
