@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 use super::{
-    cancel, check, complete, demo, events, generate, reload, restart, run, scale, status, stop, timeout,
+    cancel, check, complete, demo, events, generate, reload, restart, run, scale, status, stop,
+    systemd_generator, timeout,
 };
 
 /// Holds a service's listening sockets, and replaces workers, program and configuration without losing a connection
@@ -38,6 +39,9 @@ pub(super) enum Command {
     /// What the completions of shells ask
     #[command(name = "__complete", hide = true)]
     Complete(complete::Complete),
+    /// The units of all files in /etc/handover; systemd runs it
+    #[command(name = "__systemd-generator", hide = true)]
+    SystemdGenerator(systemd_generator::SystemdGenerator),
 }
 
 /// Which daemon; without any of these, the only one that runs

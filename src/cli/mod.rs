@@ -25,9 +25,11 @@ pub mod run;
 mod scale;
 mod status;
 mod stop;
+mod systemd_generator;
 mod table;
 mod target;
 mod timeout;
+mod units;
 mod watch;
 mod work;
 
@@ -41,7 +43,7 @@ use crate::exit;
 
 /// Runs the command that the process was started with; gives its exit code.
 pub fn main() -> ExitCode {
-    match Cli::try_parse() {
+    match Cli::try_parse_from(systemd_generator::words(std::env::args_os().collect())) {
         Ok(cli) => dispatch(cli.command),
         Err(error) => {
             // Help that is cut off by `head` is no failure.
@@ -59,6 +61,7 @@ fn dispatch(command: Command) -> ExitCode {
     ExitCode::from(match command {
         Command::DemoWorker => return demo_worker::serve(),
         Command::Complete(args) => complete::run(&args),
+        Command::SystemdGenerator(args) => systemd_generator::run(&args),
         Command::Run(args) => run::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),

@@ -40,7 +40,7 @@ use std::rc::Rc;
 
 pub use run::{Options, RunError, run};
 pub use runtime::RuntimeError;
-pub use source::{Refused, Source, ThisMachine};
+pub use source::{Refused, Source, ThisMachine, read_text};
 
 use attendant::{DatagramBuffer, Reports};
 use chronicle::Chronicle;

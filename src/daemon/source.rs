@@ -93,7 +93,7 @@ fn read_file(path: &Path, colour: bool, facts: &dyn Facts) -> Result<Config, Ref
 ///
 /// # Errors
 /// Any of `open(2)` and `read(2)`; what is not a regular file, longer than 4 MiB, or not UTF-8.
-pub(super) fn read_text(path: &Path) -> io::Result<String> {
+pub fn read_text(path: &Path) -> io::Result<String> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     // Opening a FIFO without a writer would wait, too.
     let refuse = |metadata: &Metadata| match metadata {

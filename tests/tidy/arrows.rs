@@ -5,13 +5,14 @@ use crate::rules::{Fault, Source};
 
 /// Each module at the top, and the paths that it may use beside its own. Bottom up; what is not here is
 /// forbidden.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("exit", &[]),
     ("id", &[]),
     ("time", &[]),
     ("stamp", &[]),
     ("os", &[]),
     ("config", &["id", "time"]),
+    ("units", &["config::model", "id", "time"]),
     ("wire", &["id", "time"]),
     ("supervisor", &["config::model", "id", "time"]),
     ("listeners", &["config::model", "config::change", "os", "id", "time"]),
@@ -46,6 +47,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "supervisor",
             "observe",
             "config",
+            "units",
             "os",
             "exit",
             "id",

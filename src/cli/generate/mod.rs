@@ -5,6 +5,7 @@
 mod man;
 mod roff;
 mod scripts;
+mod systemd;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use crate::{config, exit};
 pub(super) use man::Page;
 pub(super) use scripts::Shell;
 
-/// Print files for other programs: an editor's schema, a shell's completions, manual pages
+/// Print files for other programs: units of systemd, an editor's schema, a shell's completions, manual pages
 #[derive(Debug, Args)]
 pub(super) struct Generate {
     #[command(subcommand)]
@@ -36,6 +37,7 @@ handover is updated. For one user:
 
 #[derive(Debug, Subcommand)]
 enum What {
+    Systemd(systemd::Systemd),
     /// Print the JSON Schema of the configuration, for editors
     ///
     /// With `#:schema /path/of/the/schema` as its first line, a TOML file is completed and checked by every editor
@@ -60,6 +62,7 @@ enum What {
 
 pub(super) fn run(args: Generate) -> u8 {
     match args.what {
+        What::Systemd(args) => systemd::run(&args),
         What::Schema => console::print(config::editor::json_schema()),
         What::Completions { shell } => console::print(shell.script()),
         What::Man { page, directory: None } => console::print(page.text()),

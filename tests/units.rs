@@ -1,0 +1,158 @@
+//! The units that are made from configurations: those that `handover generate systemd` prints, and the same of the
+//! generator, as systemd runs it.
+//!
+//! `tests/golden/units/NAME.toml` has `NAME.units` beside it; after a wanted change, `HANDOVER_BLESS=1 cargo test --test units`
+//! writes these anew.
+
+#![cfg(feature = "cli")]
+#![allow(unreachable_pub, reason = "a test program")]
+#![allow(clippy::disallowed_methods, reason = "a deadline needs the clock")]
+
+#[path = "units/generator.rs"]
+mod generator;
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use support::handover;
+use support::machine::{skipped, succeeds};
+use support::scratch::Scratch;
+
+const ANALYZE: &str = "/usr/bin/systemd-analyze";
+
+fn golden(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/units").join(file)
+}
+
+/// The names of the configurations there.
+fn names() -> Vec<String> {
+    let entries = fs::read_dir(golden("")).expect("our directory");
+    let files = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
+    let names: Vec<String> = files.filter_map(|file| Some(file.strip_suffix(".toml")?.to_owned())).collect();
+    assert!(names.len() >= 5);
+    names
+}
+
+fn generate(arguments: &[&str]) -> Output {
+    Command::new(handover()).args(["generate", "systemd"]).args(arguments).output().expect("it starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_owned()).expect("UTF-8")
+}
+
+/// What systemd says of the units in a directory.
+fn verify(directory: &Path) {
+    let mut units = Vec::new();
+    for entry in fs::read_dir(directory).expect("our directory") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|kind| kind == "service" || kind == "socket") {
+            units.push(path);
+        }
+    }
+    assert!(!units.is_empty());
+    let output = Command::new(ANALYZE).arg("verify").args(units).output().expect("it is there");
+    // It ends with 0 on a setting that it does not know, and only says so.
+    assert_eq!(text(&[output.stdout, output.stderr].concat()), "");
+}
+
+#[test]
+fn the_units_of_a_configuration_are_these() {
+    for name in names() {
+        let file = golden(&format!("{name}.toml"));
+        let output = generate(&[file.to_str().expect("UTF-8"), "--program", "/usr/bin/handover"]);
+        assert!(output.status.success(), "{output:?}");
+        let actual = text(&[output.stdout, output.stderr].concat());
+        let actual = actual.replace(file.to_str().expect("UTF-8"), &format!("/etc/handover/{name}.toml"));
+        let path = golden(&format!("{name}.units"));
+        if std::env::var_os("HANDOVER_BLESS").is_some() {
+            fs::write(&path, &actual).expect("our file");
+        }
+        let expected = fs::read_to_string(&path).unwrap_or_default();
+        assert!(expected == actual, "{} differs; it is now:\n{actual}", path.display());
+    }
+}
+
+#[test]
+fn systemd_has_nothing_to_say_of_them() {
+    if skipped("systemd-analyze", !Path::new(ANALYZE).exists()) {
+        return;
+    }
+    for name in names() {
+        let scratch = Scratch::new();
+        let file = golden(&format!("{name}.toml"));
+        let directory = scratch.path().to_str().expect("UTF-8");
+        let output = generate(&[file.to_str().expect("UTF-8"), "--directory", directory]);
+        assert!(output.status.success(), "{output:?}");
+        verify(scratch.path());
+    }
+}
+
+#[test]
+fn what_is_written_is_what_is_printed_and_replaces_only_itself() {
+    let (scratch, units) = (Scratch::new(), Scratch::new());
+    let file = scratch.write("web.toml", fs::read(golden("one.toml")).expect("our file"));
+    let (file, directory) = (file.to_str().expect("UTF-8"), units.path().to_str().expect("UTF-8"));
+    for _ in 0..2 {
+        assert!(generate(&[file, "--directory", directory]).status.success());
+    }
+    let printed = text(&generate(&[file]).stdout);
+    for unit in ["web.service", "web.socket"] {
+        let written = fs::read_to_string(units.join(unit)).expect("it was written");
+        assert!(printed.contains(&format!("# {unit}\n{written}")), "{unit}");
+    }
+    fs::write(units.join("web.socket"), "[Socket]\nListenStream=1\n").expect("our file");
+    fs::remove_file(units.join("web.service")).expect("our file");
+    let output = generate(&[file, "--directory", directory]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("web.socket: is there already") && said.contains("hint: "), "{said}");
+    assert!(!units.join("web.service").exists(), "nothing is written beside another's");
+}
+
+#[test]
+fn a_file_that_makes_no_units_says_why() {
+    let scratch = Scratch::new();
+    let good = fs::read_to_string(golden("one.toml")).expect("our file");
+    for (file, text_of_file, why) in [
+        ("my app.toml", format!("name = \"myapp\"\n{good}"), "\"my app\" cannot name a unit of systemd"),
+        ("web@1.toml", format!("name = \"web\"\n{good}"), "`@` makes a template"),
+        ("web.conf", good.clone(), "NAME.toml"),
+        ("web.toml", good.replace("command", "comand"), "comand"),
+        ("web.toml", good.replace("http\"", "htpt\""), "there is no listener"),
+    ] {
+        let path = scratch.write(file, text_of_file);
+        let output = generate(&[path.to_str().expect("UTF-8")]);
+        assert_eq!(output.status.code(), Some(2), "{file}");
+        assert!(output.stdout.is_empty() && text(&output.stderr).contains(why), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn the_manual_tells_how_much_systemd_takes_away() {
+    if skipped("systemd-analyze", !succeeds(&[ANALYZE, "--version"])) {
+        return;
+    }
+    let version = text(&Command::new(ANALYZE).arg("--version").output().expect("it is there").stdout);
+    let scratch = Scratch::new();
+    let directory = scratch.path().to_str().expect("UTF-8");
+    assert!(
+        generate(&[golden("one.toml").to_str().expect("UTF-8"), "--directory", directory]).status.success()
+    );
+    let unit = scratch.join("one.service");
+    let mut security = Command::new(ANALYZE);
+    security.args(["security", "--offline=true", "--no-pager"]).arg(unit);
+    let output = security.output().expect("it is there");
+    let said = text(&output.stdout);
+    let level =
+        said.lines().find_map(|line| line.split("exposure level for one.service: ").nth(1)).expect("a level");
+    let level = level.split(' ').next().expect("a number");
+    // Each version counts in its own way.
+    if !skipped("systemd 252", !version.starts_with("systemd 252 ")) {
+        let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/systemd.md"))
+            .expect("our page");
+        assert!(page.contains(&format!("exposure level is {level}")), "it is {level}");
+    }
+}
