@@ -24,7 +24,7 @@ pub(super) fn text(
     } else if !others.is_empty() {
         let _ = writeln!(text, "Wants={}", others.join(" "));
     }
-    text += "\n[Socket]\n";
+    text += "# One that cannot be opened is tried again with each start of the service.\nStartLimitIntervalSec=0\n\n[Socket]\n";
     text += &listen(socket.address);
     let name = value::percent(socket.name.as_str());
     let _ = write!(text, "FileDescriptorName={name}\nService={stem}.service\n");
