@@ -4,7 +4,7 @@
 //! `tests/golden/units/NAME.toml` has `NAME.units` beside it; after a wanted change, `HANDOVER_BLESS=1 cargo test --test units`
 //! writes these anew.
 
-#![cfg(feature = "cli")]
+#![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(unreachable_pub, reason = "a test program")]
 #![allow(clippy::disallowed_methods, reason = "a deadline needs the clock")]
 

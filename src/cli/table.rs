@@ -83,7 +83,7 @@ pub(super) fn in_motion(document: &StatusDocument) -> Vec<String> {
     let waiting = waiting.map(|rollout| {
         format!("  waiting for {}, for {}", printable(&rollout.waiting_for), span(rollout.waiting_seconds))
     });
-    let mut table = table(&[]);
+    let mut table = headless();
     let mut styles = Vec::new();
     for row in document.pools.iter().flat_map(rows::in_motion) {
         table.add_row(row.cells);
@@ -181,11 +181,14 @@ fn notes(document: &StatusDocument) -> String {
 }
 
 pub(super) fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
+    let mut table = headless();
+    table.set_header(header.to_vec());
     table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(header.to_vec());
+}
+
+fn headless() -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table
 }
 

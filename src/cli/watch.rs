@@ -36,6 +36,7 @@ pub(super) async fn watch(socket: &Path, args: &Status) -> u8 {
     let mut view = View::new(args);
     let code = tokio::select! {
         code = follow(&mut stream, socket, &mut view) => code,
+        () = ours::is_left() => End::Code(exit::DONE),
         _ = tokio::signal::ctrl_c() => End::Code(exit::INTERRUPTED),
     };
     // First, so that what is said next stays on the screen.

@@ -1,5 +1,6 @@
 //! What people look at: the status that stays, and a rollout as it goes.
 
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use handover::control::StatusDocument;
@@ -59,6 +60,22 @@ fn programs_get_a_document_for_each_change() {
     documents.wait_for("the next generation", |line| document(&line.text).pools[0].generation == Some(2));
     service.stop();
     assert_eq!(watching.wait(deadline()).and_then(|status| status.code()), Some(0));
+}
+
+#[test]
+fn who_reads_only_the_first_line_is_not_waited_for() {
+    let service = Plan::new().start();
+    let socket = service.daemon.socket().display().to_string();
+    let mut watch = command(["status", "--watch", "--socket", &socket]);
+    let mut watching =
+        OwnedChild::spawn(watch.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()));
+    let mut line = String::new();
+    let mut reader = BufReader::new(watching.inner().stdout.take().expect("a pipe"));
+    reader.read_line(&mut line).expect("a line");
+    assert!(line.contains("fine"), "{line}");
+    drop(reader);
+    assert_eq!(watching.wait(deadline()).and_then(|status| status.code()), Some(0));
+    service.stop();
 }
 
 #[test]
