@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use crate::ability::target;
 use crate::package::succeed;
@@ -16,8 +17,15 @@ const MIRROR: &str = "http://deb.debian.org/debian";
 /// Which packages a root has, so that one with others is made anew.
 const STAMP: &str = "etc/handover-lab";
 
+/// One at a time makes what several tests need: Debian 12 is booted by one, and the container of another is made of it.
+static BOOKWORM: Mutex<()> = Mutex::new(());
+static OTHERS: Mutex<()> = Mutex::new(());
+
 /// The root directory of a release of Debian; made where there is none, in a minute.
 pub fn debian(release: &str) -> PathBuf {
+    let lock = if release == "bookworm" { &BOOKWORM } else { &OTHERS };
+    // Who panicked has left a draft, which is made anew.
+    let _making = lock.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = target().join("systemd-lab");
     let root = directory.join(release);
     if fs::read_to_string(root.join(STAMP)).is_ok_and(|stamp| stamp == PACKAGES) {
