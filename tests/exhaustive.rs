@@ -7,6 +7,8 @@
 
 use std::path::Path;
 
+#[path = "simulation/lost.rs"]
+mod lost;
 #[path = "simulation/orders.rs"]
 mod orders;
 #[path = "simulation/shadow.rs"]

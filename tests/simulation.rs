@@ -20,6 +20,7 @@ use simulation::swarm::Setup;
 
 mod simulation {
     pub(crate) mod bench;
+    pub(crate) mod lost;
     pub(crate) mod orders;
     pub(crate) mod rng;
     pub(crate) mod run;

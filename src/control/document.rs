@@ -98,6 +98,9 @@ pub struct Pool {
     pub ready: u32,
     /// Workers that were asked to end.
     pub draining: u32,
+    /// Listeners of which its workers may have a socket that was ended for all; it is rolled for that.
+    #[serde(default)]
+    pub lost_listeners: Vec<String>,
     /// Every slot that is wanted or still has a worker.
     pub slots: Vec<Slot>,
 }

@@ -110,6 +110,13 @@ pub enum What {
     },
     /// Nothing is left of it, its process group included. For each `worker_started` once.
     WorkerGone(Who),
+    /// A generation is made because workers may have a socket that one of them ended for all.
+    PoolsRolled {
+        /// The pools that have such workers.
+        pools: Vec<String>,
+        /// The listeners that it was.
+        listeners: Vec<String>,
+    },
     /// A rollout begins.
     RolloutStarted(Of),
     /// All canaries have stayed ready; old workers are now replaced.
@@ -130,7 +137,7 @@ pub enum What {
         /// Slots that still run it.
         kept: Vec<Place>,
     },
-    /// Somebody asked for something: a client, a signal, or the daemon itself.
+    /// Somebody asked for something: a client or a signal.
     RequestReceived {
         /// The number of the request.
         request: u64,
@@ -245,6 +252,7 @@ impl What {
             | Self::WorkerStatus { .. }
             | Self::RequestReceived { .. }
             | Self::RequestAnswered { .. }
+            | Self::PoolsRolled { .. }
             | Self::ReloadRefused { .. }
             | Self::GenerationCommitted(_)
             | Self::GenerationForgotten(_)

@@ -39,7 +39,8 @@ fn rolling(rollout: &Rollout) -> String {
 fn troubles(document: &StatusDocument) -> Vec<String> {
     // While it starts, rolls or stops, workers that are not ready are in its proper course.
     let settled = document.daemon.phase == "running" && document.rollout.is_none();
-    let trouble = |pool| pool_trouble(pool).or_else(|| missing(pool).filter(|_| settled));
+    let trouble =
+        |pool| pool_trouble(pool).or_else(|| missing(pool).or_else(|| behind(pool)).filter(|_| settled));
     let mut troubles: Vec<String> = document.pools.iter().filter_map(trouble).collect();
     if let (Some(failed), None) = (&document.last_failed_rollout, &document.rollout) {
         let part = if failed.kept.is_empty() { "" } else { " in part" };
@@ -82,6 +83,14 @@ fn missing(pool: &Pool) -> Option<String> {
     let failed = pool.slots.iter().filter(|slot| !is_ready(slot)).find_map(|slot| slot.last_failure.as_ref());
     let why = failed.map_or("starting", |last| last.failure.text.as_str());
     Some(format!("pool {}: {} of {} workers ready: {why}", pool.name, pool.ready, pool.wanted))
+}
+
+/// Its workers may have a socket on which nobody comes any more.
+fn behind(pool: &Pool) -> Option<String> {
+    let listeners = pool.lost_listeners.join(", ");
+    let text =
+        || format!("pool {}: workers may have a socket of listener {listeners} that was ended", pool.name);
+    (!pool.lost_listeners.is_empty()).then(text)
 }
 
 #[cfg(test)]
@@ -164,6 +173,19 @@ mod tests {
         assert!(summary(&document).0);
         document.daemon.phase = "running".into();
         document.rollout = rollout.or_else(|| Some(some_rollout()));
+        assert!(summary(&document).0);
+    }
+
+    #[test]
+    fn a_pool_with_a_dead_socket_is_not_fine_unless_it_is_being_rolled() {
+        let mut document = document();
+        document.last_failed_rollout = None;
+        document.pools[0].lost_listeners = vec!["http".into()];
+        let (fine, line) = summary(&document);
+        assert!(
+            !fine && line.contains("pool web: workers may have a socket of listener http that was ended")
+        );
+        document.rollout = Some(some_rollout());
         assert!(summary(&document).0);
     }
 

@@ -112,6 +112,7 @@ impl View<'_> {
             scaled: pool.scaled,
             ready: pool.ready,
             draining: pool.draining,
+            lost_listeners: pool.lost_listeners.iter().map(ToString::to_string).collect(),
             slots: pool.slots.iter().map(|(index, slot)| self.slot(index.0, slot)).collect(),
         }
     }
@@ -218,6 +219,7 @@ fn seconds(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::UNIX_EPOCH;
 
     use super::*;
@@ -277,6 +279,7 @@ mod tests {
             scaled: false,
             ready: 1,
             draining: 0,
+            lost_listeners: BTreeSet::new(),
             slots: [(SlotIndex(0), slot)].into(),
         };
         let place = crate::supervisor::Place {

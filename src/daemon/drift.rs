@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::Daemon;
 use super::chronicle::at;
@@ -10,19 +9,7 @@ use crate::control::What;
 use crate::control::event::Drifted;
 use crate::id::{ListenerName, PoolName};
 use crate::listeners::{Drift, Held, Origin};
-use crate::supervisor::{Event, Request, Scope};
-use crate::time::Monotonic;
-
-/// The time between two rolls that the end of one listener causes.
-const ROLL_PACE: Duration = Duration::from_secs(10);
-
-/// When the pools of a listener may be rolled again because it was ended.
-#[derive(Debug)]
-pub(super) struct PacedRoll {
-    not_before: Monotonic,
-    /// It is to be done then.
-    due: bool,
-}
+use crate::supervisor::Event;
 
 impl Daemon {
     /// Looks at the sockets if something may have happened to them.
@@ -71,8 +58,8 @@ impl Daemon {
         }
     }
 
-    /// A worker has ended a socket for all: it is bound afresh, and its pools are rolled so that their
-    /// workers get the new one. One that was inherited only its owner can make anew.
+    /// A worker has ended a socket for all: it is bound afresh, and the machine is told, so that all workers get
+    /// the new one. One that was inherited only its owner can make anew.
     fn replace_ended(&mut self, name: &ListenerName, held: &Rc<Held>) {
         if held.origin() == Origin::Inherited {
             let reason = format!("listener {name}: a worker has ended the inherited socket for all");
@@ -86,7 +73,8 @@ impl Daemon {
                 let drift = vec![Drift::BoundAfresh];
                 self.happened(What::ListenerMended(drifted(name, &fresh, &drift)));
                 self.drifts.insert(name.clone(), drift);
-                self.pace_roll(name);
+                let pools = self.users_of(&fresh);
+                self.inbox.push_back(Event::ListenerReplaced { listener: name.clone(), pools });
             }
             Err(error) => {
                 let reason = format!("listener {name}: a worker has ended it for all, and {error}");
@@ -103,48 +91,17 @@ impl Daemon {
         }
     }
 
-    /// Rolls the pools of a listener now, or, where that was done a moment ago, when it is time again: a worker
-    /// that ends its socket each time would else be replaced without a pause.
-    fn pace_roll(&mut self, name: &ListenerName) {
-        let now = self.now();
-        let paced = self.paced_rolls.entry(name.clone()).or_insert(PacedRoll { not_before: now, due: false });
-        paced.due = true;
-        self.make_due_rolls();
-    }
-
-    /// When the next roll that waits for its time is due.
-    pub(super) fn next_roll(&self) -> Option<Monotonic> {
-        self.paced_rolls.values().filter(|paced| paced.due).map(|paced| paced.not_before).min()
-    }
-
-    /// Asks for the rolls whose time has come.
-    pub(super) fn make_due_rolls(&mut self) {
-        let now = self.now();
-        self.paced_rolls.retain(|_, paced| paced.due || paced.not_before > now);
-        let due: Vec<ListenerName> = self
-            .paced_rolls
-            .iter_mut()
-            .filter(|(_, paced)| paced.due && paced.not_before <= now)
-            .map(|(name, paced)| {
-                *paced = PacedRoll { not_before: now + ROLL_PACE, due: false };
-                name.clone()
-            })
-            .collect();
-        for name in due {
-            self.roll_pools_of(&name);
+    /// The pools that have a socket in the generation that serves or in a newer one. What older ones still have
+    /// workers for is about to go.
+    fn users_of(&self, held: &Rc<Held>) -> BTreeSet<PoolName> {
+        let mut users = BTreeSet::new();
+        for record in self.generations.range(self.committed..).map(|(_, record)| record) {
+            for (name, _) in record.listeners.iter().filter(|(_, other)| Rc::ptr_eq(held, other)) {
+                let pools = record.config.pools.iter().filter(|(_, pool)| pool.listeners.contains(name));
+                users.extend(pools.map(|(pool, _)| pool.clone()));
+            }
         }
-    }
-
-    fn roll_pools_of(&mut self, name: &ListenerName) {
-        let Ok(record) = self.committed_record() else { return };
-        let users = record.config.pools.iter().filter(|(_, pool)| pool.listeners.contains(name));
-        let pools: BTreeSet<PoolName> = users.map(|(pool, _)| pool.clone()).collect();
-        if pools.is_empty() {
-            return;
-        }
-        let request = self.next_request();
-        let what = Request::Roll(Scope { reread: false, pools: Some(pools), changed_only: false });
-        self.inbox.push_back(Event::Requested { request, what });
+        users
     }
 }
 

@@ -45,7 +45,6 @@ pub use source::{Refused, Source, ThisMachine, read_text};
 use attendant::{DatagramBuffer, Reports};
 use chronicle::Chronicle;
 use commands::{FailedRollout, Waiting};
-use drift::PacedRoll;
 use execute::Start;
 use generation::Record;
 use manager::Manager;
@@ -100,7 +99,6 @@ struct Daemon {
     drift_is_possible: bool,
     /// What workers have done to listeners.
     drifts: BTreeMap<ListenerName, Vec<Drift>>,
-    paced_rolls: BTreeMap<ListenerName, PacedRoll>,
 
     last_request: u64,
     /// Clients that wait for the answer to a request.

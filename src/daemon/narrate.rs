@@ -20,6 +20,10 @@ pub(super) fn log(what: &What) {
         | What::WorkerFailed { .. }
         | What::WorkerEnded { .. }
         | What::WorkerGone(_) => worker(what),
+        What::PoolsRolled { pools, listeners } => {
+            let (pools, listeners) = (pools.join(", "), listeners.join(", "));
+            warn!(pools, listeners, "pools are rolled: their workers may have a socket that was ended");
+        }
         What::RolloutStarted(of) => info!(generation = of.generation, "rollout started"),
         What::CanaryProven(of) => info!(generation = of.generation, "first new workers have stayed ready"),
         What::RollingBack { generation, failure } => {

@@ -27,6 +27,7 @@ pub(super) fn of_event(event: &Event, table: &Table) -> Option<What> {
         | Event::WatchdogTriggered { .. }
         | Event::Stopping { .. }
         | Event::MoreTime { .. }
+        | Event::ListenerReplaced { .. }
         | Event::Prepared { .. } => return None,
     })
 }
@@ -69,6 +70,10 @@ fn of_note(note: &Note, table: &Table) -> What {
                 crash_loop: *crash_loop,
             }
         }
+        Note::PoolsRolled { pools, listeners } => What::PoolsRolled {
+            pools: pools.iter().map(ToString::to_string).collect(),
+            listeners: listeners.iter().map(ToString::to_string).collect(),
+        },
         Note::RolloutStarted { generation } => What::RolloutStarted(of(*generation)),
         Note::CanaryProven { generation } => What::CanaryProven(of(*generation)),
         Note::RollingBack { generation, reason } => {

@@ -236,7 +236,6 @@ impl Parts {
             notifications_dropped: 0,
             drift_is_possible: false,
             drifts: BTreeMap::new(),
-            paced_rolls: BTreeMap::new(),
             last_request: 0,
             waiting: BTreeMap::new(),
             deliveries: Vec::new(),

@@ -84,11 +84,7 @@ impl Daemon {
 
     fn next_wake(&self) -> Option<Monotonic> {
         let of_machine = self.machine.next_deadline().into_iter();
-        of_machine
-            .chain(self.manager.next_feed())
-            .chain(self.next_roll())
-            .chain(self.readings.next_deadline())
-            .min()
+        of_machine.chain(self.manager.next_feed()).chain(self.readings.next_deadline()).min()
     }
 
     /// Gives everything in the inbox to the machine, and carries out what it says.
@@ -101,7 +97,6 @@ impl Daemon {
             self.make_starts();
             self.end_groups();
             self.look_for_drift();
-            self.make_due_rolls();
             self.look_after_readings();
             if self.inbox.is_empty() {
                 break;

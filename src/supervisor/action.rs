@@ -3,6 +3,7 @@
 //! Actions are orders. The shell carries them out in the order given and has no opinion on them; each
 //! one that says so is answered by an event.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{ExitStatus, Scope, StartFailure};
 use crate::config::model::Signal;
-use crate::id::{Generation, PoolName, RequestId, SlotIndex, WorkerId};
+use crate::id::{Generation, ListenerName, PoolName, RequestId, SlotIndex, WorkerId};
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,6 +227,13 @@ pub enum Note {
         restart_in: Duration,
         /// It has failed so often that the slot waits as long as it may.
         crash_loop: bool,
+    },
+    /// A generation is made because workers may have a socket that one of them ended for all.
+    PoolsRolled {
+        /// The pools that have such workers.
+        pools: BTreeSet<PoolName>,
+        /// The listeners that it was.
+        listeners: BTreeSet<ListenerName>,
     },
     /// A rollout begins.
     RolloutStarted {

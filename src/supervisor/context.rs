@@ -60,6 +60,11 @@ impl Context {
         worker
     }
 
+    /// The number that was given out last; 0 before the first.
+    pub(super) fn last_worker(&self) -> WorkerId {
+        WorkerId(self.last_worker)
+    }
+
     /// Where a worker is, or `None` where it is unknown or gone.
     pub(super) fn place(&self, worker: WorkerId) -> Option<(PoolName, SlotIndex)> {
         self.places.get(&worker).cloned()

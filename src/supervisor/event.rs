@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::model::Policy;
-use crate::id::{PoolName, RequestId, WorkerId};
+use crate::id::{ListenerName, PoolName, RequestId, WorkerId};
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,14 @@ pub enum Event {
     PrepareRefused {
         /// For a person.
         reason: String,
+    },
+    /// A worker ended a listener's socket for all, and another socket is in its place. Workers that were started
+    /// before may have the dead one; whoever is started from now on gets the new one, whatever its generation.
+    ListenerReplaced {
+        /// Which.
+        listener: ListenerName,
+        /// The pools that use it.
+        pools: BTreeSet<PoolName>,
     },
     /// Somebody asked for something.
     Requested {

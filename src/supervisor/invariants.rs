@@ -57,7 +57,14 @@ impl Supervisor {
         if self.phase == Phase::Ended {
             assert_eq!(self.cx.living(), 0, "ended with living workers");
         }
+        let rolled = self.lost.values().any(|lost| lost.not_before.is_none());
+        assert!(!rolled || self.is_rolling(), "no rollout for {:?}", self.lost);
+        if self.phase == Phase::Running && !self.is_rolling() {
+            let due = self.lost.values().find(|lost| lost.is_due(self.cx.now));
+            assert_eq!(due, None, "due and not begun");
+        }
         if self.phase.is_stopping() {
+            assert!(self.lost.is_empty(), "stopping, and not forgotten: {:?}", self.lost);
             let active = self.pools.values().flat_map(Pool::workers).find(|worker| worker.is_active());
             assert_eq!(active, None, "stopping, and not asked to end");
             let unanswered = (&self.rollout, &self.queued, &self.preparing, self.scales.len());

@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::action::{Action, ManagerState, Note, Outcome};
 use super::context::Context;
 use super::event::Event;
+use super::lost::Lost;
 use super::pool::Pool;
 use super::requests::{PendingScale, Queued};
 use super::rollout::{Judgement, Rollout};
 use super::wanted::Stage;
 use crate::config::model::Policy;
-use crate::id::{Generation, PoolName, RequestId, SlotIndex, WorkerId};
+use crate::id::{Generation, ListenerName, PoolName, RequestId, SlotIndex, WorkerId};
 use crate::time::Monotonic;
 
 /// A request for more time reaches this far beyond the next deadline, so that what the deadline brings
@@ -83,6 +84,8 @@ pub struct Supervisor {
     pub(super) rollout: Option<Rollout>,
     pub(super) queued: Option<Queued>,
     pub(super) scales: Vec<PendingScale>,
+    /// Listeners that were ended for all, while workers may have the dead socket.
+    pub(super) lost: BTreeMap<ListenerName, Lost>,
     pub(super) last_failure: Option<(Generation, super::RolloutFailure)>,
     /// When something falls due if nothing happens; perhaps too early by heartbeats that came since.
     due: Option<Monotonic>,
@@ -113,6 +116,7 @@ impl Supervisor {
             rollout: None,
             queued: None,
             scales: Vec::new(),
+            lost: BTreeMap::new(),
             last_failure: None,
             due: None,
             extended_until: None,
@@ -164,7 +168,8 @@ impl Supervisor {
         let of_rollout = of_rollout.filter(|deadline| *deadline > now);
         // What was given no time at all, by the very step that began it, is due in the next moment.
         let of_pools = self.pools.values().flat_map(|pool| pool.deadlines(now));
-        of_pools.map(|deadline| deadline.max(now + MOMENT)).chain(of_rollout).min()
+        let of_pools = of_pools.map(|deadline| deadline.max(now + MOMENT));
+        of_pools.chain(of_rollout).chain(self.lost_deadline()).min()
     }
 
     /// May the service manager's watchdog be fed? Not if a deadline was left lying.
@@ -220,6 +225,7 @@ impl Supervisor {
             }),
             Event::Prepared { pools } => self.prepared(pools),
             Event::PrepareRefused { reason } => self.prepare_refused(&reason),
+            Event::ListenerReplaced { listener, pools } => self.listener_replaced(listener, pools),
             Event::Requested { request, what } => self.requested(request, what),
             Event::Broken { reason } => self.broken(reason),
         }
@@ -267,6 +273,7 @@ impl Supervisor {
         if !self.phase.is_stopping() {
             self.advance_pools();
             self.judge_start();
+            self.mend_listeners();
         }
         self.forget_generations();
         if self.phase.is_stopping() {

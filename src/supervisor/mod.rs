@@ -35,6 +35,7 @@ mod context;
 mod event;
 mod fate;
 mod invariants;
+mod lost;
 mod machine;
 mod planner;
 mod pool;

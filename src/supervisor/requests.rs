@@ -26,6 +26,19 @@ pub(super) struct Queued {
     pub(super) scope: Scope,
 }
 
+impl Queued {
+    /// What people asked for and what nobody had to ask for, as one.
+    fn joined(asked: Option<Self>, unasked: Option<Scope>) -> Option<Self> {
+        match (asked, unasked) {
+            (Some(Self { requests, scope }), Some(more)) => {
+                Some(Self { requests, scope: scope.joined(more) })
+            }
+            (None, Some(scope)) => Some(Self { requests: Vec::new(), scope }),
+            (asked, None) => asked,
+        }
+    }
+}
+
 /// A `scale` command that is not yet fulfilled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,15 +90,18 @@ impl Supervisor {
         self.begin_queued(false);
     }
 
-    /// Begins the rollout that was asked for, if none runs and the start is over (or cannot get on).
+    /// Begins the rollout that was asked for, joined with what lost listeners need now, if none runs and the start is
+    /// over (or cannot get on).
     pub(super) fn begin_queued(&mut self, tell: bool) {
-        if self.is_rolling()
-            || self.phase.is_stopping()
-            || (self.phase == Phase::Starting && !self.start_is_stuck())
-        {
+        if self.is_rolling() || self.phase.is_stopping() {
             return;
         }
-        let Some(Queued { requests, scope }) = self.queued.take() else { return };
+        self.pace_lost();
+        if self.phase == Phase::Starting && !self.start_is_stuck() {
+            return;
+        }
+        let lost = self.take_lost();
+        let Some(Queued { requests, scope }) = Queued::joined(self.queued.take(), lost) else { return };
         if tell {
             self.cx.ask(Action::Tell(ManagerState::Reloading));
         }

@@ -1,6 +1,6 @@
 //! What the machine knows, as a value to look at: for `status`, metrics and the manager's `STATUS=`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use super::rollout::Rollout;
 use super::slot::Slot;
 use super::wanted::Stage;
 use super::worker::{State, Worker};
-use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
+use crate::id::{Generation, ListenerName, PoolName, SlotIndex, WorkerId};
 use crate::time::Monotonic;
 
 /// The whole machine at one moment.
@@ -42,6 +42,8 @@ pub struct PoolStatus {
     pub ready: u32,
     /// Workers that were asked to end.
     pub draining: u32,
+    /// Listeners of which workers of the pool may have a socket that was ended for all; it is rolled for that.
+    pub lost_listeners: BTreeSet<ListenerName>,
     /// Every slot that is wanted or still has a worker.
     pub slots: BTreeMap<SlotIndex, SlotStatus>,
 }
@@ -122,12 +124,33 @@ impl Supervisor {
             Phase::Running => "running",
             Phase::Stopping { .. } | Phase::Ended => "stopping",
         };
-        let pools = self.pools.iter();
         Status {
             phase: phase.to_owned(),
-            pools: pools.map(|(name, pool)| (name.clone(), pool_status(pool, stage, self.cx.now))).collect(),
+            pools: self
+                .pools
+                .iter()
+                .map(|(name, pool)| (name.clone(), self.pool_status(pool, stage)))
+                .collect(),
             rollout: self.rollout.as_ref().map(|rollout| self.rollout_status(rollout)),
             last_failure: self.last_failure.clone(),
+        }
+    }
+
+    fn pool_status(&self, pool: &Pool, stage: Stage) -> PoolStatus {
+        let now = self.cx.now;
+        let wanted = pool.wanted(pool.stage(stage));
+        PoolStatus {
+            generation: pool.base,
+            wanted: wanted.slots,
+            scaled: pool.scale.is_some(),
+            ready: pool.ready(),
+            draining: pool.draining(),
+            lost_listeners: self.lost_by(&pool.name),
+            slots: pool
+                .slots
+                .iter()
+                .map(|(index, slot)| (*index, slot_status(slot, wanted.of(*index, Some(slot)), now)))
+                .collect(),
         }
     }
 
@@ -145,22 +168,6 @@ impl Supervisor {
             moved,
             waiting_for: (waiting_for.unwrap_or_default(), now.since(rollout.progress.0)),
         }
-    }
-}
-
-fn pool_status(pool: &Pool, stage: Stage, now: Monotonic) -> PoolStatus {
-    let wanted = pool.wanted(pool.stage(stage));
-    PoolStatus {
-        generation: pool.base,
-        wanted: wanted.slots,
-        scaled: pool.scale.is_some(),
-        ready: pool.ready(),
-        draining: pool.draining(),
-        slots: pool
-            .slots
-            .iter()
-            .map(|(index, slot)| (*index, slot_status(slot, wanted.of(*index, Some(slot)), now)))
-            .collect(),
     }
 }
 

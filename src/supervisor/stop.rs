@@ -34,6 +34,7 @@ impl Supervisor {
         // The service manager's clock for a stop starts afresh: what it granted before is over.
         self.extended_until = None;
         self.fail_pending_requests();
+        self.lost.clear();
         for pool in self.pools.values_mut() {
             end_workers(pool, &mut self.cx);
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use handover::config::model::{Policy, Ready, RestartPolicy, RolloutPolicy, Share, Signal};
-use handover::id::{PoolName, RequestId, WorkerId};
+use handover::id::{ListenerName, PoolName, RequestId, WorkerId};
 use handover::supervisor::{
     Action, Event, ExitStatus, ManagerState, Note, Outcome, Request, Retirement, Scope, StartFailure, Status,
     Supervisor, WorkerState, WorkerStatus,
@@ -59,8 +59,12 @@ enum Step {
     Spawned(u64),
     Ends(u64),
     Wishes(u64),
+    /// So many seconds later the worker feeds its watchdog.
+    Feeds(u64, u64),
     Reload,
     Prepared,
+    Refused,
+    Replaced,
     Time,
     Cancel,
     Stop,
@@ -72,6 +76,7 @@ fn prefixes(slots: u32) -> Vec<Vec<Step>> {
     let up = || (1..=slots).map(Step::Up);
     let canary = || up().chain([Step::Reload, Step::Prepared]);
     // The canary is up and has baked; with two slots the next one is under way.
+    let fed = || (1..=slots).map(|worker| Step::Feeds(worker, if worker == 1 { 4 } else { 0 }));
     let moved = || canary().chain([Step::Up(slots + 1), Step::Time]);
     vec![
         vec![],
@@ -87,6 +92,11 @@ fn prefixes(slots: u32) -> Vec<Vec<Step>> {
         up().chain([Step::Ends(1)]).collect(),
         up().chain([Step::Wishes(1)]).collect(),
         up().chain([Step::Wishes(1), Step::Time]).collect(),
+        up().chain([Step::Replaced]).collect(),
+        up().chain([Step::Replaced, Step::Prepared]).collect(),
+        up().chain([Step::Replaced, Step::Refused]).collect(),
+        up().chain([Step::Replaced, Step::Refused]).chain(fed()).chain(fed()).collect(),
+        moved().chain([Step::Replaced]).collect(),
         up().chain([Step::Stop]).collect(),
         canary().chain([Step::Stop]).collect(),
     ]
@@ -166,8 +176,14 @@ impl Node {
             Step::Spawned(worker) => Event::Spawned { worker: WorkerId(worker) },
             Step::Ends(worker) => Event::Exited { worker: WorkerId(worker), status: ExitStatus::Code(1) },
             Step::Wishes(worker) => Event::Stopping { worker: WorkerId(worker) },
+            Step::Feeds(worker, seconds) => {
+                self.now = self.now + Duration::from_secs(seconds);
+                Event::Heartbeat { worker: WorkerId(worker) }
+            }
             Step::Reload => self.request(Request::Roll(everything_again())),
             Step::Prepared => self.prepared(),
+            Step::Refused => refused(),
+            Step::Replaced => replaced(),
             Step::Time => Event::DeadlinePassed,
             Step::Cancel => self.request(Request::Cancel { pool: None }),
             Step::Stop => self.request(Request::Stop { now: false }),
@@ -191,7 +207,8 @@ impl Node {
         let mut events = vec![
             Event::DeadlinePassed,
             self.prepared(),
-            Event::PrepareRefused { reason: "no".to_owned() },
+            refused(),
+            replaced(),
             Event::Broken { reason: "broken".to_owned() },
             self.request(Request::Roll(everything_again())),
             self.request(Request::Cancel { pool: None }),
@@ -230,7 +247,7 @@ impl Node {
                 tables.workers.entry((state.to_owned(), cause)).or_default().insert(seen);
             }
         }
-        if let Some(cause) = daemon_cause(&event) {
+        if let Some(cause) = daemon_cause(&event, &actions) {
             let seen = outcome(self.phase(&status), &daemon_orders(&actions));
             tables.daemon.entry((phase.to_owned(), cause)).or_default().insert(seen);
         }
@@ -276,6 +293,14 @@ impl Node {
 
 fn workers(status: &Status) -> impl Iterator<Item = &WorkerStatus> {
     status.pools.values().flat_map(|pool| pool.slots.values()).flat_map(|slot| &slot.workers)
+}
+
+fn refused() -> Event {
+    Event::PrepareRefused { reason: "no".to_owned() }
+}
+
+fn replaced() -> Event {
+    Event::ListenerReplaced { listener: ListenerName::new("http"), pools: [PoolName::new("web")].into() }
 }
 
 fn everything_again() -> Scope {
@@ -354,8 +379,12 @@ fn orders_for(worker: WorkerId, actions: &[Action]) -> Vec<&'static str> {
     actions.iter().filter_map(order).collect()
 }
 
-fn daemon_cause(event: &Event) -> Option<String> {
+fn daemon_cause(event: &Event, actions: &[Action]) -> Option<String> {
+    let rolls_unasked =
+        || actions.iter().any(|action| matches!(action, Action::Note(Note::PoolsRolled { .. })));
     let text = match event {
+        Event::DeadlinePassed if rolls_unasked() => "time passes, and a lost listener is due",
+        Event::ListenerReplaced { .. } => "a listener is lost and replaced",
         Event::Prepared { .. } => "generation prepared",
         Event::PrepareRefused { .. } => "generation refused",
         Event::Broken { .. } => "a promise is broken",

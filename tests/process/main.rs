@@ -20,6 +20,7 @@ mod inherited;
 mod journal;
 mod kinds;
 mod listeners;
+mod lost;
 mod manager;
 mod notify;
 mod output;

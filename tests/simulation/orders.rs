@@ -1,9 +1,11 @@
 //! What must hold for each order that the machine gives, at the moment it gives it.
 
+use std::collections::BTreeSet;
+
 use handover::config::model::Share;
 use handover::id::{Generation, PoolName, WorkerId};
 use handover::supervisor::{
-    Action, ManagerState, Note, Outcome, Place, Request, Retirement, RolloutFailure, WorkerFailure,
+    Action, ManagerState, Note, Outcome, Place, Request, Retirement, RolloutFailure, Scope, WorkerFailure,
 };
 
 use super::shadow::{Check, Shadow, Stage, Violation, Worker, hold, patience};
@@ -29,7 +31,7 @@ impl Shadow {
                 worker.group_asked = true;
                 hold(first, "a group is ended once, after its main process", || format!("{action:?}"))
             }
-            Action::Prepare { generation, .. } => self.prepare(*generation),
+            Action::Prepare { generation, scope } => self.prepare(*generation, scope),
             Action::Commit { generation } => self.commit(*generation),
             Action::Forget { generation } => {
                 let used = self.is_used(*generation);
@@ -109,6 +111,7 @@ impl Shadow {
             said_stopping: false,
             triggered: false,
             failed: false,
+            dead: BTreeSet::new(),
         };
         self.workers.insert(id, worker);
         Ok(())
@@ -164,13 +167,13 @@ impl Shadow {
         hold(over && (unborn || due || stop_now), "a kill comes after its grace", || format!("{worker:?}"))
     }
 
-    fn prepare(&mut self, generation: Generation) -> Check {
+    fn prepare(&mut self, generation: Generation, scope: &Scope) -> Check {
         let alone = self.preparing.is_none() && self.rollout.is_none() && self.stopping.is_none();
         let detail = || format!("{generation}, newest {}", self.newest);
         hold(alone, "one rollout at a time", detail)?;
         hold(generation.0 == self.newest.0 + 1, "generations are counted up", detail)?;
         self.preparing = Some(generation);
-        Ok(())
+        self.check_reason(scope)
     }
 
     fn commit(&mut self, generation: Generation) -> Check {
@@ -185,6 +188,7 @@ impl Shadow {
             })?;
         }
         self.rollout = None;
+        self.learn_end_of_roll();
         self.committed = generation;
         for pool in self.pools.values_mut() {
             if let Some(target) = pool.part.take() {
@@ -312,6 +316,7 @@ impl Shadow {
             }
             Note::Retiring { worker, place, why } => self.retire(*worker, place, *why),
             Note::WorkerFailed { worker, place, failure, .. } => self.worker_failed(*worker, place, failure),
+            Note::PoolsRolled { pools, listeners } => self.pools_rolled(pools, listeners),
             Note::RolloutStarted { generation } => {
                 let current = self.rollout.as_ref().is_some_and(|rollout| rollout.generation == *generation);
                 hold(current, "a rollout begins with its generation", || format!("{note:?}"))
@@ -328,6 +333,7 @@ impl Shadow {
                 let really = self.kept(*generation);
                 hold(really == *kept, "what is kept is said", || format!("{really:?}, said {kept:?}"))?;
                 self.rollout = None;
+                self.learn_end_of_roll();
                 self.pools.values_mut().for_each(|pool| pool.part = None);
                 Ok(())
             }

@@ -104,7 +104,7 @@ impl Run {
     /// An event twice, one too late, or a needless wake-up.
     fn disturb(&mut self, last: Event) -> Check {
         match self.world.rng.below(4) {
-            0 if is_of_a_worker(&last) => self.give(last).map(drop),
+            0 if may_come_twice(&last) => self.give(last).map(drop),
             1 => self.give(Event::DeadlinePassed).map(drop),
             2 if self.bench.shadow.preparing.is_none() => {
                 let stale = [
@@ -181,7 +181,8 @@ impl Run {
         })
     }
 
-    /// Every slot has a ready worker of the pool's generation, or of one that was kept; nobody else is there.
+    /// Every slot has a ready worker of the pool's generation, or of one that was kept; nobody else is there, and
+    /// nobody has a dead socket.
     fn is_settled(&self, pool: &PoolName) -> bool {
         let shadow = &self.bench.shadow;
         let slots = shadow.slots(pool);
@@ -190,7 +191,7 @@ impl Run {
             let place = &worker.place;
             let may = Some(place.generation) == shadow.pools[pool].base
                 || shadow.failed.contains(&place.generation);
-            if !worker.is_ready() || !may || place.slot.0 >= slots {
+            if !worker.is_ready() || !may || place.slot.0 >= slots || !worker.dead.is_empty() {
                 return false;
             }
             ready.push(place.slot.0);
@@ -224,7 +225,7 @@ fn everything() -> Scope {
     Scope { reread: false, pools: None, changed_only: false }
 }
 
-fn is_of_a_worker(event: &Event) -> bool {
+fn may_come_twice(event: &Event) -> bool {
     !matches!(
         event,
         Event::Requested { .. }

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use handover::config::model::{Policy, Ready};
-use handover::id::{Generation, PoolName, RequestId, SlotIndex, WorkerId};
+use handover::id::{Generation, ListenerName, PoolName, RequestId, SlotIndex, WorkerId};
 use handover::supervisor::{Event, Place, Request, Retirement};
 use handover::time::{Monotonic, Timeout};
+
+use super::lost::Rolls;
 
 /// A property that does not hold.
 #[derive(Clone, Debug)]
@@ -52,6 +54,8 @@ pub(crate) struct Worker {
     pub(crate) said_stopping: bool,
     pub(crate) triggered: bool,
     pub(crate) failed: bool,
+    /// Listeners of which it may have a socket that was ended for all.
+    pub(crate) dead: BTreeSet<ListenerName>,
 }
 
 impl Worker {
@@ -113,6 +117,7 @@ pub(crate) struct Shadow {
     pub(crate) preparing: Option<Generation>,
     pub(crate) rollout: Option<Rollout>,
     pub(crate) requests: BTreeMap<RequestId, Request>,
+    pub(crate) rolls: Rolls,
     pub(crate) cancels: u32,
     /// The event at hand cancels the making of a generation.
     pub(crate) unprepared: bool,
@@ -144,6 +149,7 @@ impl Shadow {
             preparing: None,
             rollout: None,
             requests: BTreeMap::new(),
+            rolls: Rolls::default(),
             cancels: 0,
             unprepared: false,
             started: false,
@@ -223,7 +229,8 @@ impl Shadow {
         self.unprepared = false;
         match event {
             Event::Prepared { pools } => self.learn_generation(pools),
-            Event::PrepareRefused { .. } => self.preparing = None,
+            Event::PrepareRefused { .. } => self.learn_unprepared(),
+            Event::ListenerReplaced { listener, pools } => self.learn_replaced(listener, pools),
             Event::Requested { request, what } => self.learn_request(*request, what),
             Event::Broken { .. } => self.broken = true,
             Event::DeadlinePassed => {}
@@ -380,6 +387,12 @@ impl Shadow {
         self.rollout = Some(Rollout { generation, started, proven: false, back: false });
     }
 
+    fn learn_unprepared(&mut self) {
+        if self.preparing.take().is_some() {
+            self.learn_end_of_roll();
+        }
+    }
+
     fn learn_request(&mut self, request: RequestId, what: &Request) {
         self.requests.insert(request, what.clone());
         match what {
@@ -388,7 +401,7 @@ impl Shadow {
                 self.stop_now |= *now;
             }
             Request::Cancel { pool: None } if self.stopping.is_none() && self.preparing.is_some() => {
-                self.preparing = None;
+                self.learn_unprepared();
                 self.unprepared = true;
             }
             Request::Cancel { pool } if self.stopping.is_none() => {

@@ -44,6 +44,8 @@ pub(crate) struct Faults {
     pub(crate) program_changed: u64,
     pub(crate) refused: u64,
     pub(crate) pools_change: u64,
+    /// A worker ends a listener's socket for all.
+    pub(crate) ends_listener: u64,
     /// Stale and doubled events, early and late wake-ups.
     pub(crate) buggify: u64,
     /// The machine is written down and read back.
@@ -87,6 +89,7 @@ impl Faults {
             pools_change: rate(700),
             buggify: rate(200),
             snapshot: rate(60),
+            ends_listener: rate(300),
         }
     }
 }

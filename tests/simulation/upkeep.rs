@@ -19,6 +19,7 @@ impl Shadow {
         hold(lost.is_none(), "an unused generation is forgotten", || format!("{lost:?}"))?;
         self.check_rollout(deadline)?;
         self.check_start()?;
+        self.check_lost(deadline)?;
         self.check_extension(deadline)
     }
 

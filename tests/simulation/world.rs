@@ -1,11 +1,11 @@
 //! The model of everything outside the machine: worker processes with scripts, the shell that carries
 //! orders out, and people with requests. It decides what happens next and when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use handover::config::model::Policy;
-use handover::id::{Generation, PoolName, RequestId, WorkerId};
+use handover::id::{Generation, ListenerName, PoolName, RequestId, WorkerId};
 use handover::supervisor::{Action, Event, ExitStatus, Request, Scope, StartFailure};
 use handover::time::Monotonic;
 
@@ -87,6 +87,7 @@ impl World {
             if queued == Some(at) {
                 let (_, event) = self.queue.pop_first()?;
                 if self.happens(&event) {
+                    self.end_a_listener(&event);
                     return Some((self.now, event));
                 }
             } else if person == Some(at) {
@@ -149,6 +150,21 @@ impl World {
             _ => {}
         }
         alive || matches!(event, Event::GroupEnded { .. })
+    }
+
+    /// A worker may end a listener for all when it begins to serve, and when it dies.
+    fn end_a_listener(&mut self, event: &Event) {
+        let may = matches!(event, Event::Ready { .. } | Event::Exited { .. });
+        if !may || !self.fault(|faults| faults.ends_listener) {
+            return;
+        }
+        let (listener, users) = self.rng.pick(&[("http", [0, 1, 3]), ("admin", [1, 2, 2])]);
+        // Sometimes the machine does not know a pool any more, or not yet.
+        let (all, configured, candidate) = (self.rng.chance(100), &self.configured, &self.candidate);
+        let is_there = |name: &PoolName| all || configured.contains_key(name) || candidate.contains_key(name);
+        let pools = users.into_iter().map(pool_name).filter(is_there).collect();
+        let after = self.rng.millis(0, 200);
+        self.push(after, Event::ListenerReplaced { listener: ListenerName::new(listener), pools });
     }
 
     fn beat(&mut self, worker: WorkerId) {
@@ -289,7 +305,10 @@ impl World {
             self.edit_file(scope);
         }
         let (old, new) = (&self.configured, &self.candidate);
-        let names = old.keys().chain(new.keys()).cloned().collect::<std::collections::BTreeSet<_>>();
+        let names = old.keys().chain(new.keys()).cloned().collect::<BTreeSet<_>>();
+        if scope.pools.as_ref().is_some_and(|pools| !pools.is_subset(&names)) {
+            return self.push(after, Event::PrepareRefused { reason: "there is no such pool".to_owned() });
+        }
         let in_scope = |name: &PoolName| {
             let named = scope.pools.as_ref().is_none_or(|pools| pools.contains(name));
             named && (!scope.changed_only || old.get(name) != new.get(name))

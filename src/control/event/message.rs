@@ -26,6 +26,12 @@ impl fmt::Display for What {
             }
             Self::WorkerEnded { who, end } => write!(f, "{who} {end}"),
             Self::WorkerGone(who) => write!(f, "{who} is gone"),
+            Self::PoolsRolled { pools, listeners } => write!(
+                f,
+                "rolling pool {}: workers may have a socket of listener {} that was ended",
+                pools.join(", "),
+                listeners.join(", ")
+            ),
             Self::RolloutStarted(of) => write!(f, "rolling out generation {}", of.generation),
             Self::CanaryProven(of) => {
                 write!(f, "the first workers of generation {} have stayed ready", of.generation)

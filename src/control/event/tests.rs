@@ -88,6 +88,7 @@ fn samples() -> Vec<What> {
     let mut samples = vec![
         What::Hello { version: VERSION, daemon },
         What::Lost { count: 3 },
+        What::PoolsRolled { pools: vec!["web".into()], listeners: vec!["http".into()] },
         What::RolloutStarted(of),
         What::CanaryProven(of),
         What::RollingBack { generation: 4, failure: failure() },

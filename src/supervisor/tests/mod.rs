@@ -4,6 +4,7 @@
 //! (`"spawn 2 in web/0 of 1"`), notes in brackets, so that a test reads like the log of a daemon.
 
 mod limits;
+mod lost;
 mod requests;
 mod restart;
 mod rollback;
@@ -12,14 +13,14 @@ mod snapshot;
 mod start;
 mod stop;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
     Action, Event, ExitStatus, ManagerState, Note, Outcome, Request, Scope, StartFailure, Status, Supervisor,
 };
 use crate::config::model::{Policy, Ready, RestartPolicy, RolloutPolicy, Share, Signal};
-use crate::id::{PoolName, RequestId, SlotIndex, WorkerId};
+use crate::id::{ListenerName, PoolName, RequestId, SlotIndex, WorkerId};
 use crate::time::Monotonic;
 
 /// The defaults of the configuration, with `workers` slots.
@@ -64,6 +65,8 @@ struct Machine {
     now: Monotonic,
     orders: Vec<String>,
     requests: u64,
+    /// What the last generation that is made is to cover.
+    scope: Option<Scope>,
     /// What the service manager was last asked for.
     extended: Option<Duration>,
 }
@@ -82,6 +85,7 @@ impl Machine {
             now,
             orders: Vec::new(),
             requests: 0,
+            scope: None,
             extended: None,
         };
         machine.collect();
@@ -106,8 +110,10 @@ impl Machine {
     fn collect(&mut self) {
         while let Some(action) = self.supervisor.next_action() {
             self.orders.extend(line(&action));
-            if let Action::ExtendTimeout { by } = action {
-                self.extended = Some(by);
+            match action {
+                Action::ExtendTimeout { by } => self.extended = Some(by),
+                Action::Prepare { scope, .. } => self.scope = Some(scope),
+                _ => {}
             }
         }
     }
@@ -203,6 +209,12 @@ impl Machine {
         request
     }
 
+    /// A worker ended the socket of a listener for all, and another is in its place.
+    fn listener_replaced<const N: usize>(&mut self, listener: &str, pools: [&str; N]) {
+        let (listener, pools) = (ListenerName::new(listener), pools.map(PoolName::new).into());
+        self.event(Event::ListenerReplaced { listener, pools });
+    }
+
     fn status(&self) -> Status {
         self.supervisor.status()
     }
@@ -261,6 +273,10 @@ fn note_line(note: &Note) -> Option<String> {
         Note::Retiring { worker, why, .. } => format!("[retire {worker}: {why:?}]"),
         Note::WorkerFailed { worker, failure, crash_loop, .. } => {
             format!("[failed {worker}: {failure}{}]", if *crash_loop { ", crash loop" } else { "" })
+        }
+        Note::PoolsRolled { pools, .. } => {
+            let pools: Vec<&str> = pools.iter().map(PoolName::as_str).collect();
+            format!("[roll {}]", pools.join(", "))
         }
         Note::CanaryProven { .. } => "[canary proven]".to_owned(),
         Note::RollingBack { reason, .. } => format!("[rolling back: {reason}]"),
