@@ -78,8 +78,8 @@ impl Daemon {
         Standing {
             name: self.surroundings.name.clone(),
             serving: self.committed,
-            ready: status.pools.values().map(|pool| pool.ready).sum(),
-            wanted: status.pools.values().map(|pool| pool.wanted).sum(),
+            ready: status.ready(),
+            wanted: status.wanted(),
             stopping: self.machine.is_stopping(),
             took: self.now().since(since),
         }

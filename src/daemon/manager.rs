@@ -128,9 +128,7 @@ impl Manager {
 
 /// The state of things in one line for a person.
 pub(super) fn summary(status: &Status) -> String {
-    let ready: u32 = status.pools.values().map(|pool| pool.ready).sum();
-    let wanted: u32 = status.pools.values().map(|pool| pool.wanted).sum();
-    let mut line = format!("{ready} of {wanted} workers ready");
+    let mut line = format!("{} of {} workers ready", status.ready(), status.wanted());
     if let Some(rollout) = &status.rollout {
         let what = if rollout.rolling_back.is_some() { "rolling back" } else { "rolling out" };
         let (moved, slots) = rollout.moved;

@@ -115,6 +115,18 @@ pub struct RolloutStatus {
     pub waiting_for: (String, Duration),
 }
 
+impl Status {
+    /// Ready workers of all pools.
+    pub fn ready(&self) -> u32 {
+        self.pools.values().map(|pool| pool.ready).sum()
+    }
+
+    /// Slots wanted in all pools.
+    pub fn wanted(&self) -> u32 {
+        self.pools.values().map(|pool| pool.wanted).sum()
+    }
+}
+
 impl Supervisor {
     /// The whole machine as it is now.
     pub fn status(&self) -> Status {
