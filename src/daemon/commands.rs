@@ -2,7 +2,7 @@
 
 use super::Daemon;
 use super::projection;
-use crate::control::{Call, Finish, Level, Reply, Request, Standing};
+use crate::control::{Call, Finish, Reply, Request, Standing};
 use crate::id::{Generation, RequestId};
 use crate::supervisor::{Event, Outcome, RolloutFailure};
 use crate::time::Monotonic;
@@ -39,11 +39,7 @@ impl Daemon {
             // Who asks sees what is so now, whenever a worker did it.
             self.drift_is_possible = true;
             self.look_for_drift();
-            let document = self.document();
-            return call.reply.status(&match call.level {
-                Level::Admin => document,
-                Level::Read => document.without_output(),
-            });
+            return call.reply.status(&self.document());
         };
         let request = self.next_request();
         if call.request.waits() {
