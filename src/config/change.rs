@@ -58,21 +58,30 @@ pub struct Kept {
 /// Something that a reload cannot do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The key, as a path.
-    pub key: String,
+    /// The listener that it is about; `None`: a key at the top.
+    pub listener: Option<ListenerName>,
+    /// The key, in the section of the listener where it is about one; `None`: that section as a whole.
+    pub key: Option<&'static str>,
     /// Why: a lower-case fragment that follows the key.
     pub reason: String,
 }
 
 impl Refusal {
-    fn new(key: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { key: key.into(), reason: reason.into() }
+    fn of_listener(
+        name: &ListenerName,
+        key: impl Into<Option<&'static str>>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self { listener: Some(name.clone()), key: key.into(), reason: reason.into() }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: needs a restart", self.key, self.reason)
+        let section =
+            self.listener.as_ref().map(|name| format!("listener.{}", render::quote_key(name.as_str())));
+        let path: Vec<&str> = section.as_deref().into_iter().chain(self.key).collect();
+        write!(f, "{}: {}: needs a restart", path.join("."), self.reason)
     }
 }
 
@@ -99,32 +108,32 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<Refusal> {
     ]
     .into_iter()
     .filter(|(_, changed, _)| *changed)
-    .map(|(key, _, reason)| Refusal::new(key, reason))
+    .map(|(key, _, reason)| Refusal { listener: None, key: Some(key), reason: reason.to_owned() })
     .collect()
 }
 
 fn listeners(old: &Config, new: &Config, change: &mut Change, refusals: &mut Vec<Refusal>) {
     let held = Held::of(old);
     for (name, listener) in &new.listeners {
-        let key = |key: &str| format!("listener.{}{key}", super::render::quote_key(name.as_str()));
         match (held.same_socket(name, listener), &listener.address) {
             (Some((was, before)), _) => {
                 let (options, fixed) = options::compare(&before.options, &listener.options);
-                refusals.extend(
-                    fixed.into_iter().map(|(option, why)| Refusal::new(key(&format!(".{option}")), why)),
-                );
+                refusals
+                    .extend(fixed.into_iter().map(|(option, why)| Refusal::of_listener(name, option, why)));
                 let keys = keys::of_listener(&before.options, &listener.options);
                 change.kept.insert(name.clone(), Kept { was: was.clone(), options, keys });
             }
             (None, None) => {
-                refusals.push(Refusal::new(
-                    key(""),
+                refusals.push(Refusal::of_listener(
+                    name,
+                    None,
                     "without an address it is inherited, and that is possible at the start only",
                 ));
             }
             (None, Some(_)) if old.listeners.get(name).is_some_and(|before| before.address.is_none()) => {
-                refusals.push(Refusal::new(
-                    key(".address"),
+                refusals.push(Refusal::of_listener(
+                    name,
+                    "address",
                     "the socket that is held under this name was inherited",
                 ));
             }
@@ -144,8 +153,8 @@ fn overlaps(old: &Config, new: &Config, change: &Change) -> Vec<Refusal> {
     for (name, listener) in new.listeners.iter().filter(|(name, _)| change.added.contains(name)) {
         let in_the_way = old.listeners.iter().find(|(_, held)| overlap(held, listener));
         if let Some((other, Listener { address: Some(address), .. })) = in_the_way {
-            let key = format!("listener.{}.address", super::render::quote_key(name.as_str()));
-            refusals.push(Refusal::new(key, format!("it overlaps {address}, which listener {other} holds")));
+            let reason = format!("it overlaps {address}, which listener {other} holds");
+            refusals.push(Refusal::of_listener(name, "address", reason));
         }
     }
     refusals

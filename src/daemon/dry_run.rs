@@ -146,7 +146,9 @@ fn listener_plan(
         Some(Way::Afresh(_)) => (ListenerAction::BindAfresh, written()),
         Some(Way::Bind) | None => {
             // An address that somebody else of ours holds was refused before, with a better reason.
-            let is_free = listener.address.as_ref().filter(|_| !overlaps(name, draft));
+            let is_refused =
+                draft.change.refusals.iter().any(|refusal| refusal.listener.as_ref() == Some(name));
+            let is_free = listener.address.as_ref().filter(|_| !is_refused);
             match is_free.map(|address| listeners::is_free(address, &listener.options)) {
                 Some(Ok(was_tried)) => tried = Some(was_tried),
                 Some(Err(error)) => (tried, refusal) = (Some(true), Some(error.to_string())),
@@ -165,11 +167,6 @@ fn listener_plan(
         tried,
     };
     (plan, refusal)
-}
-
-fn overlaps(name: &ListenerName, draft: &Draft) -> bool {
-    let keys = [format!("listener.{name}.address"), format!("listener.\"{name}\".address")];
-    draft.change.refusals.iter().any(|refusal| keys.contains(&refusal.key))
 }
 
 /// The listeners that go.

@@ -222,6 +222,17 @@ fn an_address_that_overlaps_a_held_one_needs_a_restart() {
 }
 
 #[test]
+fn a_refusal_knows_its_listener_however_that_is_written() {
+    let on = |address: &str| {
+        let pool = "[pool.p]\ncommand = ['/bin/x']\nlisteners = ['a.b']";
+        config(&format!("{pool}\n[listener.'a.b']\naddress = '{address}:80'"), &[])
+    };
+    let refusals = compare(&on("0.0.0.0"), &on("127.0.0.1")).refusals;
+    assert_eq!(refusals[0].listener, Some(ListenerName::new("a.b")));
+    assert!(refusals[0].to_string().starts_with("listener.\"a.b\".address: it overlaps"), "{}", refusals[0]);
+}
+
+#[test]
 fn inherited_listeners_go_by_their_name() {
     let inherited = config("", &[("a", "")]);
     assert_eq!(compare(&inherited, &inherited).kept.len(), 1);
