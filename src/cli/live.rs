@@ -1,15 +1,16 @@
 //! Long work as it goes, on a terminal: a few lines at the bottom that change in place, and above them what stays.
 //!
 //! They are drawn from the status document, so they are true for whoever comes late, and say of each slot in motion which worker
-//! is there, what it is doing and since when. Elsewhere than on a terminal there is none of this: lines follow each other.
+//! is there, what it is doing and since when. Where there is no terminal to draw on there is none of this: lines follow
+//! each other.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use anstyle::AnsiColor;
-use console::{Term, truncate_str};
 
 use super::table;
+use super::terminal::Terminal;
 use crate::control::document::{Rollout, StatusDocument};
 
 /// The times that are shown have a second's precision.
@@ -23,16 +24,15 @@ const BAR: u32 = 20;
 
 /// The lines that change.
 pub(super) struct Live {
-    terminal: Term,
+    terminal: Terminal,
     /// As many as stand there now, the cursor below them.
     lines: Vec<String>,
 }
 
 impl Live {
-    /// `None`: standard error is no terminal.
+    /// `None`: standard error is no terminal to draw on.
     pub(super) fn on_terminal() -> Option<Self> {
-        let terminal = Term::stderr();
-        terminal.is_term().then(|| Self { terminal, lines: Vec::new() })
+        Some(Self { terminal: Terminal::stderr()?, lines: Vec::new() })
     }
 
     /// A line that stays.
@@ -56,7 +56,7 @@ impl Live {
     /// What is shown, cut to the size that the terminal has now.
     fn frame(&self, rollout: &Rollout, document: &StatusDocument) -> Vec<String> {
         let (height, width) = self.terminal.size();
-        let room = usize::from(height).saturating_sub(LINES_KEPT).max(2);
+        let room = height.saturating_sub(LINES_KEPT).max(2);
         let mut lines = vec![head(rollout)];
         lines.extend(table::in_motion(document));
         if lines.len() > room {
@@ -64,7 +64,7 @@ impl Live {
             lines.truncate(room - 1);
             lines.push(format!("  and {more} more"));
         }
-        lines.iter().map(|line| truncate_str(line, usize::from(width), "…").into_owned()).collect()
+        lines.iter().map(|line| self.terminal.fit(line, width)).collect()
     }
 
     /// Writes lines in place of as many as stand above the cursor, in one go. A terminal that is gone has no reader.
@@ -77,7 +77,7 @@ impl Live {
         for line in lines {
             let _ = writeln!(text, "{line}");
         }
-        let _ = self.terminal.write_str(&text);
+        let _ = self.terminal.write(&text);
     }
 }
 

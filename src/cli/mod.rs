@@ -28,6 +28,7 @@ mod stop;
 mod systemd_generator;
 mod table;
 mod target;
+mod terminal;
 mod timeout;
 mod units;
 mod watch;

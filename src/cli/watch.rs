@@ -1,18 +1,16 @@
 //! `handover status --watch`: the status, again whenever something happens.
 //!
 //! The daemon is asked when its events say that there is something new, and on a terminal once a second, because times are
-//! shown. Elsewhere than on a terminal one status follows the other, so that it can be read by a program or kept.
+//! shown. Where there is no terminal to draw on one status follows the other, so that it can be read by a program or kept.
 
-use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-use console::{Term, truncate_str};
 use tokio::time::{Instant, sleep_until};
 
-use super::console as ours;
 use super::live::{EVERY, SOON};
 use super::status::{Status, ask};
-use super::{table, work};
+use super::terminal::Terminal;
+use super::{console, table, work};
 use crate::control::client::{Answer, Client, ClientError};
 use crate::control::event::{Event, What};
 use crate::control::protocol::Request;
@@ -36,7 +34,7 @@ pub(super) async fn watch(socket: &Path, args: &Status) -> u8 {
     let mut view = View::new(args);
     let code = tokio::select! {
         code = follow(&mut stream, socket, &mut view) => code,
-        () = ours::is_left() => End::Code(exit::DONE),
+        () = console::is_left() => End::Code(exit::DONE),
         _ = tokio::signal::ctrl_c() => End::Code(exit::INTERRUPTED),
     };
     // First, so that what is said next stays on the screen.
@@ -44,12 +42,12 @@ pub(super) async fn watch(socket: &Path, args: &Status) -> u8 {
     match code {
         End::Code(code) => code,
         End::DaemonEnded(message) => {
-            ours::tell(work::printable(&message));
+            console::tell(work::printable(&message));
             exit::DONE
         }
         End::Failed(error) => work::complain(&error),
         End::Lost => {
-            ours::complain(
+            console::complain(
                 "the connection ended: the daemon was killed, or this client was too slow to read",
             );
             exit::NO_DAEMON
@@ -111,53 +109,46 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn new(args: &'a Status) -> Self {
-        let screen = (!args.json && std::io::stdout().is_terminal()).then(Screen::enter);
-        Self { args, screen }
+        let terminal = if args.json { None } else { Terminal::stdout() };
+        Self { args, screen: terminal.map(Screen::enter) }
     }
 
     /// An exit code where nothing can be shown any more.
     fn show(&self, json: &str, text: impl FnOnce() -> String) -> Option<u8> {
         match &self.screen {
-            _ if self.args.json => ours::try_print(format_args!("{}\n", json.trim_end())),
-            None => ours::try_print(format_args!("{}\n", text())),
+            _ if self.args.json => console::try_print(format_args!("{}\n", json.trim_end())),
+            None => console::try_print(format_args!("{}\n", text())),
             Some(screen) => screen.draw(&text()),
         }
     }
 }
 
 /// A terminal's second screen, given back at the end.
-struct Screen(Term);
+struct Screen(Terminal);
 
 impl Screen {
-    fn enter() -> Self {
-        let screen = Self(Term::stdout());
-        let _ = screen.write(ENTER);
-        screen
+    fn enter(terminal: Terminal) -> Self {
+        let _ = terminal.write(ENTER);
+        Self(terminal)
     }
 
     /// As much of the text as there is room for, in place of what was there.
     fn draw(&self, text: &str) -> Option<u8> {
         let (height, width) = self.0.size();
         let lines: Vec<&str> = text.lines().collect();
-        let frame = frame(&lines, usize::from(height), usize::from(width));
-        self.write(&frame).is_err().then_some(exit::DONE)
-    }
-
-    fn write(&self, text: &str) -> std::io::Result<()> {
-        let mut out = anstream::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        out.flush()
+        let frame = frame(&lines, height, |line| self.0.fit(line, width));
+        self.0.write(&frame).is_err().then_some(exit::DONE)
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        let _ = self.write(LEAVE);
+        let _ = self.0.write(LEAVE);
     }
 }
 
-/// What is written for these lines: none longer than `width`, and a word on how many did not fit.
-fn frame(lines: &[&str], height: usize, width: usize) -> String {
+/// What is written for these lines, each made to fit, and a word on how many there is no room for.
+fn frame(lines: &[&str], height: usize, fit: impl Fn(&str) -> String) -> String {
     let room = height.max(2);
     let (shown, left) = match lines.len() {
         count if count <= room => (lines, 0),
@@ -165,7 +156,7 @@ fn frame(lines: &[&str], height: usize, width: usize) -> String {
     };
     let mut frame = HOME.to_owned();
     let more = (left > 0).then(|| format!("and {left} more lines"));
-    let cut = shown.iter().map(|line| truncate_str(line, width, "…").into_owned()).chain(more);
+    let cut = shown.iter().map(|line| fit(line)).chain(more);
     for (number, line) in cut.enumerate() {
         // A newline after the last line of the screen would move it.
         let newline = if number == 0 { "" } else { "\r\n" };
@@ -181,7 +172,7 @@ mod tests {
     #[test]
     fn a_frame_fits_the_screen() {
         let lines = ["one", "a longer line", "three", "four"];
-        let frame = frame(&lines, 3, 8);
+        let frame = frame(&lines, 3, |line| ::console::truncate_str(line, 8, "…").into_owned());
         let text = anstream::adapter::strip_str(&frame).to_string();
         assert_eq!(text.replace('\r', ""), "one\na longe…\nand 2 more lines");
         assert!(frame.starts_with(HOME) && frame.ends_with(CLEAR_TO_END_OF_SCREEN));

@@ -15,10 +15,17 @@ use crate::support::service::{Plan, Service};
 const SIZE: (u16, u16) = (24, 100);
 
 fn on_screen(service: &Service, arguments: &[&str]) -> Screen {
+    on_screen_with(service, arguments, &[])
+}
+
+/// The same with variables of the environment.
+fn on_screen_with(service: &Service, arguments: &[&str], variables: &[(&str, &str)]) -> Screen {
     let mut all = arguments.to_vec();
     let socket = service.daemon.socket().display().to_string();
     all.extend(["--socket", &socket]);
-    Screen::run(command(all), SIZE.0, SIZE.1)
+    let mut command = command(all);
+    command.envs(variables.iter().copied());
+    Screen::run(command, SIZE.0, SIZE.1)
 }
 
 #[test]
@@ -89,4 +96,47 @@ fn a_rollout_on_a_terminal_shows_its_slots_and_leaves_one_line() {
     assert_eq!(text.trim().lines().count(), 1, "{text}");
     assert!(text.contains("generation 2 serves, 3 of 3 workers ready, after "), "{text}");
     service.stop();
+}
+
+/// How a picture and a terminal are told of a style.
+const STYLED: [&str; 2] = ["<tspan", "\u{1b}[3"];
+
+#[test]
+fn without_colours_the_status_still_has_a_screen_of_its_own() {
+    let service = Plan::new().workers(2).start();
+    let screen = on_screen_with(&service, &["status", "--watch"], &[("NO_COLOR", "1")]);
+    screen.when("two workers", |text| text.contains("fine: 2 of 2 workers ready"));
+    service.reload_well();
+    let picture = screen.when("the next generation, and nothing else", |text| {
+        text.lines().filter(|line| line.contains("  2    ready")).count() == 2
+            && text.matches("workers ready").count() == 1
+    });
+    assert!(!picture.contains(STYLED[0]), "{picture}");
+    service.stop();
+    screen.when("the end", |text| text.trim() == "the daemon has ended");
+    assert_eq!(screen.code(), Some(0));
+}
+
+#[test]
+fn without_colours_a_rollout_still_moves_in_its_place() {
+    let service = Plan::new().workers(3).script("serve\nwait=300ms\nready").start();
+    let screen = on_screen_with(&service, &["reload"], &[("NO_COLOR", "1")]);
+    screen.when("a slot in motion", |text| text.contains("of 3 slots") && text.contains("starting"));
+    let written = screen.written();
+    assert!(written.contains("\u{1b}[J") && !written.contains(STYLED[1]), "{written:?}");
+    service.stop();
+}
+
+#[test]
+fn a_terminal_that_cannot_be_steered_gets_lines() {
+    let service = Plan::new().start();
+    let dumb = [("TERM", "dumb")];
+    let watching = on_screen_with(&service, &["status", "--watch"], &dumb);
+    watching.when("the status", |text| text.contains("fine: 1 of 1 workers ready"));
+    let reload = on_screen_with(&service, &["reload"], &dumb).written();
+    assert!(reload.contains("generation 2 serves"), "{reload:?}");
+    service.stop();
+    for written in [reload, watching.written()] {
+        assert!(!written.contains('\u{1b}'), "{written:?}");
+    }
 }

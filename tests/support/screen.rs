@@ -9,7 +9,7 @@ use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::pty::{Winsize, openpty};
 use vt100::{Cell, Color, Parser};
@@ -33,25 +33,39 @@ pub struct Screen {
 
 struct Shown {
     parser: Parser,
+    /// As it was written, steering and all.
+    bytes: Vec<u8>,
     /// How often something was written.
     writes: u64,
     ended: bool,
 }
 
 impl Screen {
-    /// Runs a program on a new terminal of this size.
+    /// Runs a program on a new terminal of this size, an ordinary one unless the command's variables say otherwise.
     pub fn run(mut command: Command, rows: u16, columns: u16) -> Self {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("a pseudo-terminal");
         let end = |fd: &OwnedFd| fd.try_clone().expect("an fd");
         command.stdin(end(&pty.slave)).stdout(end(&pty.slave)).stderr(pty.slave);
-        command.env("TERM", "xterm-256color").env_remove("NO_COLOR").env_remove("CI");
+        let set: Vec<_> =
+            command.get_envs().filter_map(|(key, value)| value.map(|_| key.to_owned())).collect();
+        for key in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI", "TERM"] {
+            if !set.iter().any(|set| set == key) {
+                command.env_remove(key);
+            }
+        }
+        if !set.iter().any(|set| set == "TERM") {
+            command.env("TERM", "xterm-256color");
+        }
         let child = OwnedChild::spawn(&mut command);
         // It has our copies of the terminal's other side.
         drop(command);
         let nonzero = |number| NonZero::new(number).expect("a terminal has a size");
         let parser = Parser::new(nonzero(rows), nonzero(columns), 0);
-        let shared = Arc::new((Mutex::new(Shown { parser, writes: 0, ended: false }), Condvar::new()));
+        let shared = Arc::new((
+            Mutex::new(Shown { parser, bytes: Vec::new(), writes: 0, ended: false }),
+            Condvar::new(),
+        ));
         let theirs = Arc::clone(&shared);
         std::thread::spawn(move || read(pty.master.into(), &theirs));
         Self { shared, child }
@@ -65,7 +79,10 @@ impl Screen {
         loop {
             let (writes, text) = (shown.writes, shown.parser.screen().contents());
             let is_wanted = wanted(&text);
-            assert!(is_wanted || (!shown.ended && !left(deadline).is_zero()), "never {what}:\n{text}");
+            if Instant::now() >= deadline || (shown.ended && !is_wanted) {
+                drop(shown);
+                panic!("never {what}, and at rest:\n{text}");
+            }
             let patience = if is_wanted { QUIET } else { left(deadline) };
             let moved = |shown: &mut Shown| shown.writes == writes && !shown.ended;
             let waited = self.shared.1.wait_timeout_while(shown, patience, moved);
@@ -93,6 +110,12 @@ impl Screen {
         svg(self.shared.0.lock().expect("no reader panics").parser.screen())
     }
 
+    /// Waits until the program has ended, and gives all that it wrote.
+    pub fn written(self) -> String {
+        self.wait_for_end();
+        String::from_utf8_lossy(&self.shared.0.lock().expect("no reader panics").bytes).into_owned()
+    }
+
     fn wait_for_end(&self) {
         let deadline = deadline();
         let shown = self.shared.0.lock().expect("no reader panics");
@@ -109,6 +132,7 @@ fn read(mut terminal: File, shared: &(Mutex<Shown>, Condvar)) {
         let length = terminal.read(&mut bytes).unwrap_or(0);
         let mut shown = shared.0.lock().expect("no reader panics");
         shown.parser.process(&bytes[..length]);
+        shown.bytes.extend_from_slice(&bytes[..length]);
         shown.writes += 1;
         shown.ended = length == 0;
         shared.1.notify_all();
