@@ -2,26 +2,27 @@
 //!
 //! `docs/captures/make` makes them anew. Numbers may differ, as everywhere.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
 use super::blocks::root;
-use super::reader::{Reader, rough};
+use super::reader::Reader;
 use super::skipped;
 use super::support::screen::{Screen, text_of};
 
 /// Rows and columns of the terminal.
 const SIZE: (u16, u16) = (30, 120);
 
-/// A service whose workers take a while to start and longer to end.
+/// A service of which one new worker starts only when it may, and whose workers do not end when they are asked to.
 const SERVER: &str = r#"
-import os, signal, socket, sys, time
+import os, signal, socket
 
-time.sleep(0.6)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if (os.environ["HANDOVER_GENERATION"], os.environ["HANDOVER_SLOT"]) == ("2", "2"):
+    open("gate").close()
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
     to.sendto(b"READY=1\nSTATUS=version 1, 3 clients", os.environ["NOTIFY_SOCKET"])
-signal.signal(signal.SIGTERM, lambda *_: (time.sleep(60), sys.exit(0)))
 while True:
     signal.pause()
 "#;
@@ -46,7 +47,15 @@ fn compare(name: &str, reader: &Reader, picture: &str) {
         return;
     }
     let kept = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(rough(&text_of(&picture)), rough(&text_of(&kept)), "{name}: docs/captures/make makes it anew");
+    let (text, kept) = (text_of(&picture), text_of(&kept));
+    assert!(sense(&text) == sense(&kept), "{name}: docs/captures/make makes it anew\n{text}---\n{kept}");
+}
+
+/// A text in which a number or time is as good as another, and so is where a line was broken because of it.
+fn sense(text: &str) -> String {
+    let number = regex_lite::Regex::new("[0-9][0-9.]*(ms|s)?").expect("a pattern");
+    let joined: String = text.split_whitespace().collect();
+    number.replace_all(&joined, "#").into_owned()
 }
 
 fn on_screen(reader: &Reader, command: &str) -> Screen {
@@ -63,20 +72,20 @@ fn the_pictures_in_the_manual_are_what_a_terminal_shows() {
     let mut reader = Reader::new();
     reader.write("server.py", SERVER);
     reader.write("myapp.toml", CONFIG);
+    let gate = reader.fifo("gate");
     reader.start("handover run /srv/myapp/myapp.toml");
     compare("status.svg", &reader, &on_screen(&reader, "handover status").at_the_end());
 
     let rollout = on_screen(&reader, "handover reload");
-    let is_halfway = |text: &str| text.contains("web 2") && text.contains("starting");
+    let is_halfway =
+        |text: &str| text.contains("the new worker of slot 2 to become ready") && text.contains("starting");
     compare("rollout.svg", &reader, &rollout.when("halfway", is_halfway));
+    // As a reader as well, so that this waits for nobody; who waits for a writer has one now, until the end.
+    let _gate = File::options().read(true).write(true).open(gate).expect("our FIFO");
     compare("done.svg", &reader, &rollout.at_the_end());
 
     reader.write("server.py", "import no_such_module\n");
     compare("rollback.svg", &reader, &on_screen(&reader, "handover reload").at_the_end());
-    compare(
-        "failed.svg",
-        &reader,
-        &on_screen(&reader, "handover status").when("a rollback", |text| text.contains("no_such_module")),
-    );
+    compare("failed.svg", &reader, &on_screen(&reader, "handover status").at_the_end());
     reader.kill();
 }

@@ -5,6 +5,7 @@
 //! `127.0.0.1:8080` for an address of the test.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::blocks::{Block, blocks, page};
@@ -69,6 +70,13 @@ impl Reader {
         let path = self.scratch.join(path);
         fs::create_dir_all(path.parent().expect("a file in a directory")).expect("our directory");
         fs::write(path, self.here(text)).expect("our file");
+    }
+
+    /// Makes a FIFO, and gives its path here.
+    pub fn fifo(&self, path: &str) -> PathBuf {
+        let path = self.scratch.join(path);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("our directory");
+        path
     }
 
     fn shell(&self, command: &str) -> Command {
@@ -149,7 +157,7 @@ impl Drop for Reader {
 }
 
 /// A text in which a number is as good as another, and a space as many.
-pub fn rough(text: &str) -> Vec<String> {
+fn rough(text: &str) -> Vec<String> {
     text.lines().map(|line| line.split_whitespace().map(rough_word).collect::<Vec<_>>().join(" ")).collect()
 }
 
