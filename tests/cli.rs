@@ -405,7 +405,7 @@ fn a_daemon_that_ends_in_between_did_not_do_it_unless_that_was_wanted() {
     });
     let (status, _, err) = daemon.run(&["reload"]);
     assert_eq!(status, code(exit::NO_DAEMON));
-    assert!(err.contains("handover: the connection ended before the answer"), "{err}");
+    assert!(err.contains("handover: the connection ended: the daemon is gone"), "{err}");
     assert_eq!(daemon.run(&["status"]).0, code(exit::NO_DAEMON));
     let (status, out, _) = daemon.run(&["stop"]);
     assert_eq!((status, out.as_str()), (code(exit::DONE), "stopped\n"));

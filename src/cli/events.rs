@@ -1,6 +1,5 @@
 //! `handover events`: what happens, as it happens.
 
-use std::fmt::Write as _;
 use std::io::IsTerminal;
 
 use anstyle::{AnsiColor, Effects, Style};
@@ -8,17 +7,14 @@ use clap::Args;
 use serde_json::Value;
 
 use super::args::Target;
-use super::work::{self, printable};
-use super::{console, target};
+use super::table::{push, push_evidence};
+use super::work::printable;
+use super::{client, console};
 use crate::control::Verdict;
-use crate::control::client::{Answer, Client, ClientError};
-use crate::control::document::Failure;
+use crate::control::client::{Answer, ClientError};
 use crate::control::event::{Event, What};
 use crate::control::protocol::Request;
 use crate::exit;
-
-/// Lines of a failed worker's output that are shown.
-const OUTPUT_LINES: usize = 5;
 
 /// Show what happens, as it happens
 ///
@@ -44,21 +40,14 @@ pub(super) fn run(args: &Events) -> u8 {
 }
 
 async fn follow(args: &Events) -> u8 {
-    let socket = match target::find(&args.target, &target::surroundings()).await {
+    let socket = match client::find(&args.target).await {
         Ok(socket) => socket,
-        Err(error) => {
-            console::complain(&error);
-            return error.exit_code();
-        }
+        Err(code) => return code,
     };
-    match listen(&socket).await {
+    match client::send(&socket, &Request::Events).await {
         Ok(stream) => show(stream, args.json).await,
-        Err(error) => work::complain(&error),
+        Err(error) => client::complain(&error),
     }
-}
-
-async fn listen(socket: &std::path::Path) -> Result<Answer, ClientError> {
-    Client::connect(socket).await?.send(&Request::Events).await
 }
 
 async fn show(mut stream: Answer, json: bool) -> u8 {
@@ -66,13 +55,8 @@ async fn show(mut stream: Answer, json: bool) -> u8 {
     loop {
         let text = match stream.next_text().await {
             Ok(Some(text)) => text,
-            Ok(None) | Err(ClientError::Lost { .. }) => {
-                console::complain(
-                    "the connection ended: the daemon was killed, or this client was too slow to read",
-                );
-                return exit::NO_DAEMON;
-            }
-            Err(error) => return work::complain(&error),
+            Ok(None) | Err(ClientError::Lost { .. }) => return client::complain_of_end(),
+            Err(error) => return client::complain(&error),
         };
         let event = serde_json::from_str::<Event>(&text);
         let shown = match &event {
@@ -164,27 +148,12 @@ fn style(what: &What) -> Style {
     colour.on_default()
 }
 
-fn push_evidence(text: &mut String, failure: &Failure) {
-    let output = failure.output.as_deref().unwrap_or_default();
-    for line in &output[output.len().saturating_sub(OUTPUT_LINES)..] {
-        push(text, format_args!("  | {}\n", printable(line)));
-    }
-    if let Some(hint) = &failure.hint {
-        push(text, format_args!("  hint: {}\n", printable(hint)));
-    }
-}
-
-fn push(text: &mut String, what: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
-    let _ = text.write_fmt(what);
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::control::document::Place;
+    use crate::control::document::{Failure, Place};
     use crate::control::event::Who;
 
     fn plain(text: &str) -> String {

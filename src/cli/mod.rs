@@ -8,6 +8,7 @@
 mod args;
 mod cancel;
 mod check;
+mod client;
 mod complete;
 mod console;
 mod demo;

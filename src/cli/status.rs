@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::args::Target;
-use super::{console, table, target, watch, work};
+use super::{client, console, table, watch};
 use crate::control::client::{Client, ClientError};
 use crate::control::document::StatusDocument;
 
@@ -27,12 +27,9 @@ pub(super) struct Status {
 
 pub(super) fn run(args: &Status) -> u8 {
     console::block_on(async {
-        let socket = match target::find(&args.target, &target::surroundings()).await {
+        let socket = match client::find(&args.target).await {
             Ok(socket) => socket,
-            Err(error) => {
-                console::complain(&error);
-                return error.exit_code();
-            }
+            Err(code) => return code,
         };
         if args.watch {
             return watch::watch(&socket, args).await;
@@ -40,7 +37,7 @@ pub(super) fn run(args: &Status) -> u8 {
         match ask(&socket).await {
             Ok((json, _)) if args.json => console::print(format_args!("{}\n", json.trim_end())),
             Ok((_, document)) => console::print(table::status(&document, args.slots)),
-            Err(error) => work::complain(&error),
+            Err(error) => client::complain(&error),
         }
     })
 }

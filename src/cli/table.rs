@@ -144,6 +144,11 @@ fn failures(document: &StatusDocument) -> String {
 
 fn push_failure(text: &mut String, heading: &str, failure: &Failure) {
     push(text, format_args!("{heading}: {}\n", printable(&failure.text)));
+    push_evidence(text, failure);
+}
+
+/// What else is known of a failure, a line each: the last that the worker wrote, and what to do.
+pub(super) fn push_evidence(text: &mut String, failure: &Failure) {
     let output = failure.output.as_deref().unwrap_or_default();
     for line in &output[output.len().saturating_sub(OUTPUT_LINES)..] {
         push(text, format_args!("  | {}\n", printable(line)));
@@ -208,7 +213,8 @@ fn lines(table: &Table, styles: &[Style]) -> impl Iterator<Item = String> {
     lines.zip(styles).map(|(line, style)| format!("{style}{line}{style:#}")).collect::<Vec<_>>().into_iter()
 }
 
-fn push(text: &mut String, what: std::fmt::Arguments<'_>) {
+/// Adds to a text.
+pub(super) fn push(text: &mut String, what: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = text.write_fmt(what);
 }

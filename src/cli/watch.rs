@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep_until};
 use super::live::{EVERY, SOON};
 use super::status::{Status, ask};
 use super::terminal::Terminal;
-use super::{console, table, work};
-use crate::control::client::{Answer, Client, ClientError};
+use super::work::printable;
+use super::{client, console, table};
+use crate::control::client::{Answer, ClientError};
 use crate::control::event::{Event, What};
 use crate::control::protocol::Request;
 use crate::exit;
@@ -26,10 +27,9 @@ const CLEAR_TO_END_OF_SCREEN: &str = "\u{1b}[J";
 
 /// Shows the status until the daemon ends or somebody has seen enough; gives the exit code.
 pub(super) async fn watch(socket: &Path, args: &Status) -> u8 {
-    let stream = async { Client::connect(socket).await?.send(&Request::Events).await };
-    let mut stream = match stream.await {
+    let mut stream = match client::send(socket, &Request::Events).await {
         Ok(stream) => stream,
-        Err(error) => return work::complain(&error),
+        Err(error) => return client::complain(&error),
     };
     let mut view = View::new(args);
     let code = tokio::select! {
@@ -42,16 +42,11 @@ pub(super) async fn watch(socket: &Path, args: &Status) -> u8 {
     match code {
         End::Code(code) => code,
         End::DaemonEnded(message) => {
-            console::tell(work::printable(&message));
+            console::tell(printable(&message));
             exit::DONE
         }
-        End::Failed(error) => work::complain(&error),
-        End::Lost => {
-            console::complain(
-                "the connection ended: the daemon was killed, or this client was too slow to read",
-            );
-            exit::NO_DAEMON
-        }
+        End::Failed(error) => client::complain(&error),
+        End::Lost => client::complain_of_end(),
     }
 }
 

@@ -7,9 +7,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::args::Target;
 use super::live::{self, Live};
-use super::{console, status, target};
+use super::{client, console, status};
 use crate::control::answer::{Finish, Line, Progress, Verdict};
-use crate::control::client::{Answer, Client, ClientError};
+use crate::control::client::{Answer, ClientError};
 use crate::control::event::{Event, What};
 use crate::control::protocol::Request;
 use crate::exit;
@@ -66,21 +66,14 @@ impl Work {
     }
 
     async fn follow(&self) -> u8 {
-        let socket = match target::find(&self.target, &target::surroundings()).await {
+        let socket = match client::find(&self.target).await {
             Ok(socket) => socket,
-            Err(error) => {
-                console::complain(&error);
-                return error.exit_code();
-            }
+            Err(code) => return code,
         };
-        match self.send(&socket).await {
+        match client::send(&socket, &self.request).await {
             Ok(answer) => self.read(answer, &socket).await,
-            Err(error) => complain(&error),
+            Err(error) => client::complain(&error),
         }
-    }
-
-    async fn send(&self, socket: &Path) -> Result<Answer, ClientError> {
-        Client::connect(socket).await?.send(&self.request).await
     }
 
     async fn read(&self, mut answer: Answer, socket: &Path) -> u8 {
@@ -126,13 +119,8 @@ impl Work {
                 self.show(&serde_json::to_string(&line).unwrap_or_default(), &line);
                 exit::DONE
             }
-            None => {
-                console::complain(
-                    "the connection ended before the answer: the daemon has ended, or this client was too slow to read",
-                );
-                exit::NO_DAEMON
-            }
-            Some(error) => complain(&error),
+            None => client::complain_of_end(),
+            Some(error) => client::complain(&error),
         }
     }
 
@@ -209,19 +197,5 @@ fn exit_code(verdict: Verdict) -> u8 {
         Verdict::Done | Verdict::Accepted => exit::DONE,
         Verdict::RolledBack | Verdict::Failed => exit::FAILED,
         Verdict::Refused => exit::USAGE,
-    }
-}
-
-/// Says why there is no answer; gives the exit code.
-pub(super) fn complain(error: &ClientError) -> u8 {
-    console::complain(error);
-    match error {
-        ClientError::NoDaemon { .. }
-        | ClientError::Closed { .. }
-        | ClientError::Silent { .. }
-        | ClientError::Lost { .. } => exit::NO_DAEMON,
-        ClientError::Refused { status: 500.., .. } => exit::NO_DAEMON,
-        ClientError::Refused { status: 400, .. } => exit::USAGE,
-        ClientError::Refused { .. } | ClientError::Unintelligible { .. } => exit::FAILED,
     }
 }
