@@ -89,8 +89,8 @@ pub(super) fn in_motion(document: &StatusDocument) -> Vec<String> {
         table.add_row(row.cells);
         styles.push(row.style);
     }
-    let rows = lines(&table, &styles).map(|line| format!("  {line}"));
-    waiting.into_iter().chain(rows.collect::<Vec<_>>()).collect()
+    let rows = lines(&table, &styles).into_iter().map(|line| format!("  {line}"));
+    waiting.into_iter().chain(rows).collect()
 }
 
 fn listeners(listeners: &[Listener]) -> String {
@@ -204,13 +204,13 @@ pub(super) fn render(table: &Table, styles: &[Style]) -> String {
         return String::new();
     }
     let styles: Vec<Style> = std::iter::once(Style::new().bold()).chain(styles.iter().copied()).collect();
-    lines(table, &styles).map(|line| format!("{line}\n")).collect()
+    lines(table, &styles).iter().map(|line| format!("{line}\n")).collect()
 }
 
-fn lines(table: &Table, styles: &[Style]) -> impl Iterator<Item = String> {
+fn lines(table: &Table, styles: &[Style]) -> Vec<String> {
     let styles = styles.iter().copied().chain(std::iter::repeat(Style::new()));
     let lines = table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned());
-    lines.zip(styles).map(|(line, style)| format!("{style}{line}{style:#}")).collect::<Vec<_>>().into_iter()
+    lines.zip(styles).map(|(line, style)| format!("{style}{line}{style:#}")).collect()
 }
 
 /// Adds to a text.

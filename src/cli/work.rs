@@ -70,13 +70,20 @@ impl Work {
             Ok(socket) => socket,
             Err(code) => return code,
         };
-        match client::send(&socket, &self.request).await {
-            Ok(answer) => self.read(answer, &socket).await,
-            Err(error) => client::complain(&error),
+        let answer = match client::send(&socket, &self.request).await {
+            Ok(answer) => answer,
+            Err(error) => return client::complain(&error),
+        };
+        match self.read(answer, &socket).await {
+            Ok(Some((text, finish))) => self.show(&text, &finish),
+            Ok(None) => self.end(None),
+            Err(error) => self.end(Some(error)),
         }
     }
 
-    async fn read(&self, mut answer: Answer, socket: &Path) -> u8 {
+    /// Shows how it goes, and gives how it ended, as it came and as it is read; `None` where that is never told. What
+    /// changes on a terminal is gone then, so that what is said next stays.
+    async fn read(&self, mut answer: Answer, socket: &Path) -> Result<Option<(String, Finish)>, ClientError> {
         let mut live = if self.json { None } else { Live::on_terminal() };
         let mut redraw = Instant::now();
         loop {
@@ -90,22 +97,16 @@ impl Work {
                     continue;
                 }
             };
-            match next {
-                Ok(Some((_, Line::Progress(progress)))) if !self.json => {
+            match next? {
+                Some((text, Line::Progress(_))) if self.json => {
+                    console::print(format_args!("{text}\n"));
+                }
+                Some((_, Line::Progress(progress))) => {
                     show_progress(&progress, live.as_mut());
                     redraw = redraw.min(Instant::now() + live::SOON);
                 }
-                Ok(Some((text, line))) => {
-                    drop(live.take_if(|_| matches!(line, Line::Result(_))));
-                    self.show(&text, &line);
-                    if let Line::Result(finish) = line {
-                        return exit_code(finish.result);
-                    }
-                }
-                ended => {
-                    drop(live);
-                    return self.end(ended.err());
-                }
+                Some((text, Line::Result(finish))) => return Ok(Some((text, finish))),
+                None => return Ok(None),
             }
         }
     }
@@ -115,22 +116,23 @@ impl Work {
         match error {
             // It was accepted; that the daemon is gone is then what was wanted.
             None | Some(ClientError::Lost { .. }) if matches!(self.request, Request::Stop(_)) => {
-                let line = Line::Result(Finish::new(Verdict::Done, "stopped"));
-                self.show(&serde_json::to_string(&line).unwrap_or_default(), &line);
-                exit::DONE
+                let finish = Finish::new(Verdict::Done, "stopped");
+                let line = Line::Result(finish.clone());
+                self.show(&serde_json::to_string(&line).unwrap_or_default(), &finish)
             }
             None => client::complain_of_end(),
             Some(error) => client::complain(&error),
         }
     }
 
-    fn show(&self, text: &str, line: &Line) {
-        match line {
-            Line::Result(finish) if !self.json => show_result(finish),
-            _ => {
-                console::print(format_args!("{text}\n"));
-            }
+    /// Shows how it ended, of which `text` is the line as it came; gives the exit code.
+    fn show(&self, text: &str, finish: &Finish) -> u8 {
+        if self.json {
+            console::print(format_args!("{text}\n"));
+        } else {
+            show_result(finish);
         }
+        exit_code(finish.result)
     }
 }
 
