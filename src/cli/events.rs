@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use anstyle::{AnsiColor, Effects, Style};
 use clap::Args;
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::args::Target;
 use super::table::{push, push_evidence};
@@ -74,10 +74,18 @@ async fn show(mut stream: Answer, json: bool) -> u8 {
 }
 
 /// An event of a newer daemon: whatever else it has, it has these.
+#[derive(Deserialize)]
+struct Unknown {
+    time: String,
+    message: String,
+}
+
+/// What is no event at all is shown as it came.
 fn unknown(text: &str, terminal: bool) -> String {
-    let value: Value = serde_json::from_str(text).unwrap_or_default();
-    let member = |name: &str| value[name].as_str().unwrap_or("?").to_owned();
-    line(&member("time"), &member("message"), "", Style::new(), terminal)
+    match serde_json::from_str::<Unknown>(text) {
+        Ok(Unknown { time, message }) => line(&time, &message, "", Style::new(), terminal),
+        Err(_) => format!("{}\n", printable(text)),
+    }
 }
 
 /// An event as a line; those of failures are followed by what is known of them, indented.
@@ -184,6 +192,7 @@ mod tests {
             r#"{"type":"eclipse","number":1,"time":"2026-11-22T12:17:41.107311Z","message":"dark","x":1}"#;
         assert!(serde_json::from_str::<Event>(text).is_err());
         assert_eq!(plain(&unknown(text, true)), "12:17:41.107 dark\n");
+        assert_eq!(unknown("{\"message\":\u{1b}", true), "{\"message\":\\u{1b}\n");
     }
 
     #[test]
