@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 
 use crate::exit;
+use crate::observe::Destination;
 use crate::os::fd;
 
 /// Prints what was asked for to standard output; gives the exit code.
@@ -44,6 +45,13 @@ pub(super) fn tell(text: impl Display) {
 /// Says what is wrong, on standard error.
 pub(super) fn complain(text: impl Display) {
     tell(format_args!("handover: {text}"));
+}
+
+/// Whether standard error is where the daemon's own log stands: the journal, of a control process of a unit
+/// (`ExecReload=`; only such have `MAINPID`, `systemd.exec(5)`). What the daemon says itself would stand there twice.
+pub(super) fn is_the_daemons_log() -> bool {
+    let variable = |name: &str| std::env::var(name).ok();
+    variable("MAINPID").is_some() && Destination::of(&io::stderr(), variable).journal
 }
 
 /// A runtime for one client command.

@@ -13,7 +13,7 @@ use super::work::printable;
 use crate::control::document::{Daemon, Failure, Listener, Pool, Rollout, StatusDocument};
 
 /// Lines of a failed worker's output that are shown.
-const OUTPUT_LINES: usize = 5;
+pub(super) const OUTPUT_LINES: usize = 5;
 /// Of a row that needs attention.
 pub(super) const BAD: Style = AnsiColor::Red.on_default();
 

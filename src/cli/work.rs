@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::args::Target;
 use super::live::{self, Live};
-use super::{client, console, status};
+use super::{client, console, status, table};
 use crate::control::answer::{Finish, Line, Progress, Verdict};
 use crate::control::client::{Answer, ClientError};
 use crate::control::event::{Event, What};
@@ -140,6 +140,7 @@ impl Work {
 fn show_progress(progress: &Progress, live: Option<&mut Live>) {
     let Event { what, message, .. } = &progress.event;
     match live {
+        _ if console::is_the_daemons_log() => {}
         Some(live) if is_trouble(what) => live.tell(&printable(message)),
         None if is_told(what) => console::tell(printable(message)),
         Some(_) | None => {}
@@ -169,18 +170,27 @@ fn show_result(finish: &Finish) {
         return;
     }
     match finish.result {
+        Verdict::Done | Verdict::Accepted if console::is_the_daemons_log() => {}
         Verdict::Done | Verdict::Accepted => {
             console::print(format_args!("{}\n", finish.message));
         }
         Verdict::RolledBack | Verdict::Refused | Verdict::Failed => {
             console::complain(&finish.message);
-            let output = finish.failure.as_ref().and_then(|failure| failure.output.as_deref());
-            if let Some(lines) = output.filter(|lines| !lines.is_empty()) {
-                console::tell("the last lines that the worker wrote:");
-                lines.iter().for_each(|line| console::tell(format_args!("  {}", printable(line))));
-            }
+            let failure = finish.failure.as_ref();
+            show_output(failure.and_then(|failure| failure.output.as_deref()).unwrap_or_default());
         }
     }
+}
+
+/// The end of what the worker wrote. In its journal it stands already: there it is short enough for all of this to be
+/// among the ten lines that `systemctl status` shows.
+fn show_output(lines: &[String]) {
+    let most = if console::is_the_daemons_log() { table::OUTPUT_LINES } else { lines.len() };
+    let shown = &lines[lines.len().saturating_sub(most)..];
+    if !shown.is_empty() {
+        console::tell("the last lines that the worker wrote:");
+    }
+    shown.iter().for_each(|line| console::tell(format_args!("  {}", printable(line))));
 }
 
 /// A worker must not steer the operator's terminal.
