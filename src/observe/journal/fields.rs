@@ -77,20 +77,8 @@ fn put(record: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::origin;
     use super::*;
-    use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
-    use crate::observe::Stream;
-
-    fn origin() -> Origin {
-        Origin {
-            pool: PoolName::new("web"),
-            slot: SlotIndex(2),
-            generation: Generation(3),
-            worker: WorkerId(7),
-            pid: 4711,
-            stream: Stream::Stderr,
-        }
-    }
 
     fn names(record: &[u8]) -> Vec<String> {
         let text = String::from_utf8_lossy(record).into_owned();

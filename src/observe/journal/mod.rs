@@ -150,17 +150,20 @@ mod tests {
     use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
     use crate::observe::Stream;
 
-    fn line(text: &str) -> Record {
-        let origin = Origin {
+    pub(super) fn origin() -> Origin {
+        Origin {
             pool: PoolName::new("web"),
             slot: SlotIndex(2),
             generation: Generation(3),
             worker: WorkerId(7),
             pid: 4711,
             stream: Stream::Stderr,
-        };
+        }
+    }
+
+    fn line(text: &str) -> Record {
         let line = Line { text: text.into(), ..Line::default() };
-        let what = What::Worker { origin: Arc::new(origin), line };
+        let what = What::Worker { origin: Arc::new(origin()), line };
         Record { when: SystemTime::UNIX_EPOCH, around: Format::Journal, what }
     }
 
