@@ -197,6 +197,26 @@ fn a_wrong_command_line_is_a_usage_error_on_standard_error() {
 }
 
 #[test]
+fn words_that_are_no_text_are_a_usage_error_as_well() {
+    use std::os::unix::ffi::OsStrExt;
+    let word = std::ffi::OsStr::from_bytes(b"\xff");
+    let (status, _, err) = output(handover(&["reload"]).arg(word));
+    assert_eq!(status, code(exit::USAGE), "{err}");
+    assert!(!err.contains("panicked"), "{err}");
+}
+
+#[test]
+fn nothing_in_an_answer_reaches_the_terminal_as_a_command() {
+    for verdict in [Verdict::Done, Verdict::Refused] {
+        let daemon = finishing(Finish::new(verdict, "line 1 \u{1b}[2J\nline 2 \u{9b}2J\n"));
+        let mut client = daemon.client(&["reload"]);
+        let (_, out, err) = output(client.env("CLICOLOR_FORCE", "1"));
+        let told = out + &err;
+        assert!(told.contains("line 1 \\u{1b}[2J\nline 2 \\u{9b}2J\n"), "{told:?}");
+    }
+}
+
+#[test]
 fn check_shows_all_faults_at_once_or_the_canonical_form() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("app.toml");

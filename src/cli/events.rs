@@ -7,8 +7,8 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::args::Target;
+use super::console::printable;
 use super::table::{push, push_evidence};
-use super::work::printable;
 use super::{client, console};
 use crate::control::Verdict;
 use crate::control::client::{Answer, ClientError};

@@ -50,7 +50,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help that is cut off by `head` is no failure.
             let _ = error.print();
-            let words: Vec<String> = std::env::args().skip(1).collect();
+            let words: Vec<String> =
+                std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
             if let Some(hint) = hints::of(error.kind(), &words) {
                 console::tell(format_args!("hint: {hint}"));
             }

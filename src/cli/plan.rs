@@ -4,8 +4,8 @@
 
 use std::fmt::Write as _;
 
+use super::console::printable;
 use super::table::{render, table};
-use super::work::printable;
 use crate::control::plan::{
     KeyPlan, ListenerAction, ListenerPlan, Plan, PoolAction, PoolPlan, PoolReason, ProgramPlan,
 };

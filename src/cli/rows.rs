@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
 
+use super::console::printable;
 use super::table::{BAD, span};
-use super::work::printable;
 use crate::control::document::{Pool, Slot, Worker, WorkerState};
 
 /// A pool of more slots than this has its quiet ones in one row.

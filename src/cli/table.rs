@@ -8,8 +8,8 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 
+use super::console::printable;
 use super::rows;
-use super::work::printable;
 use crate::control::document::{Daemon, Failure, Listener, Pool, Rollout, StatusDocument};
 
 /// Lines of a failed worker's output that are shown.
@@ -40,7 +40,7 @@ fn head(daemon: &Daemon) -> String {
         if daemon.fine { AnsiColor::Green.on_default() } else { AnsiColor::Yellow.on_default().bold() };
     let Daemon { name, summary, pid, version, phase, .. } = daemon;
     let ready = if daemon.ready { "" } else { ", not yet ready" };
-    let config = daemon.config.as_deref().unwrap_or("command line");
+    let config = daemon.config.as_deref().map_or_else(|| "command line".to_owned(), printable);
     format!(
         "{style}{name}: {}{style:#}\n{phase}{ready} for {}, pid {pid}, version {version}, {config}\n",
         printable(summary),
@@ -104,11 +104,11 @@ fn listeners(listeners: &[Listener]) -> String {
         };
         table.add_row(vec![
             listener.name.clone(),
-            listener.address.clone(),
+            printable(&listener.address),
             listener.origin.clone(),
             queue,
             listener.pools.join(","),
-            listener.drift.join("; "),
+            printable(&listener.drift.join("; ")),
         ]);
         styles.push(if listener.harmed { BAD } else { Style::new() });
     }
@@ -264,6 +264,8 @@ mod tests {
         let slot = &mut document.pools[0].slots[0];
         slot.workers[0].status = Some(evil.clone());
         slot.last_failure.as_mut().unwrap().failure.output = Some(vec![evil.clone()]);
+        document.listeners[0].address.push_str(&evil);
+        document.daemon.config = Some(evil.clone());
         document.last_failed_rollout.as_mut().unwrap().failure.output = Some(vec![evil]);
         let shown = anstream::adapter::strip_str(&status(&document, false)).to_string();
         assert_eq!(colours(&document), ours);

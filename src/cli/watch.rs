@@ -7,10 +7,10 @@ use std::path::Path;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::console::printable;
 use super::live::{EVERY, SOON};
 use super::status::{Status, ask};
 use super::terminal::Terminal;
-use super::work::printable;
 use super::{client, console, table};
 use crate::control::client::{Answer, ClientError};
 use crate::control::event::{Event, What};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::args::Target;
+use super::console::{printable, printable_lines};
 use super::live::{self, Live};
 use super::{client, console, status, table};
 use crate::control::answer::{Finish, Line, Progress, Verdict};
@@ -172,7 +173,7 @@ fn show_result(finish: &Finish) {
     match finish.result {
         Verdict::Done | Verdict::Accepted if console::is_the_daemons_log() => {}
         Verdict::Done | Verdict::Accepted => {
-            console::print(format_args!("{}\n", finish.message));
+            console::print(format_args!("{}\n", printable_lines(&finish.message)));
         }
         Verdict::RolledBack | Verdict::Refused | Verdict::Failed => {
             console::complain(&finish.message);
@@ -191,17 +192,6 @@ fn show_output(lines: &[String]) {
         console::tell("the last lines that the worker wrote:");
     }
     shown.iter().for_each(|line| console::tell(format_args!("  {}", printable(line))));
-}
-
-/// A worker must not steer the operator's terminal.
-pub(super) fn printable(line: &str) -> String {
-    line.chars()
-        .flat_map(|c| {
-            let escaped: Vec<char> =
-                if c.is_control() && c != '\t' { c.escape_default().collect() } else { vec![c] };
-            escaped
-        })
-        .collect()
 }
 
 fn exit_code(verdict: Verdict) -> u8 {
