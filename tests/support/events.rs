@@ -4,21 +4,15 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
+use std::sync::mpsc;
 
 use handover::control::{Event, What};
 
-use super::{deadline, left};
-
-#[derive(Default)]
-struct Shared {
-    events: Mutex<(Vec<Event>, bool)>,
-    grown: Condvar,
-}
+use super::gathered::Gathered;
 
 /// All events since it was opened; a thread reads them, so the daemon never waits for the test.
 pub struct Events {
-    shared: Arc<Shared>,
+    gathered: Gathered<Event>,
     stream: UnixStream,
 }
 
@@ -32,8 +26,8 @@ impl Events {
     pub fn open(socket: &Path) -> Self {
         let mut stream = UnixStream::connect(socket).expect("the daemon listens");
         stream.write_all(b"GET /v1/events HTTP/1.0\r\n\r\n").expect("the daemon reads");
-        let shared = Arc::<Shared>::default();
-        let (writer, reader) = (Arc::clone(&shared), stream.try_clone().expect("our socket"));
+        let gathered = Gathered::new();
+        let (writer, reader) = (gathered.clone(), stream.try_clone().expect("our socket"));
         // One thread only takes the lines, so that a slow test is no slow reader.
         let (taken, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -44,30 +38,28 @@ impl Events {
         std::thread::spawn(move || {
             for line in lines {
                 let event = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-                writer.events.lock().expect("no reader panics").0.push(event);
-                writer.grown.notify_all();
+                writer.push(event);
             }
-            writer.events.lock().expect("no reader panics").1 = true;
-            writer.grown.notify_all();
+            writer.end();
         });
-        let events = Self { shared, stream };
+        let events = Self { gathered, stream };
         events.wait_for("hello", |event| matches!(event.what, What::Hello { .. }));
         events
     }
 
     /// All events so far, without the `hello`.
     pub fn seen(&self) -> Vec<Event> {
-        self.lock().0[1..].to_vec()
+        self.gathered.all().split_off(1)
     }
 
     /// How many there are so far: a place to [`wait_from`](Self::wait_from).
     pub fn len(&self) -> usize {
-        self.lock().0.len()
+        self.gathered.len()
     }
 
     /// The number of the last event before the stream began.
     pub fn begin(&self) -> u64 {
-        self.lock().0[0].number
+        self.gathered.all()[0].number
     }
 
     /// The first event, of all, for which `wanted` is true.
@@ -82,38 +74,15 @@ impl Events {
     ///
     /// Where none comes in time, or the stream ends before.
     #[track_caller]
-    pub fn wait_from(&self, from: usize, what: &str, mut wanted: impl FnMut(&Event) -> bool) -> Event {
-        let deadline = deadline();
-        let mut next = from;
-        let mut guard = self.lock();
-        loop {
-            while let Some(event) = guard.0.get(next) {
-                if wanted(event) {
-                    return event.clone();
-                }
-                next += 1;
-            }
-            let (again, waited) = self
-                .shared
-                .grown
-                .wait_timeout_while(guard, left(deadline), |(events, ended)| events.len() <= next && !*ended)
-                .expect("no reader panics");
-            guard = again;
-            if guard.0.len() <= next && (guard.1 || waited.timed_out()) {
-                drop(guard);
-                panic!("there was no event of {what}; there were:\n{}", self.text());
-            }
-        }
+    pub fn wait_from(&self, from: usize, what: &str, wanted: impl FnMut(&Event) -> bool) -> Event {
+        let found = self.gathered.wait_from(from, wanted);
+        found.unwrap_or_else(|| panic!("there was no event of {what}; there were:\n{}", self.text()))
     }
 
     /// Waits until the stream ends, and returns all events, without the `hello`.
     #[track_caller]
     pub fn read_to_end(&self) -> Vec<Event> {
-        let deadline = deadline();
-        let guard = self.lock();
-        let waited = self.shared.grown.wait_timeout_while(guard, left(deadline), |(_, ended)| !*ended);
-        let ended = waited.expect("no reader panics").0.1;
-        assert!(ended, "the stream does not end; there were:\n{}", self.text());
+        assert!(self.gathered.wait_for_end(), "the stream does not end; there were:\n{}", self.text());
         self.seen()
     }
 
@@ -130,11 +99,7 @@ impl Events {
 
     /// All of it as text.
     pub fn text(&self) -> String {
-        self.lock().0.iter().map(|event| format!("{} {}\n", event.number, event.message)).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, (Vec<Event>, bool)> {
-        self.shared.events.lock().expect("no reader panics")
+        self.gathered.all().iter().map(|event| format!("{} {}\n", event.number, event.message)).collect()
     }
 }
 

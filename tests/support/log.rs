@@ -1,12 +1,11 @@
 //! The daemon's log as a stream of events to wait on.
 
 use std::io::{BufRead, BufReader, Read};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use serde_json::Value;
 
-use super::{deadline, left};
+use super::gathered::Gathered;
 
 /// One line.
 #[derive(Clone, Debug)]
@@ -48,46 +47,38 @@ impl Line {
     }
 }
 
-#[derive(Default)]
-struct Shared {
-    lines: Mutex<(Vec<Line>, bool)>,
-    grown: Condvar,
-}
-
 /// All lines so far; a thread reads them, so the daemon never waits for the test.
 pub struct Log {
-    shared: Arc<Shared>,
+    gathered: Gathered<Line>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Log {
     /// Reads `stream` to its end.
     pub fn read(stream: impl Read + Send + 'static) -> Self {
-        let shared = Arc::<Shared>::default();
-        let writer = Arc::clone(&shared);
+        let gathered = Gathered::new();
+        let writer = gathered.clone();
         let reader = std::thread::spawn(move || {
             let mut stream = BufReader::new(stream);
             let mut bytes = Vec::new();
             while matches!(stream.read_until(b'\n', &mut bytes), Ok(n) if n > 0) {
                 let text = String::from_utf8_lossy(&bytes).trim_end().to_owned();
                 bytes.clear();
-                writer.lines.lock().expect("no reader panics").0.push(Line::parse(text));
-                writer.grown.notify_all();
+                writer.push(Line::parse(text));
             }
-            writer.lines.lock().expect("no reader panics").1 = true;
-            writer.grown.notify_all();
+            writer.end();
         });
-        Self { shared, reader: Some(reader) }
+        Self { gathered, reader: Some(reader) }
     }
 
     /// All lines so far.
     pub fn lines(&self) -> Vec<Line> {
-        self.lock().0.clone()
+        self.gathered.all()
     }
 
     /// How many lines there are: a place to [`wait_from`](Self::wait_from).
     pub fn len(&self) -> usize {
-        self.lock().0.len()
+        self.gathered.len()
     }
 
     /// The first line, of all, for which `wanted` is true.
@@ -102,45 +93,20 @@ impl Log {
     ///
     /// Where none comes in time, or the log ends before.
     #[track_caller]
-    pub fn wait_from(&self, from: usize, what: &str, mut wanted: impl FnMut(&Line) -> bool) -> Line {
-        let deadline = deadline();
-        let mut next = from;
-        let mut guard = self.lock();
-        loop {
-            while let Some(line) = guard.0.get(next) {
-                if wanted(line) {
-                    return line.clone();
-                }
-                next += 1;
-            }
-            let (again, waited) = self
-                .shared
-                .grown
-                .wait_timeout_while(guard, left(deadline), |(lines, ended)| lines.len() <= next && !*ended)
-                .expect("no reader panics");
-            guard = again;
-            if guard.0.len() <= next && (guard.1 || waited.timed_out()) {
-                drop(guard);
-                panic!("the log never said {what}; it is:\n{}", self.text());
-            }
-        }
+    pub fn wait_from(&self, from: usize, what: &str, wanted: impl FnMut(&Line) -> bool) -> Line {
+        let found = self.gathered.wait_from(from, wanted);
+        found.unwrap_or_else(|| panic!("the log never said {what}; it is:\n{}", self.text()))
     }
 
     /// Waits until the writer is gone, and returns all lines.
     pub fn read_to_end(&self) -> Vec<Line> {
-        let deadline = deadline();
-        let guard = self.lock();
-        drop(self.shared.grown.wait_timeout_while(guard, left(deadline), |(_, ended)| !*ended));
+        self.gathered.wait_for_end();
         self.lines()
     }
 
     /// All of it as text.
     pub fn text(&self) -> String {
-        self.lock().0.iter().map(|line| format!("{}\n", line.text)).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, (Vec<Line>, bool)> {
-        self.shared.lines.lock().expect("no reader panics")
+        self.gathered.all().iter().map(|line| format!("{}\n", line.text)).collect()
     }
 }
 
