@@ -50,13 +50,24 @@ fn useless_options(keys: &ListenerKeys, log: &mut Log) {
             Given::Absent => log.key(
                 at,
                 Wrong::new("does nothing without an address: an inherited socket is taken as it is")
-                    .hint("set it where the socket is made, for example in the .socket unit"),
+                    .hint(where_it_is_set(key.name)),
             ),
             Given::Value(address) if !(on.holds)(&address.value) => {
                 log.key(at, Wrong::new(format!("does nothing for {}: it is for {}", address.value, on.what)));
             }
             Given::Value(_) | Given::Faulty(_) => {}
         }
+    }
+}
+
+/// Who makes the socket sets its options, in `systemd.socket(5)`. `O_NONBLOCK` is set when it is passed on, by the
+/// `NonBlocking=` of `systemd.service(5)`, for all sockets of a service.
+fn where_it_is_set(key: &str) -> &'static str {
+    match key {
+        "nonblocking" => {
+            "set it where the socket is passed on, for example NonBlocking=yes in the .service unit"
+        }
+        _ => "set it where the socket is made, for example in the .socket unit",
     }
 }
 
