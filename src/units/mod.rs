@@ -105,7 +105,7 @@ pub fn systemd(source: &Source<'_>) -> Result<Units, UnitsError> {
         }
     }
     let link = link(source.config.install.start, stem, !sockets.is_empty());
-    let service = service::text(source, stem, &sockets, link.as_ref(), &mut notes)?;
+    let service = service::text(source, stem, &sockets, link.as_ref(), &notes)?;
     let mut units = vec![Unit { name: format!("{stem}.service"), text: service }];
     for socket in &sockets {
         let text = socket::text(source, stem, socket, &sockets, link.as_ref())?;

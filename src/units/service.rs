@@ -29,7 +29,7 @@ pub(super) fn text(
     stem: &str,
     sockets: &[Held<'_>],
     link: Option<&Link>,
-    notes: &mut Vec<String>,
+    notes: &[String],
 ) -> Result<String, UnitsError> {
     // `Sockets=` wants the sockets and comes after them; but it takes a `\` for an escape of its own.
     let (plain, escaped) =
@@ -45,15 +45,14 @@ pub(super) fn text(
     }
     text += "# There is no start limit: a unit that reaches it takes its socket unit down with it.\n\
         StartLimitIntervalSec=0\n\n[Service]\n";
-    let nonblocking = nonblocking(sockets, notes);
-    for note in notes.iter() {
+    for note in notes {
         let _ = writeln!(text, "# {}", value::text(note).replace("%%", "%"));
     }
     commands(&mut text, source)?;
     if !plain.is_empty() {
         let _ = writeln!(text, "Sockets={}", plain.join(" "));
     }
-    if nonblocking {
+    if nonblocking(sockets) {
         text += "NonBlocking=yes\n";
     }
     timeouts(&mut text, source);
@@ -87,24 +86,10 @@ fn commands(text: &mut String, source: &Source<'_>) -> Result<(), UnitsError> {
     Ok(())
 }
 
-/// `NonBlocking=` holds for all sockets of a service, so they must want the same.
-fn nonblocking(sockets: &[Held<'_>], notes: &mut Vec<String>) -> bool {
-    let wanted = |on| sockets.iter().filter(move |socket| (socket.options.nonblocking == Some(true)) == on);
-    if wanted(true).count() == 0 {
-        return false;
-    }
-    let blocking: Vec<&str> = wanted(false).map(|socket| socket.name.as_str()).collect();
-    if blocking.is_empty() {
-        return true;
-    }
-    for socket in wanted(true) {
-        notes.push(format!(
-            "listener {}: nonblocking is not set: systemd has one NonBlocking= for all, and these are blocking: {}",
-            socket.name,
-            blocking.join(", ")
-        ));
-    }
-    false
+/// `NonBlocking=` holds for all sockets of a service, so they must want the same. Where they do not, it is left to
+/// handover, which sets it on those that want it when it takes them over.
+fn nonblocking(sockets: &[Held<'_>]) -> bool {
+    !sockets.is_empty() && sockets.iter().all(|socket| socket.options.nonblocking == Some(true))
 }
 
 fn timeouts(text: &mut String, source: &Source<'_>) {

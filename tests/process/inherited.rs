@@ -94,6 +94,23 @@ fn what_the_owner_has_set_on_a_socket_stays_set() {
     service.stop();
 }
 
+#[test]
+fn a_socket_is_made_nonblocking_only_where_the_configuration_says_so() {
+    let plan = Plan::new().set("listener.http", "nonblocking", "true");
+    let other = Address::tcp();
+    let Address::Tcp(to) = other else { panic!("tcp() gives a TCP address") };
+    let plan = plan.set("listener.other", "address", &format!("\"tcp://{to}\""));
+    let plan = plan.pool("listeners", "[\"http\", \"other\"]");
+    let sockets = [listening(&plan.address), listening(&other)].map(Socket::from);
+    let passed = sockets.iter().map(|socket| socket.try_clone().expect("a free fd").into()).collect();
+    let service = begin(plan, passed, "http:other");
+    service.manager().wait_for("READY=1");
+    let nonblocking = sockets.each_ref().map(|socket| socket.nonblocking().expect("ours"));
+    assert_eq!(nonblocking, [true, false]);
+    assert!(!service.daemon.log.text().contains("drift"), "it is as it should be");
+    service.stop();
+}
+
 #[track_caller]
 fn refused(mut service: Service, texts: &[&str]) {
     let (code, log) = service.ended();
