@@ -91,7 +91,7 @@ fn systemd_has_nothing_to_say_of_them() {
 }
 
 #[test]
-fn what_is_written_is_what_is_printed_and_replaces_only_itself() {
+fn what_is_written_is_what_is_printed_and_replaces_itself() {
     let (scratch, units) = (Scratch::new(), Scratch::new());
     let file = scratch.write("web.toml", fs::read(golden("one.toml")).expect("our file"));
     let (file, directory) = (file.to_str().expect("UTF-8"), units.path().to_str().expect("UTF-8"));
@@ -103,13 +103,122 @@ fn what_is_written_is_what_is_printed_and_replaces_only_itself() {
         let written = fs::read_to_string(units.join(unit)).expect("it was written");
         assert!(printed.contains(&format!("# {unit}\n{written}")), "{unit}");
     }
-    fs::write(units.join("web.socket"), "[Socket]\nListenStream=1\n").expect("our file");
-    fs::remove_file(units.join("web.service")).expect("our file");
-    let output = generate(&[file, "--directory", directory]);
+}
+
+/// The names in a directory.
+fn listed(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("our directory");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_somebody_else_has_written_is_left_alone_and_nothing_is_written_beside_it() {
+    let (scratch, units) = (Scratch::new(), Scratch::new());
+    let file = scratch.write("web.toml", fs::read(golden("one.toml")).expect("our file"));
+    let (file, directory) = (file.to_str().expect("UTF-8"), units.path().to_str().expect("UTF-8"));
+    let theirs = "[Socket]\nListenStream=1\n";
+    let of_another_file = "# Made by handover from /elsewhere/web.toml\n\n[Socket]\n";
+    let refused = |what: &str| {
+        let before = listed(units.path());
+        let output = generate(&[file, "--directory", directory]);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{what}");
+        let said = text(&output.stderr);
+        assert!(said.contains("web.socket: is there already"), "{what}: {said}");
+        assert!(said.contains("nothing is written\nhint: "), "{what}: {said}");
+        assert_eq!(listed(units.path()), before, "{what}");
+    };
+    let socket = units.join("web.socket");
+    for text in [theirs, of_another_file, ""] {
+        fs::write(&socket, text).expect("our file");
+        refused(text);
+        assert_eq!(fs::read_to_string(&socket).expect("it is left"), text);
+    }
+    fs::remove_file(&socket).expect("our file");
+    // A mask, and a link to what somebody keeps elsewhere: even if that was made from the same file.
+    fs::write(units.join("kept"), format!("# Made by handover from {file}\n")).expect("our file");
+    for target in ["/dev/null", "kept", "/nowhere"] {
+        std::os::unix::fs::symlink(target, &socket).expect("our directory");
+        refused(target);
+        assert_eq!(fs::read_link(&socket).expect("it is left"), Path::new(target));
+        fs::remove_file(&socket).expect("our file");
+    }
+    fs::create_dir(&socket).expect("our directory");
+    refused("a directory");
+}
+
+#[test]
+fn units_of_listeners_that_are_gone_are_removed_and_no_others() {
+    let (scratch, units) = (Scratch::new(), Scratch::new());
+    let one = fs::read_to_string(golden("one.toml")).expect("our file");
+    let more = "[listener.admin]\naddress = \"unix:///run/web/admin.sock\"\n[listener.log]\naddress = \"udp://127.0.0.1:5\"\n";
+    let two = format!("{more}{}", one.replace("[\"http\"]", "[\"http\", \"admin\", \"log\"]"));
+    let file = scratch.write("web.toml", &two);
+    let other = scratch.write("web-two.toml", &one);
+    let directory = units.path().to_str().expect("UTF-8");
+    let write = |file: &Path| {
+        let output = generate(&[file.to_str().expect("UTF-8"), "--directory", directory]);
+        assert!(output.status.success(), "{output:?}");
+        text(&output.stderr)
+    };
+    write(&file);
+    write(&other);
+    let foreign = [
+        ("web-old.socket", "[Socket]\nListenStream=1\n".to_owned()),
+        ("web-copy.txt", format!("# Made by handover from {}\n", file.display())),
+        ("web-quoting.service", format!("[Unit]\n# Made by handover from {}\n", file.display())),
+    ];
+    for (name, text) in &foreign {
+        fs::write(units.join(name), text).expect("our file");
+    }
+    std::os::unix::fs::symlink("web.service", units.join("web-alias.service")).expect("our directory");
+    scratch.write("web.toml", &one);
+    let said = write(&file);
+    let removed: Vec<&str> = said.lines().filter(|line| line.contains(": removed: ")).collect();
+    let expected = ["web-http.socket", "web-log.socket"]
+        .map(|unit| format!("{directory}/{unit}: removed: no longer made from {}", file.display()));
+    assert_eq!(removed, expected);
+    assert_eq!(
+        listed(units.path()),
+        [
+            "web-alias.service",
+            "web-copy.txt",
+            "web-old.socket",
+            "web-quoting.service",
+            "web-two.service",
+            "web-two.socket",
+            "web.service",
+            "web.socket"
+        ]
+    );
+    assert!(!write(&file).contains("removed"), "once");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_stays_as_it_is() {
+    let scratch = Scratch::new();
+    let file = scratch.write("web.toml", fs::read(golden("kinds.toml")).expect("our file"));
+    let file = file.to_str().expect("UTF-8");
+    let output = generate(&[file, "--directory", "/no/such/directory"]);
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    assert!(said.contains("web.socket: is there already") && said.contains("hint: "), "{said}");
-    assert!(!units.join("web.service").exists(), "nothing is written beside another's");
+    assert!(text(&output.stderr).contains("/no/such/directory: no such file"), "{output:?}");
+    // There is no room for the second unit: the first is not written either, and an old one stays.
+    let units = Scratch::new();
+    let directory = units.path().to_str().expect("UTF-8");
+    assert!(generate(&[file, "--directory", directory]).status.success());
+    let before: Vec<Vec<u8>> =
+        listed(units.path()).iter().map(|name| fs::read(units.join(name)).expect("a unit")).collect();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -f 1; trap '' XFSZ; exec \"$0\" \"$@\""]).arg(handover());
+    limited.args(["generate", "systemd", file, "--program", "/changed", "--directory", directory]);
+    let output = limited.output().expect("it starts");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("file too large"), "{output:?}");
+    let after: Vec<Vec<u8>> =
+        listed(units.path()).iter().map(|name| fs::read(units.join(name)).expect("a unit")).collect();
+    assert_eq!(after, before, "and no draft is left");
 }
 
 #[test]

@@ -1,11 +1,12 @@
-//! A configuration file to its units: what `generate systemd` and the generator share.
+//! A configuration file to its units: what `generate systemd`, `generate launchd` and the generator share.
 
 use std::path::{Path, PathBuf};
 
+use crate::config::model::Config;
 use crate::config::{self, Believing};
 use crate::daemon::read_text;
 use crate::os::words;
-use crate::units::{self, MARK, Units};
+use crate::units::{self, Units};
 
 /// The program of units where ours has no path.
 const PROGRAM: &str = "/usr/bin/handover";
@@ -23,24 +24,27 @@ pub(super) struct Made {
 /// # Errors
 /// What is wrong, for a person; several lines, in colour if that is wanted.
 pub(super) fn make(at: &Path, file: &Path, program: &Path, colour: bool) -> Result<Made, String> {
+    let (config, text) = read(at, file, colour)?;
+    let order = config::listener_order(&text);
+    let source = units::Source { config: &config, order: &order, file, program };
+    let units = units::systemd(&source).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(Made { name: config.name, units })
+}
+
+/// The same without making units: the configuration, and its text.
+///
+/// # Errors
+/// As [`make`].
+pub(super) fn read(at: &Path, file: &Path, colour: bool) -> Result<(Config, String), String> {
     let shown = file.display().to_string();
     let text = read_text(at).map_err(|error| format!("{shown}: {}", words(&error)))?;
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let config = config::parse(&shown, &text, &stem, &Believing)
         .map_err(|faults| if colour { faults.render(true) } else { faults.to_string() })?;
-    let order = config::listener_order(&text);
-    let source = units::Source { config: &config, order: &order, file, program };
-    let units = units::systemd(&source).map_err(|error| format!("{shown}: {error}"))?;
-    Ok(Made { name: config.name, units })
+    Ok((config, text))
 }
 
 /// The path of this program. While it is being replaced, its old file has none.
 pub(super) fn own_program() -> PathBuf {
     std::env::current_exe().ok().filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(PROGRAM))
-}
-
-/// Whether the text of a unit is one that was made from this file.
-pub(super) fn is_made_from(text: &str, file: &Path) -> bool {
-    let made_from = text.lines().next().and_then(|line| line.strip_prefix(MARK));
-    made_from.is_some_and(|made_from| Path::new(made_from) == file)
 }

@@ -22,9 +22,14 @@ use crate::config::model::{Config, Start};
 use crate::id::ListenerName;
 use hold::Held;
 
-/// The line with which each text begins, before the path of the configuration: whoever would replace a unit knows by
+/// The line with which each unit begins, before the path of the configuration: whoever would replace a unit knows by
 /// it whether the unit is ours.
-pub const MARK: &str = "# Made by handover from ";
+const MARK: &str = "# Made by handover from ";
+
+/// Which file the text of a unit was made from; `None` where it was not made by us.
+pub fn made_from(text: &str) -> Option<&Path> {
+    text.lines().next()?.strip_prefix(MARK).map(Path::new)
+}
 
 /// What units are made from.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 //!
 //! The copies under `packaging` are for those who make packages; a test compares them with what is made here.
 
+mod files;
 mod man;
 mod roff;
 mod scripts;
@@ -68,6 +69,16 @@ pub(super) fn run(args: Generate) -> u8 {
         What::Man { page, directory: None } => console::print(page.text()),
         What::Man { directory: Some(directory), .. } => write_pages(&directory),
     }
+}
+
+/// A path as other programs, in other directories, need it; or a complaint.
+fn absolute(path: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(path);
+    absolute
+        .inspect_err(|error| {
+            console::complain(format_args!("{}: {}", path.display(), crate::os::words(error)))
+        })
+        .ok()
 }
 
 fn write_pages(directory: &Path) -> u8 {

@@ -1,15 +1,13 @@
 //! `handover generate systemd`: the units of one configuration.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 
+use super::files::Files;
 use crate::cli::{console, units};
 use crate::exit;
-use crate::os::words;
-use crate::units::Unit;
+use crate::units::made_from;
 
 /// Print the units of systemd for a configuration, or write them
 ///
@@ -21,7 +19,8 @@ pub(super) struct Systemd {
     /// The file; its name without `.toml` names the units
     #[arg(value_name = "CONFIG", value_hint = ValueHint::FilePath)]
     config: PathBuf,
-    /// Write them into this directory, which must exist
+    /// Write them into this directory, which must exist, and remove those that were made from the same file before
+    /// and are not any more
     #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
     directory: Option<PathBuf>,
     /// The `handover` that the service runs [default: this one]
@@ -31,13 +30,7 @@ pub(super) struct Systemd {
 
 pub(super) fn run(args: &Systemd) -> u8 {
     let program = args.program.clone().unwrap_or_else(units::own_program);
-    let file = match std::path::absolute(&args.config) {
-        Ok(file) => file,
-        Err(error) => {
-            console::complain(format_args!("{}: {}", args.config.display(), words(&error)));
-            return exit::USAGE;
-        }
-    };
+    let Some(file) = super::absolute(&args.config) else { return exit::USAGE };
     let units = match units::make(&file, &file, &program, true) {
         Ok(made) => made.units,
         Err(refused) => {
@@ -54,38 +47,11 @@ pub(super) fn run(args: &Systemd) -> u8 {
                 units.units.iter().map(|unit| format!("# {}\n{}", unit.name, unit.text)).collect();
             console::print(texts.join("\n"))
         }
-        Some(directory) => write(directory, &units.units, &file),
-    }
-}
-
-/// Writes all of them, or none where one would replace somebody else's.
-fn write(directory: &Path, units: &[Unit], file: &Path) -> u8 {
-    let foreign = units.iter().map(|unit| directory.join(&unit.name)).find(|path| is_foreign(path, file));
-    if let Some(path) = foreign {
-        console::complain(format_args!(
-            "{}: is there already, and was not made from {}\nhint: rename the one, or remove the other",
-            path.display(),
-            file.display()
-        ));
-        return exit::FAILED;
-    }
-    for unit in units {
-        let path = directory.join(&unit.name);
-        if let Err(error) = fs::write(&path, &unit.text) {
-            console::complain(format_args!("{}: {}", path.display(), words(&error)));
-            return exit::FAILED;
+        Some(directory) => {
+            let files = units.units.iter().map(|unit| (unit.name.as_str(), unit.text.as_str())).collect();
+            let is_made_from = |text: &str, source: &Path| made_from(text) == Some(source);
+            Files { directory, files, suffixes: &[".service", ".socket"], source: &file, is_made_from }
+                .write()
         }
-        console::tell(path.display());
-    }
-    exit::DONE
-}
-
-fn is_foreign(path: &Path, file: &Path) -> bool {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_file() => {
-            !fs::read_to_string(path).is_ok_and(|text| units::is_made_from(&text, file))
-        }
-        Ok(_) => true,
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }

@@ -10,8 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::under;
-use crate::cli::units::is_made_from;
-use crate::units::Unit;
+use crate::units::{Unit, made_from};
 
 /// Where units are beside the directories of generators (`systemd.unit(5)`).
 const DIRECTORIES: [&str; 10] = [
@@ -99,7 +98,7 @@ fn is_foreign(path: &Path, file: &Path) -> bool {
     }
     match fs::metadata(path) {
         Ok(found) if found.is_file() && found.len() == 0 => false,
-        Ok(found) if found.is_file() => !beginning(path).is_some_and(|text| is_made_from(&text, file)),
+        Ok(found) if found.is_file() => beginning(path).is_none_or(|text| made_from(&text) != Some(file)),
         _ => true,
     }
 }
