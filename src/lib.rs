@@ -7,7 +7,7 @@
 //! - [`id`], [`time`], [`stamp`], [`exit`]: names, moments, moments as text, exit codes: what all layers share
 //! - `os`: the only unsafe code: processes, sockets, fd passing, signals; knows nothing of the rest
 //! - [`config`]: TOML text to a [`config::model::Config`] that is valid by construction
-//! - [`units`]: a configuration to the units with which systemd runs it
+//! - [`units`]: a configuration to the units with which systemd runs it, or to a job of launchd
 //! - [`supervisor`]: the pure state machine that takes every decision about workers
 //! - `listeners`, `notify`, `observe`, `control`: held sockets, the service manager, logs, the control API
 //! - `daemon`: the shell, where everything meets

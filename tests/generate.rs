@@ -192,6 +192,8 @@ fn shells_complete_the_pools_of_the_daemon_that_runs() {
             (format!("scale {at} w"), format!("scale {at} web")),
             ("generate comp".to_owned(), "generate completions".to_owned()),
             ("generate completions z".to_owned(), "generate completions zsh".to_owned()),
+            ("generate lau".to_owned(), "generate launchd".to_owned()),
+            ("generate launchd --lab".to_owned(), "generate launchd --label".to_owned()),
             // Nobody there: nothing is offered, and nothing is said.
             ("reload --socket /nowhere --pool w".to_owned(), "reload --socket /nowhere --pool w".to_owned()),
         ] {

@@ -1,236 +1,305 @@
-//! What handover tells launchd: the property list of a configuration, and the shipped one, which is made the same way.
+//! The jobs of launchd that `handover generate launchd` makes, read by Python's `plistlib`, since Linux has no `plutil`;
+//! the shipped one is one of them, and the page on macOS does what it says.
 //!
-//! There is no `plutil` on Linux, so the lists are read here: every element closed, a dictionary of keys and values,
-//! nothing that launchd does not know. `HANDOVER_BLESS=1 cargo test --test launchd` writes the shipped one anew.
+//! `tests/golden/launchd` has the lists of the configurations in `tests/golden/units`; after a wanted change,
+//! `HANDOVER_BLESS=1 cargo test --test launchd` writes these anew.
 
-#![cfg(feature = "supervisor")]
+#![cfg(all(feature = "cli", target_os = "linux"))]
+#![allow(unreachable_pub, reason = "a test program")]
+#![allow(clippy::disallowed_methods, reason = "a deadline needs the clock")]
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod support;
 
-use handover::config::parse;
-use handover::daemon::ThisMachine;
-use handover::listeners::property_list::{Job, Unlistable, property_list};
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
-/// A value of a property list.
-#[derive(Clone, Debug, PartialEq)]
-enum Value {
-    Dict(BTreeMap<String, Value>),
-    Array(Vec<Value>),
-    Text(String),
-    Number(u64),
-    Bool(bool),
+use serde_json::{Value, json};
+
+use support::handover;
+use support::machine::{skipped, succeeds};
+use support::scratch::Scratch;
+
+/// Reads a property list by rules that are not ours: XML, and what may stand in it.
+const READER: &str = "import json, plistlib, sys\n\
+    json.dump(plistlib.load(sys.stdin.buffer, fmt=plistlib.FMT_XML), sys.stdout)";
+
+/// The keys of `launchd.plist(5)` that we use.
+const KEYS: [&str; 9] = [
+    "ExitTimeOut",
+    "KeepAlive",
+    "Label",
+    "ProcessType",
+    "ProgramArguments",
+    "RunAtLoad",
+    "Sockets",
+    "StandardErrorPath",
+    "ThrottleInterval",
+];
+/// Those within an entry of `Sockets`.
+const SOCKET_KEYS: [&str; 8] = [
+    "SockFamily",
+    "SockNodeName",
+    "SockPathGroup",
+    "SockPathMode",
+    "SockPathName",
+    "SockPathOwner",
+    "SockServiceName",
+    "SockType",
+];
+
+fn package(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Elements and texts in their order, comments and the head left out.
-struct Reader<'a>(&'a str);
+fn generate(arguments: &[&str]) -> Output {
+    Command::new(handover()).args(["generate", "launchd"]).args(arguments).output().expect("it starts")
+}
 
-impl<'a> Reader<'a> {
-    /// What stands between two brackets next.
-    fn tag(&mut self) -> &'a str {
-        loop {
-            let rest = self.0.trim_start();
-            let end = if rest.starts_with("<!--") { "-->" } else { ">" };
-            let (tag, rest) = rest.split_once(end).expect("an element that ends");
-            let tag = tag.strip_prefix('<').expect("an element");
-            self.0 = rest;
-            match tag.strip_prefix("!--") {
-                Some(comment) => assert!(!comment.contains("--"), "{comment}"),
-                None => return tag,
-            }
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_owned()).expect("UTF-8")
+}
+
+fn utf8(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// What stands in a property list; `None` where there is no Python.
+fn read(list: &str) -> Option<Value> {
+    if skipped("python3", !succeeds(&["python3", "-c", "import plistlib"])) {
+        return None;
+    }
+    let mut reader = Command::new("python3");
+    reader.args(["-c", READER]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut reader = reader.spawn().expect("it was there");
+    reader.stdin.take().expect("a pipe").write_all(list.as_bytes()).expect("it reads");
+    let output = reader.wait_with_output().expect("our child");
+    assert!(output.status.success(), "{}\n{list}", text(&output.stderr));
+    Some(serde_json::from_slice(&output.stdout).expect("JSON"))
+}
+
+/// Nothing that launchd would not know, or would take for something else.
+fn check(list: &Value) {
+    for (key, value) in list.as_object().expect("a dictionary") {
+        assert!(KEYS.contains(&key.as_str()), "{key}");
+        match key.as_str() {
+            "Label" | "StandardErrorPath" | "ProcessType" => assert!(value.is_string(), "{key}"),
+            "ExitTimeOut" | "ThrottleInterval" => assert!(value.is_u64(), "{key}"),
+            _ => {}
         }
     }
-
-    fn text(&mut self, element: &str) -> String {
-        let (text, rest) = self.0.split_once('<').expect("an element that ends");
-        let close = format!("/{element}>");
-        self.0 = rest.strip_prefix(&close).unwrap_or_else(|| panic!("{text}: not closed by <{close}"));
-        assert!(!text.contains('>'));
-        let plain = text.replace("&lt;", "<").replace("&gt;", ">");
-        assert_eq!(plain.matches('&').count(), plain.matches("&amp;").count(), "{text}");
-        plain.replace("&amp;", "&")
-    }
-
-    fn value(&mut self, tag: &str) -> Value {
-        match tag {
-            "true/" => Value::Bool(true),
-            "false/" => Value::Bool(false),
-            "string" => Value::Text(self.text("string")),
-            "integer" => Value::Number(self.text("integer").parse().expect("a number")),
-            "array" => {
-                let mut values = Vec::new();
-                loop {
-                    match self.tag() {
-                        "/array" => return Value::Array(values),
-                        tag => values.push(self.value(tag)),
-                    }
-                }
+    let none = json!({});
+    for (name, entry) in list.get("Sockets").unwrap_or(&none).as_object().expect("a dictionary") {
+        let alone = vec![entry.clone()];
+        for socket in entry.as_array().unwrap_or(&alone) {
+            for (key, value) in socket.as_object().expect("a dictionary") {
+                assert!(SOCKET_KEYS.contains(&key.as_str()), "{name}: {key}");
+                let is_number = ["SockPathMode", "SockPathOwner", "SockPathGroup"].contains(&key.as_str());
+                assert_eq!(value.is_u64(), is_number, "{name}: {key}");
             }
-            "dict" => {
-                let mut values = BTreeMap::new();
-                loop {
-                    match self.tag() {
-                        "/dict" => return Value::Dict(values),
-                        "key" => {
-                            let key = self.text("key");
-                            let tag = self.tag();
-                            let value = self.value(tag);
-                            assert!(values.insert(key, value).is_none(), "a key stands twice");
-                        }
-                        other => panic!("{other} where a key should be"),
-                    }
-                }
-            }
-            other => panic!("no element of a property list: {other}"),
+            let kind = socket["SockType"].as_str();
+            assert!(kind.is_some_and(|kind| ["stream", "dgram"].contains(&kind)), "{name}");
         }
     }
 }
 
-fn read(text: &str) -> BTreeMap<String, Value> {
-    let mut reader = Reader(text);
-    assert_eq!(reader.tag(), "?xml version=\"1.0\" encoding=\"UTF-8\"?");
-    assert!(reader.tag().starts_with("!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\""));
-    assert_eq!(reader.tag(), "plist version=\"1.0\"");
-    let tag = reader.tag();
-    let Value::Dict(all) = reader.value(tag) else { panic!("no dictionary") };
-    assert_eq!((reader.tag(), reader.0), ("/plist", "\n"));
-    all
+/// Names of the configurations that units are made from, too.
+fn names() -> Vec<String> {
+    let entries = fs::read_dir(package("tests/golden/units")).expect("our directory");
+    let files = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"));
+    let names: Vec<String> = files.filter_map(|file| Some(file.strip_suffix(".toml")?.to_owned())).collect();
+    assert!(names.len() >= 5);
+    names
 }
 
-fn job() -> Job<'static> {
-    Job {
-        label: "org.example.myapp",
-        program: Path::new("/usr/local/bin/handover"),
-        file: Path::new("/usr/local/etc/handover/myapp.toml"),
-        log: Path::new("/var/log/myapp.log"),
-    }
-}
-
-fn list_of(text: &str) -> Result<String, Vec<Unlistable>> {
-    let config = parse("myapp.toml", text, "myapp", &ThisMachine).unwrap_or_else(|faults| panic!("{faults}"));
-    property_list(&config, &job())
-}
-
-fn text(value: &str) -> Value {
-    Value::Text(value.to_owned())
-}
-
-fn inet(node: &str, family: &str, port: &str, kind: &str) -> Value {
-    let entries =
-        [("SockNodeName", node), ("SockFamily", family), ("SockServiceName", port), ("SockType", kind)];
-    Value::Dict(entries.into_iter().map(|(key, value)| (key.to_owned(), text(value))).collect())
-}
-
-fn sockets(list: &str) -> BTreeMap<String, Value> {
-    match read(list).remove("Sockets") {
-        Some(Value::Dict(sockets)) => sockets,
-        other => panic!("{other:?}"),
-    }
-}
-
-const SHIPPED: &str = r#"
-[listener.http]
-address = "tcp://[::]:8080"
-
-[pool.web]
-command = ["/usr/local/bin/myapp", "--serve"]
-listeners = ["http"]
-stop_timeout = "30s"
-"#;
-
-#[test]
-fn the_shipped_property_list_is_what_is_generated() {
-    let list = list_of(SHIPPED).unwrap();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/launchd/org.example.myapp.plist");
+/// Compares with a file of the package, or writes it.
+fn compare(path: &Path, actual: &str) {
     if std::env::var_os("HANDOVER_BLESS").is_some() {
-        std::fs::write(&path, &list).unwrap();
+        fs::write(path, actual).expect("our file");
     }
-    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), list);
-    let all = read(&list);
-    let keys: Vec<&str> = all.keys().map(String::as_str).collect();
-    let known = [
-        "ExitTimeOut",
-        "KeepAlive",
-        "Label",
-        "ProcessType",
-        "ProgramArguments",
-        "RunAtLoad",
-        "Sockets",
-        "StandardErrorPath",
-        "ThrottleInterval",
-    ];
-    assert_eq!(keys, known);
-    assert_eq!(all["Label"], text("org.example.myapp"));
-    let words = ["/usr/local/bin/handover", "run", "/usr/local/etc/handover/myapp.toml"];
-    assert_eq!(all["ProgramArguments"], Value::Array(words.map(text).to_vec()));
-    assert_eq!(all["ExitTimeOut"], Value::Number(35));
-    assert_eq!(all["RunAtLoad"], Value::Bool(true));
-    assert_eq!(all["KeepAlive"], Value::Dict([("SuccessfulExit".to_owned(), Value::Bool(false))].into()));
+    let expected = fs::read_to_string(path).unwrap_or_default();
+    assert!(expected == actual, "{} differs; it is now:\n{actual}", path.display());
 }
 
 #[test]
-fn each_listener_becomes_the_sockets_that_it_means() {
-    let list = list_of(
+fn the_job_of_a_configuration_is_this() {
+    for name in names() {
+        let file = package(&format!("tests/golden/units/{name}.toml"));
+        let output = generate(&[utf8(&file), "--program", "/usr/local/bin/handover"]);
+        assert!(output.status.success(), "{output:?}");
+        let list = text(&output.stdout).replace(utf8(&file), &format!("/usr/local/etc/handover/{name}.toml"));
+        compare(&package(&format!("tests/golden/launchd/{name}.plist")), &list);
+        let notes = text(&output.stderr);
+        for note in notes.lines().map(|line| line.strip_prefix("handover: ").expect("a note")) {
+            assert!(list.contains(&format!("\t<!-- {note} -->\n")), "{name}: {note}");
+        }
+        assert_eq!(
+            list.matches("\t<!-- listener").count(),
+            notes.lines().filter(|line| line.contains(" listener ")).count()
+        );
+        read(&list).iter().for_each(check);
+    }
+}
+
+#[test]
+fn a_parser_that_is_not_ours_reads_what_was_meant() {
+    let scratch = Scratch::new();
+    let file = scratch.write(
+        "a < b & -- c-.toml",
         r#"
-[listener.both]
-address = "tcp://[::]:80"
-[listener.six]
-address = "tcp://[::]:81"
-v6only = true
-nodelay = true
-backlog = 7
+name = "web"
 [listener."a < b & -- c"]
 address = "udp://127.0.0.1:53"
+[listener.both]
+address = "tcp://[::]:80"
 [listener.file]
-address = "unix:///var/run/a&b.sock"
+address = "unix:///var/run/a&b <--.sock"
 socket_mode = "0660"
-socket_user = "root"
-socket_group = "0"
+socket_user = "501"
+socket_group = "wheel"
+[listener.none]
+address = "tcp://127.0.0.1:0"
 [pool.web]
 command = ["/bin/x"]
-listeners = ["both", "six", "a < b & -- c", "file"]
-stop_timeout = "infinity"
+listeners = ["a < b & -- c", "both", "file", "none"]
+stop_timeout = "90s"
 "#,
     );
-    let list = list.unwrap();
-    let sockets = sockets(&list);
-    let both = [inet("0.0.0.0", "IPv4", "80", "stream"), inet("::", "IPv6", "80", "stream")];
-    assert_eq!(sockets["both"], Value::Array(both.to_vec()));
-    assert_eq!(sockets["six"], inet("::", "IPv6", "81", "stream"));
-    assert_eq!(sockets["a < b & -- c"], inet("127.0.0.1", "IPv4", "53", "dgram"));
-    let file = [
-        ("SockPathName", text("/var/run/a&b.sock")),
-        ("SockType", text("stream")),
-        ("SockPathMode", Value::Number(0o660)),
-        ("SockPathOwner", Value::Number(0)),
-        ("SockPathGroup", Value::Number(0)),
-    ];
-    assert_eq!(sockets["file"], Value::Dict(file.map(|(key, value)| (key.to_owned(), value)).into()));
-    assert!(list.contains("nothing for these keys of six: backlog, nodelay"), "{list}");
-    assert_eq!(read(&list)["ExitTimeOut"], Value::Number(0));
+    let output = generate(&[utf8(&file), "--program", "/opt/<handover>", "--log", "/tmp/a&b.log"]);
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output.stderr);
+    assert_eq!(
+        said,
+        "handover: listener none is bound by handover, not by launchd: launchd knows no port 0\n"
+    );
+    let Some(list) = read(&text(&output.stdout)) else { return };
+    check(&list);
+    let inet = |node: &str, family: &str, port: &str, kind: &str| json!({ "SockNodeName": node, "SockFamily": family, "SockServiceName": port, "SockType": kind });
+    let expected = json!({
+        "Label": "handover.web",
+        "ProgramArguments": ["/opt/<handover>", "run", utf8(&file)],
+        "RunAtLoad": true,
+        "KeepAlive": { "SuccessfulExit": false },
+        "ThrottleInterval": 1,
+        "ExitTimeOut": 95,
+        "ProcessType": "Interactive",
+        "StandardErrorPath": "/tmp/a&b.log",
+        "Sockets": {
+            "a < b & -- c": inet("127.0.0.1", "IPv4", "53", "dgram"),
+            "both": [inet("0.0.0.0", "IPv4", "80", "stream"), inet("::", "IPv6", "80", "stream")],
+            "file": {
+                "SockPathName": "/var/run/a&b <--.sock",
+                "SockType": "stream",
+                "SockPathMode": 0o660,
+                "SockPathOwner": 501,
+                "SockPathGroup": 0,
+            },
+        },
+    });
+    assert_eq!(list, expected);
 }
 
 #[test]
-fn what_launchd_cannot_do_is_said_at_once() {
-    let refused = list_of(
-        r#"
-[listener.a]
-[listener.b]
-address = "tcp://127.0.0.1:0"
-[listener.c]
-address = "unix:///run/\u0001"
-[pool.web]
-command = ["/bin/x"]
-listeners = ["a", "b", "c"]
-"#,
+fn the_shipped_job_is_made_from_the_shipped_configuration() {
+    let file = package("packaging/launchd/myapp.toml");
+    let comment = fs::read_to_string(&file).expect("our file");
+    let command = comment.lines().find_map(|line| line.strip_prefix("#   handover generate launchd "));
+    let words: Vec<&str> = command.expect("it says how").split(' ').collect();
+    let shown = words[0];
+    let output = generate(&[&[utf8(&file)], &words[1..]].concat());
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let list = text(&output.stdout).replace(utf8(&file), shown);
+    compare(&package("packaging/launchd/org.example.myapp.plist"), &list);
+    let Some(list) = read(&list) else { return };
+    check(&list);
+    assert_eq!(list["Label"], "org.example.myapp");
+    assert_eq!(list["ProgramArguments"][2], shown);
+}
+
+#[test]
+fn a_list_that_is_written_replaces_its_predecessor_and_nobody_elses() {
+    let (scratch, jobs) = (Scratch::new(), Scratch::new());
+    let good = fs::read(package("packaging/launchd/myapp.toml")).expect("our file");
+    let file = scratch.write("web.toml", good);
+    let (file, directory) = (utf8(&file), utf8(jobs.path()));
+    let names = || {
+        let entries = fs::read_dir(jobs.path()).expect("our directory");
+        let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+        names.sort();
+        names
+    };
+    for _ in 0..2 {
+        let output = generate(&[file, "--directory", directory]);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0), "{output:?}");
+        assert_eq!(text(&output.stderr), format!("{directory}/handover.web.plist\n"));
+    }
+    let written = fs::read(jobs.join("handover.web.plist")).expect("it was written");
+    assert_eq!(written, generate(&[file]).stdout);
+
+    let output = generate(&[file, "--directory", directory, "--label", "org.example.web"]);
+    let said = text(&output.stderr);
+    assert!(said.contains("/handover.web.plist: removed: no longer made from "), "{said}");
+    assert_eq!(names(), ["org.example.web.plist"]);
+
+    fs::write(jobs.join("taken.plist"), "<plist/>").expect("our file");
+    let output = generate(&[file, "--directory", directory, "--label", "taken"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("taken.plist: is there already") && said.contains("hint: "), "{said}");
+    assert_eq!(names(), ["org.example.web.plist", "taken.plist"]);
+    assert_eq!(fs::read(jobs.join("taken.plist")).expect("ours"), b"<plist/>");
+}
+
+#[test]
+fn what_cannot_be_a_job_says_why() {
+    let file = package("packaging/launchd/myapp.toml");
+    let output = generate(&[utf8(&file), "--label", "a/b"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    assert!(text(&output.stderr).starts_with("handover: \"a/b\" cannot be a label"), "{output:?}");
+    let scratch = Scratch::new();
+    let wrong = scratch.write("web.toml", "[pool.web]\ncomand = 1\n");
+    let output = generate(&[utf8(&wrong)]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    assert!(text(&output.stderr).contains("comand"), "{output:?}");
+}
+
+/// The blocks of a page that are for a shell.
+fn shell_blocks(page: &str) -> Vec<String> {
+    let page = fs::read_to_string(package(page)).expect("our page");
+    let blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_page_on_macos_makes_a_job_that_can_be_loaded() {
+    let blocks = shell_blocks("docs/macos.md");
+    let [job, check] = &blocks[..] else { panic!("a block that nobody tries: {blocks:#?}") };
+    // The second is what is done here to see that it compiles.
+    let run = fs::read_to_string(package(".ci/run")).expect("our file");
+    let plain = |text: &str| text.replace('\\', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = plain(check);
+    let words = words.rsplit(" -Zbuild-std").next().expect("a command");
+    assert!(plain(&run).contains(&format!("-Zbuild-std{words}")), "-Zbuild-std{words}");
+    if skipped("python3", !succeeds(&["python3", "-c", "import plistlib"])) {
+        return;
+    }
+    // A stand-in for launchctl reads the list, and names the job.
+    let scratch = Scratch::new();
+    scratch.write("myapp.toml", fs::read(package("packaging/launchd/myapp.toml")).expect("our file"));
+    let stand_in = "#!/usr/bin/env python3\nimport plistlib, sys\nassert sys.argv[1:3] == ['bootstrap', 'system']\n\
+        print('loaded', plistlib.load(open(sys.argv[3], 'rb'))['Label'])\n";
+    let launchctl = scratch.write("launchctl", stand_in);
+    assert!(succeeds(&["chmod", "+x", utf8(&launchctl)]));
+    let here = utf8(scratch.path());
+    let script = job.replace("/usr/local/etc/handover", here).replace("/Library/LaunchDaemons", here);
+    let script = script.replace("sudo ", "");
+    let path = format!(
+        "{here}:{}:{}",
+        utf8(handover().parent().expect("a directory")),
+        std::env::var("PATH").expect("there is one")
     );
-    let texts: Vec<String> = refused.unwrap_err().iter().map(ToString::to_string).collect();
-    assert_eq!(
-        texts,
-        [
-            "listener a: it has no address, and launchd needs one to make its socket",
-            "listener b: launchd cannot let the system choose the port",
-            "\"/run/\\u{1}\" cannot be written in a property list"
-        ]
-    );
+    let output = Command::new("bash").args(["-euc", &script]).env("PATH", path).output().expect("bash");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text(&output.stdout), "loaded handover.myapp\n");
 }

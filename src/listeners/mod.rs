@@ -1,9 +1,9 @@
 //! The named sockets that handover holds: taken over from whoever started it, or bound.
 //!
 //! [`plan`] is pure and decides which inherited socket serves which listener; [`systemd`] takes what the
-//! environment offers, [`launchd`] what launchd has; [`property_list`] says how launchd is to be told of a
-//! configuration; `bind` and `unix_file` make sockets; [`Held`] is a listener's sockets while they are
-//! held, and notices what workers do to them. What generation holds which listener is the daemon's affair.
+//! environment offers, [`launchd`] what launchd has; `bind` and `unix_file` make sockets; [`Held`] is a
+//! listener's sockets while they are held, and notices what workers do to them. What generation holds which
+//! listener is the daemon's affair.
 
 mod bind;
 mod drift;
@@ -12,7 +12,6 @@ mod held;
 mod inherited;
 pub mod launchd;
 pub mod plan;
-pub mod property_list;
 pub mod systemd;
 mod unix_file;
 

@@ -1,4 +1,5 @@
-//! A configuration to the units with which systemd runs it: a service, and a socket unit for each listener.
+//! A configuration to what a service manager runs it by: for systemd a service, and a socket unit for each listener; for
+//! launchd a property list ([`launchd`]).
 //!
 //! Pure: it resolves no user and no host and looks at no file, because a generator runs before most of the system is
 //! there. What `systemd.unit(5)`, `systemd.socket(5)` and `systemd.service(5)` (252, Debian 12) can say is said here in
@@ -6,6 +7,7 @@
 //! and for the generator.
 
 mod hold;
+pub mod launchd;
 mod name;
 mod service;
 mod socket;

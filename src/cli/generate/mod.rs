@@ -3,6 +3,7 @@
 //! The copies under `packaging` are for those who make packages; a test compares them with what is made here.
 
 mod files;
+mod launchd;
 mod man;
 mod roff;
 mod scripts;
@@ -18,7 +19,7 @@ use crate::{config, exit};
 pub(super) use man::Page;
 pub(super) use scripts::Shell;
 
-/// Print files for other programs: units of systemd, an editor's schema, a shell's completions, manual pages
+/// Print files for other programs: units of systemd, a job of launchd, an editor's schema, a shell's completions, manual pages
 #[derive(Debug, Args)]
 pub(super) struct Generate {
     #[command(subcommand)]
@@ -39,6 +40,7 @@ handover is updated. For one user:
 #[derive(Debug, Subcommand)]
 enum What {
     Systemd(systemd::Systemd),
+    Launchd(launchd::Launchd),
     /// Print the JSON Schema of the configuration, for editors
     ///
     /// With `#:schema /path/of/the/schema` as its first line, a TOML file is completed and checked by every editor
@@ -64,6 +66,7 @@ enum What {
 pub(super) fn run(args: Generate) -> u8 {
     match args.what {
         What::Systemd(args) => systemd::run(&args),
+        What::Launchd(args) => launchd::run(&args),
         What::Schema => console::print(config::editor::json_schema()),
         What::Completions { shell } => console::print(shell.script()),
         What::Man { page, directory: None } => console::print(page.text()),

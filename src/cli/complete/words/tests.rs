@@ -67,7 +67,7 @@ fn files_are_left_to_the_shell() {
 
 #[test]
 fn every_argument_with_a_value_is_completed_or_known_to_be_free() {
-    const FREE: &[&str] = &["timeout", "listen", "workers", "ready", "command", "words", "name"];
+    const FREE: &[&str] = &["timeout", "listen", "workers", "ready", "command", "words", "name", "label"];
     let mut command = Cli::command();
     command.build();
     let mut commands: Vec<&Command> = vec![&command];
