@@ -149,6 +149,25 @@ mod tests {
     }
 
     #[test]
+    fn where_one_listener_cannot_be_had_nothing_is_kept_of_the_others() {
+        for (after, fault) in [("broken", "cannot allocate memory"), ("empty", "no socket"), ("file", "else")]
+        {
+            let before = stand_in::open_of_given();
+            let texts = faults(&["http", after, "http"]);
+            assert!(texts.len() == 1 && texts[0].contains(fault), "{texts:#?}");
+            let (open, given) = stand_in::open_of_given();
+            assert_eq!((open, given - before.1), (0, 4), "{after}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_goes_to_no_child() {
+        for inherited in take(&names(&["dns", "http", "stream"]), &stand_in::activate).unwrap() {
+            assert!(stand_in::is_close_on_exec(&inherited.socket), "{}", inherited.offer.describe());
+        }
+    }
+
+    #[test]
     fn a_socket_that_does_not_listen_is_refused_by_the_plan() {
         let listeners = names(&["stream"]);
         let inherited = take(&listeners, &stand_in::activate).unwrap();

@@ -1,10 +1,10 @@
 //! A stand-in for launchd, in C's clothes: what it gives is what `launch_activate_socket(3)` gives, arrays from
 //! `malloc(3)` with fds that are open across exec.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
 use super::{Calls, activate_by};
@@ -13,12 +13,18 @@ use crate::os::fd::set_close_on_exec;
 thread_local! {
     /// Arrays that were given and are not freed.
     static ARRAYS: Cell<usize> = const { Cell::new(0) };
+    /// Where the listening sockets are that were given.
+    static GIVEN: RefCell<Vec<SocketAddr>> = const { RefCell::new(Vec::new()) };
 }
 
 /// `http`: two sockets, of IPv4 and IPv6. `dns`: one for datagrams. `empty` and `null`: none. `taken`: taken before.
 /// `stream`: a socket that does not listen. Else there is no such name.
 fn sockets(name: &str) -> Result<Vec<OwnedFd>, c_int> {
-    let tcp = |address: &str| OwnedFd::from(TcpListener::bind(address).unwrap());
+    let tcp = |address: &str| {
+        let listener = TcpListener::bind(address).unwrap();
+        GIVEN.with_borrow_mut(|given| given.push(listener.local_addr().unwrap()));
+        OwnedFd::from(listener)
+    };
     Ok(match name {
         "http" => vec![tcp("127.0.0.1:0"), tcp("[::1]:0")],
         "dns" => vec![UdpSocket::bind("127.0.0.1:0").unwrap().into()],
@@ -68,7 +74,16 @@ pub(crate) fn activate(name: &str) -> io::Result<Vec<OwnedFd>> {
     fds
 }
 
-fn is_close_on_exec(fd: &OwnedFd) -> bool {
+/// How many of the listening sockets that were given to this thread are open, and how many were given.
+pub(crate) fn open_of_given() -> (usize, usize) {
+    GIVEN.with_borrow(|given| {
+        let open = given.iter().filter(|address| TcpStream::connect(address).is_ok());
+        (open.count(), given.len())
+    })
+}
+
+/// Whether no child gets it.
+pub(crate) fn is_close_on_exec(fd: &OwnedFd) -> bool {
     // SAFETY: F_GETFD only asks.
     unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) & libc::FD_CLOEXEC != 0 }
 }
@@ -78,9 +93,9 @@ fn two_sockets_of_one_name_have_owners_and_are_close_on_exec() {
     let fds = activate("http").unwrap();
     assert_eq!(fds.len(), 2);
     assert!(fds.iter().all(is_close_on_exec));
-    let addresses: Vec<_> = fds.into_iter().map(|fd| TcpListener::from(fd).local_addr().unwrap()).collect();
-    // They went with their owners.
-    assert!(addresses.iter().all(|address| std::net::TcpStream::connect(address).is_err()));
+    assert_eq!(open_of_given(), (2, 2));
+    drop(fds);
+    assert_eq!(open_of_given(), (0, 2), "they went with their owners");
 }
 
 #[test]
