@@ -1,11 +1,8 @@
 //! Who is at the other end of a Unix stream socket.
 
 use std::io;
-use std::os::fd::AsFd;
-#[cfg(target_os = "linux")]
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
-#[cfg(target_os = "linux")]
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 
@@ -34,15 +31,36 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
     Ok(Peer { pid: u32::try_from(who.pid()).unwrap_or(0), uid: who.uid(), gid: who.gid(), groups })
 }
 
-/// See the other.
+/// See the other. nix has this structure, too, and gives all of its places for groups: those that are not in use say 0,
+/// which is a group.
 #[cfg(target_os = "macos")]
 pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
-    let who = getsockopt(&socket, sockopt::LocalPeerCred)?;
     let pid = getsockopt(&socket, sockopt::LocalPeerPid)?;
+    // SAFETY: all bytes zero are a valid xucred: it holds numbers only.
+    let mut who: libc::xucred = unsafe { std::mem::zeroed() };
+    let mut bytes = libc::socklen_t::try_from(size_of_val(&who)).unwrap_or(0);
+    // SAFETY: the buffer has `bytes` bytes.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_LOCAL,
+            libc::LOCAL_PEERCRED,
+            (&raw mut who).cast(),
+            &raw mut bytes,
+        )
+    };
+    Errno::result(done)?;
+    let groups = in_use(&who.cr_groups, who.cr_ngroups);
     // The first group is the effective one.
-    let groups = who.groups().to_vec();
     let gid = groups.first().copied().unwrap_or(u32::MAX);
-    Ok(Peer { pid: u32::try_from(pid).unwrap_or(0), uid: who.uid(), gid, groups })
+    Ok(Peer { pid: u32::try_from(pid).unwrap_or(0), uid: who.cr_uid, gid, groups })
+}
+
+/// The groups of a `struct xucred`: the first ones, as many as it says.
+#[cfg(any(target_os = "macos", test))]
+fn in_use(places: &[u32; 16], count: i16) -> Vec<u32> {
+    let count = usize::try_from(count).unwrap_or(0).min(places.len());
+    places[..count].to_vec()
 }
 
 #[cfg(target_os = "linux")]
@@ -76,6 +94,16 @@ fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_for_groups_that_are_not_in_use_are_no_groups() {
+        let mut places = [0; 16];
+        places[..2].copy_from_slice(&[501, 20]);
+        assert_eq!(in_use(&places, 2), [501, 20], "not group 0, which is wheel");
+        assert_eq!(in_use(&places, 0), [0; 0]);
+        assert_eq!(in_use(&places, -1), [0; 0]);
+        assert_eq!(in_use(&places, 99).len(), 16);
+    }
 
     #[test]
     fn the_other_end_of_our_own_pair_is_ourselves() {
