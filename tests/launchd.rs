@@ -264,6 +264,29 @@ fn what_cannot_be_a_job_says_why() {
     assert!(text(&output.stderr).contains("comand"), "{output:?}");
 }
 
+#[test]
+fn the_page_on_macos_names_files_that_are_there() {
+    let page = fs::read_to_string(package("docs/macos.md")).expect("our page");
+    let named: Vec<&str> =
+        page.split('`').filter(|text| text.starts_with("src/") && text.ends_with(".rs")).collect();
+    for file in &named {
+        assert!(package(file).is_file(), "{file}");
+    }
+    // Whatever is one system's own is told of.
+    let mut open = vec![package("src/os")];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).expect("our directory") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
+            if path.is_dir() {
+                open.push(path);
+            } else if name.ends_with("_macos.rs") {
+                assert!(named.iter().any(|file| path.ends_with(file)), "{name}");
+            }
+        }
+    }
+}
+
 /// The blocks of a page that are for a shell.
 fn shell_blocks(page: &str) -> Vec<String> {
     let page = fs::read_to_string(package(page)).expect("our page");
