@@ -91,6 +91,18 @@ pub enum RunError {
         own = if cfg!(target_os = "macos") { "TMPDIR" } else { "XDG_RUNTIME_DIR" }
     )]
     NoPlace,
+    /// Sockets are missing, and some were passed to another process than this one.
+    #[error(
+        "{error}\nhint: sockets were passed to process {receiver} (LISTEN_PID={receiver}), and this is process {}: where a \
+         shell or another program starts handover, let it do so with exec",
+        std::process::id()
+    )]
+    Astray {
+        /// Who has them.
+        receiver: u32,
+        /// What is wrong without them.
+        error: Box<RunError>,
+    },
     /// Something of the system.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
@@ -117,7 +129,12 @@ pub fn run(options: Options) -> Result<(), RunError> {
     crate::os::fd::close_on_exec_all().map_err(|error| RunError::System("inherited fds", error))?;
     // First of all the name: who runs a second daemon by mistake is to hear of that, not of its ports.
     let runtime = take_runtime(&options, &environment, &config)?;
-    let (listeners, closed) = hold(&config, inherited)?;
+    let astray = systemd::receiver(&environment.activation)?.filter(|pid| *pid != std::process::id());
+    let held = hold(&config, inherited);
+    let (listeners, closed) = held.map_err(|error| match astray {
+        Some(receiver) => RunError::Astray { receiver, error: Box::new(error) },
+        None => error,
+    })?;
     let path = environment.rest.get(OsStr::new("PATH")).map(OsString::as_os_str);
     let found = found::look(config, None, path, &Step::default());
     if !found.faults.is_empty() {

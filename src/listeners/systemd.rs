@@ -29,6 +29,9 @@ pub enum ActivationError {
     /// `LISTEN_FDS_FIRST_FD`
     #[error("LISTEN_FDS_FIRST_FD={0:?} is not the number of an fd from 3 up")]
     First(String),
+    /// `LISTEN_PID`
+    #[error("LISTEN_PID={0:?} is not the number of a process")]
+    Pid(String),
     /// Other threads run already.
     #[error("inherited sockets can only be taken before the first thread is started")]
     Threads,
@@ -70,7 +73,7 @@ pub fn take(
     pid: u32,
     pidfd_inode: Option<u64>,
 ) -> Result<Vec<Inherited>, ActivationError> {
-    if !is_for_us(activation, pid, pidfd_inode) {
+    if receiver(activation)? != Some(pid) || is_of_another_life(activation, pidfd_inode) {
         return Ok(Vec::new());
     }
     let count = count(activation)?;
@@ -96,12 +99,20 @@ fn numbers(first: RawFd, count: usize) -> impl Iterator<Item = RawFd> {
     (first..).take(count)
 }
 
-/// `LISTEN_PID` must be there and ours; so must `LISTEN_PIDFDID`, where both sides know it (systemd 258).
-fn is_for_us(activation: &Activation, pid: u32, pidfd_inode: Option<u64>) -> bool {
-    let for_pid = text(&activation.pid).and_then(|text| text.parse().ok());
+/// The process that sockets were passed to, if any were.
+///
+/// # Errors
+/// [`ActivationError::Pid`]
+pub fn receiver(activation: &Activation) -> Result<Option<u32>, ActivationError> {
+    let (Some(_), Some(pid)) = (&activation.fds, &activation.pid) else { return Ok(None) };
+    let number = pid.to_str().and_then(|text| text.parse().ok()).filter(|pid| *pid > 0);
+    number.map(Some).ok_or_else(|| ActivationError::Pid(pid.to_string_lossy().into_owned()))
+}
+
+/// `LISTEN_PIDFDID` must be ours, where both sides know it (systemd 258): it tells two lives of one number apart.
+fn is_of_another_life(activation: &Activation, pidfd_inode: Option<u64>) -> bool {
     let for_inode: Option<u64> = text(&activation.pidfd_inode).and_then(|text| text.parse().ok());
-    let same_inode = for_inode.zip(pidfd_inode).is_none_or(|(theirs, ours)| theirs == ours);
-    activation.fds.is_some() && for_pid == Some(pid) && same_inode
+    for_inode.zip(pidfd_inode).is_some_and(|(theirs, ours)| theirs != ours)
 }
 
 fn text(variable: &Option<OsString>) -> Option<&str> {
@@ -188,6 +199,8 @@ mod tests {
         assert!(take(&passed("1", "8"), 7, None).unwrap().is_empty());
         let nobodys = Activation { pid: None, ..passed("1", "7") };
         assert!(take(&nobodys, 7, None).unwrap().is_empty());
+        let none = Activation { fds: None, ..passed("1", "nobody") };
+        assert!(take(&none, 7, None).unwrap().is_empty(), "nothing was passed");
         let other_life = Activation { pidfd_inode: Some("1000".into()), ..passed("1", "7") };
         assert!(take(&other_life, 7, Some(2000)).unwrap().is_empty());
     }
@@ -198,6 +211,12 @@ mod tests {
         assert_eq!(refused(passed("many", "7")), "LISTEN_FDS=\"many\" is not a number of fds");
         assert_eq!(refused(passed("-1", "7")), "LISTEN_FDS=\"-1\" is not a number of fds");
         assert_eq!(refused(passed("99999999", "7")), "LISTEN_FDS=\"99999999\" is not a number of fds");
+        for pid in ["", "self", "-7", "0", "7 ", "4294967296"] {
+            assert_eq!(
+                refused(passed("1", pid)),
+                format!("LISTEN_PID={pid:?} is not the number of a process")
+            );
+        }
         let one_name = Activation { names: Some("http".into()), ..passed("2", "7") };
         assert_eq!(refused(one_name), "LISTEN_FDNAMES has 1 names for 2 fds");
         assert!(refused(passed("60000", "7")).ends_with("is not open"));

@@ -184,6 +184,37 @@ fn variables_for_another_process_are_not_for_us() {
 }
 
 #[test]
+fn who_misses_a_socket_is_told_that_it_went_to_another_process() {
+    // A shell between the service manager and handover: `LISTEN_PID` is the shell's.
+    let wrapper = ["sh", "-c", "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http \"$0\" \"$@\"; exit $?"];
+    let plan = Plan::new().inherited();
+    let setup = plan.setup().under(wrapper);
+    let texts = ["listener http: it has no address", "LISTEN_PID=", "hint: ", "exec"];
+    refused(plan.begin_with(setup), &texts);
+    // The same where it has an address, which whoever passed the socket holds.
+    let plan = Plan::new();
+    let _held = listening(&plan.address);
+    let setup = plan.setup().under(wrapper);
+    refused(plan.begin_with(setup), &["address already in use", "LISTEN_PID=", "hint: ", "exec"]);
+}
+
+#[test]
+fn an_environment_that_cannot_be_so_is_refused() {
+    for (environment, text) in [
+        ("LISTEN_PID=$$ LISTEN_FDS=many", "LISTEN_FDS=\"many\" is not a number of fds"),
+        ("LISTEN_PID=me LISTEN_FDS=1", "LISTEN_PID=\"me\" is not the number of a process"),
+        ("LISTEN_PID=$$ LISTEN_FDS=60", "is not open"),
+        ("LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=a:b", "LISTEN_FDNAMES has 2 names for 1 fds"),
+        ("LISTEN_PID=$$ LISTEN_FDS=1", "inherited fd 3 (\"unknown\"): not a socket"),
+    ] {
+        let plan = Plan::new();
+        let command = format!("exec 3</dev/null; {environment} exec \"$0\" \"$@\"");
+        let setup = plan.setup().under(["sh", "-c", &command]);
+        refused(plan.begin_with(setup), &[text]);
+    }
+}
+
+#[test]
 fn systemds_own_tool_starts_it_with_the_first_connection() {
     if skipped("systemd-socket-activate", !succeeds(&["systemd-socket-activate", "--version"])) {
         return;

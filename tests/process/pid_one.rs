@@ -2,6 +2,8 @@
 
 use crate::support::child::Handle;
 use crate::support::machine::{skipped, succeeds};
+use crate::support::reports::Report;
+use crate::support::scratch::Address;
 use crate::support::service::Plan;
 use crate::support::{eventually, proc};
 
@@ -35,6 +37,62 @@ fn as_pid_1_it_reaps_orphans_and_stops_when_asked() {
         .reports
         .wait("the worker ended by itself", |report| report.what == "ended" && report.generation == 2);
     daemon.assert_nothing_left();
+}
+
+#[test]
+fn as_pid_1_it_takes_the_sockets_that_are_for_pid_1() {
+    if skipped("a pid namespace", !succeeds(&[&CONTAINER[..], &["true"]].concat())) {
+        return;
+    }
+    let plan = Plan::new();
+    let Address::Tcp(to) = plan.address else { panic!("Plan::new is on TCP") };
+    let socket = std::net::TcpListener::bind(to).expect("a free address");
+    // No names: a container's manager drops them.
+    let setup = plan.setup().pass(vec![socket.into()], "").under(CONTAINER);
+    let service = plan.start_with(setup);
+    let pid = proc::children(service.daemon.pid())[0];
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).expect("it lives");
+    assert!(environment.split(|byte| *byte == 0).any(|variable| variable == b"LISTEN_PID=1"));
+    let listener = service.daemon.status().listener("http").cloned().expect("it is shown");
+    assert_eq!(listener["origin"], "inherited");
+    service.get("/").expect("an answer");
+    let mut daemon = service.daemon;
+    Handle::open(pid).expect("it lives").signal(libc::SIGTERM);
+    assert_eq!(daemon.wait().code(), Some(0));
+}
+
+#[test]
+fn as_pid_1_it_answers_to_every_signal_that_it_knows() {
+    if skipped("a pid namespace", !succeeds(&[&CONTAINER[..], &["true"]].concat())) {
+        return;
+    }
+    for last in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT] {
+        let plan = Plan::new();
+        let setup = plan.setup().under(CONTAINER);
+        let service = plan.start_with(setup);
+        let pid = proc::children(service.daemon.pid())[0];
+        let first = Handle::open(pid).expect("it lives");
+        for (signal, generation) in [(libc::SIGHUP, 2), (libc::SIGUSR1, 3)] {
+            first.signal(signal);
+            eventually("the next generation serves", || {
+                let ready = service.ready();
+                (!ready.is_empty() && ready.iter().all(|worker| worker.generation == generation))
+                    .then_some(())
+            });
+        }
+        // It replaces itself by this one day; until then it is no reason to end.
+        first.signal(libc::SIGUSR2);
+        service.get("/").expect("an answer");
+        let mut daemon = service.daemon;
+        first.signal(last);
+        assert_eq!(daemon.wait().code(), Some(0), "signal {last}");
+        // Who is asked to end says so; who is killed cannot.
+        if last != libc::SIGQUIT {
+            let ended = |report: &Report| report.what == "ended" && report.generation == 3;
+            service.plan.reports.wait("the worker was asked to end", ended);
+        }
+        daemon.assert_nothing_left();
+    }
 }
 
 #[test]
