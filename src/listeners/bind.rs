@@ -64,6 +64,11 @@ pub(super) fn bind_over(
     if listens(address) {
         socket::listen(&socket, options.backlog.unwrap_or(DEFAULT_BACKLOG)).map_err(fault)?;
     }
+    // Linux takes this before and after; macOS from a socket that listens only (tcp_ctloutput in XNU's
+    // bsd/netinet/tcp_usrreq.c).
+    if let (Address::Tcp(_), Some(queue)) = (address, options.fast_open) {
+        socket::set_fast_open(&socket, queue).map_err(fault)?;
+    }
     if let Some(nonblocking) = options.nonblocking {
         socket.set_nonblocking(nonblocking).map_err(fault)?;
     }
@@ -147,9 +152,6 @@ fn set_stream_options(socket: &Socket, options: &SocketOptions) -> io::Result<()
     if options.defer_accept.is_some() {
         socket::set_defer_accept(socket, options.defer_accept)?;
     }
-    if let Some(queue) = options.fast_open {
-        socket::set_fast_open(socket, queue)?;
-    }
     Ok(())
 }
 
@@ -188,5 +190,22 @@ fn access(options: &SocketOptions) -> Access {
         mode: options.mode,
         uid: options.user.as_ref().map(|user| user.uid),
         gid: options.group.as_ref().map(|group| group.gid),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fast_open_is_set_on_what_listens_and_on_nothing_else() {
+        let of = |address: &str, fast_open| {
+            let address = crate::config::parse_address(address).unwrap();
+            let options = SocketOptions { fast_open, ..SocketOptions::default() };
+            bind(&address, &options).map(|bound| bound.socket).map_err(|error| error.to_string())
+        };
+        let most = if cfg!(target_os = "macos") { 1 } else { 16 };
+        assert_eq!(socket::fast_open(of("tcp://127.0.0.1:0", Some(16)).unwrap()).unwrap(), most);
+        of("udp://127.0.0.1:0", Some(16)).unwrap();
     }
 }

@@ -17,6 +17,8 @@ pub use facts::{Facts, Family, Kind, Local, facts};
 pub use holder_linux::{holder, is_bound_by_somebody};
 #[cfg(target_os = "macos")]
 pub use holder_macos::{holder, is_bound_by_somebody};
+#[cfg(test)]
+pub(crate) use options::fast_open;
 pub use options::{listen, set_defer_accept, set_device, set_fast_open, set_free_bind, set_mark};
 pub use queue::{Queue, accept_queue};
 

@@ -36,6 +36,25 @@ pub fn set_fast_open(socket: impl AsFd, queue: u32) -> io::Result<()> {
     set_tcp(socket, libc::TCP_FASTOPEN, i32::try_from(queue).map_or(most, |queue| queue.min(most)))
 }
 
+/// What [`set_fast_open`] has set.
+#[cfg(test)]
+pub(crate) fn fast_open(socket: impl AsFd) -> io::Result<i32> {
+    let mut value: i32 = 0;
+    let mut length = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or(4);
+    // SAFETY: the value is an int, and outlives the call.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_FASTOPEN,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(done)?;
+    Ok(value)
+}
+
 /// Lets a socket be bound to an address that this machine has not (yet): `IP_FREEBIND`.
 ///
 /// # Errors
