@@ -4,13 +4,14 @@
 
 use std::fmt;
 
+#[cfg(feature = "supervisor")]
 use serde::{Deserialize, Serialize};
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "supervisor", derive(Serialize, Deserialize), serde(transparent))]
         pub struct $name(pub $inner);
 
         impl fmt::Display for $name {
@@ -24,8 +25,8 @@ macro_rules! number {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "supervisor", derive(Serialize, Deserialize), serde(transparent))]
         pub struct $name(String);
 
         impl $name {

@@ -7,6 +7,7 @@
 //! - [`id`], [`time`], [`stamp`], [`exit`]: names, moments, moments as text, exit codes: what all layers share
 //! - `os`: the only unsafe code: processes, sockets, fd passing, signals; knows nothing of the rest
 //! - [`config`]: TOML text to a [`config::model::Config`] that is valid by construction
+//! - [`wire`]: what handover and a worker say to each other: bytes to lines and back
 //! - [`units`]: a configuration to the units with which systemd runs it, or to a job of launchd
 //! - [`supervisor`]: the pure state machine that takes every decision about workers
 //! - `listeners`, `notify`, `observe`, `control`: held sockets, the service manager, logs, the control API
@@ -22,7 +23,7 @@ pub mod control;
 #[cfg(feature = "supervisor")]
 pub mod daemon;
 pub mod exit;
-#[cfg(feature = "supervisor")]
+#[cfg(any(feature = "supervisor", feature = "worker"))]
 pub mod id;
 #[cfg(feature = "supervisor")]
 pub mod listeners;
@@ -40,3 +41,5 @@ pub mod supervisor;
 pub mod time;
 #[cfg(feature = "supervisor")]
 pub mod units;
+#[cfg(any(feature = "supervisor", feature = "worker"))]
+pub mod wire;
