@@ -65,6 +65,12 @@ impl<F> Lines<F> {
         !self.frames.is_empty()
     }
 
+    /// How much memory is set aside for bytes.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.frames.bytes.capacity()
+    }
+
     fn take<L: Line>(&mut self) -> Result<Option<Received<L, F>>, Fault> {
         let Some(frame) = self.frames.next()? else { return self.frames.check_rest().map(|()| None) };
         let (line, said) = L::decode(&self.frames.bytes[frame])?;

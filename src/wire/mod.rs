@@ -21,6 +21,8 @@ mod members;
 pub mod node;
 mod payload;
 mod record;
+#[cfg(test)]
+mod tests;
 mod to_handover;
 mod to_worker;
 mod value;
