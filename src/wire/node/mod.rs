@@ -8,6 +8,8 @@
 
 mod dialect;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 pub use dialect::{Dialect, Handle};
 pub use queue::Write;
