@@ -7,8 +7,8 @@ use std::fmt::Debug;
 use handover::id::WorkerId;
 use handover::wire::node::{Dialect, Handle};
 use handover::wire::{
-    Capability, Conversation, Heard, Id, Line, Lines, Payload, Received, Refused, Sender, ToHandover,
-    ToWorker,
+    Capability, Conversation, ErrorCode, Heard, Id, Line, Lines, Payload, Received, Refused, Sender,
+    ToHandover, ToWorker,
 };
 
 /// A read and its fds, numbered through all reads.
@@ -84,14 +84,16 @@ pub fn wire(input: &[u8]) {
         let id = received.line.id();
         let Ok((heard, ack)) = talk.hear(received) else { return };
         assert!(ack.is_none() || ack == id);
-        if let Heard::Said(ToHandover::Listen { id, .. } | ToHandover::Message { id: Some(id), .. }, _) =
-            heard
-        {
-            let error = handover::wire::ErrorCode::Failed;
-            let no = ToWorker::Refused(Refused { re: Some(id), error, reason: String::new() });
-            assert!(talk.say(&no), "its answer is owed");
-            assert!(!talk.say(&no), "once");
-        }
+        let no = match heard {
+            Heard::Refuse(refused) => refused,
+            Heard::Said(ToHandover::Listen { id, .. } | ToHandover::Message { id: Some(id), .. }, _) => {
+                Refused { re: Some(id), error: ErrorCode::Failed, reason: String::new() }
+            }
+            _ => continue,
+        };
+        let no = ToWorker::Refused(no);
+        assert!(talk.say(&no), "its answer is owed");
+        assert!(!talk.say(&no), "once");
     }
     assert_eq!(talk.owed(), 0);
 }

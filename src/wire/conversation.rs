@@ -20,11 +20,13 @@ pub enum Heard<Q, F> {
     Hello,
     /// A line to be acted on, with the fds that came with it. Never `hello`, nor an answer.
     Said(ToHandover, Vec<F>),
-    /// The answer to what this side asked, or the acknowledgement that closes a line: `pong`, `reply`, `refused` or `ack`.
+    /// The answer to what this side asked, or the acknowledgement that closes a line: `pong`, `reply`, `refused` or `ack`. Whether
+    /// that is the kind of answer that was asked for is for the one who asked to see: a `pong` to a message is as good as `failed`.
     Answer(Open<Q, F>, ToHandover, Vec<F>),
     /// The fds of this question have arrived; its answer is still to come.
     Arrived(Id),
-    /// To be answered with this at once; there is nothing else to do. What came with it is dropped.
+    /// To be answered with this at once, as any answer through [`Conversation::say`]; there is nothing else to do. What came with
+    /// the line is dropped.
     Refuse(Refused),
     /// Nothing to do.
     Nothing,
@@ -151,8 +153,9 @@ impl<Q, F> Conversation<Q, F> {
 
     fn sort(&mut self, line: ToHandover, fds: Vec<F>) -> Result<Heard<Q, F>, Fault> {
         if let Some(refused) = self.refusal(&line, !fds.is_empty()) {
-            // What has no id gets no answer.
-            return Ok(if refused.re.is_some() { Heard::Refuse(refused) } else { Heard::Nothing });
+            let Some(re) = refused.re else { return Ok(Heard::Nothing) };
+            self.owed.ask(re)?;
+            return Ok(Heard::Refuse(refused));
         }
         Ok(match &line {
             ToHandover::Ack { re } => match self.ledger.acknowledged(*re) {

@@ -123,7 +123,7 @@ impl fmt::Display for Fault {
             Self::FdsCutOff => {
                 write!(
                     f,
-                    "fds were lost on the way\nhint: this process is at its limit of open files (LimitNOFILE=)"
+                    "fds were lost on the way: their reader is at its limit of open files\nhint: raise it (LimitNOFILE=)"
                 )
             }
             Self::BeforeHello { kind } => write!(f, "a line of type {kind} came before hello"),
@@ -191,6 +191,17 @@ pub enum Unsendable {
     OneHandle,
     /// A program that speaks Node's own channel alone cannot reply.
     NoReply,
+}
+
+impl Unsendable {
+    /// What somebody is told whose message cannot be passed on for this reason: `unsupported` where the receiver's channel cannot have
+    /// it, else `bad_request`.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::OneHandle | Self::NoReply => ErrorCode::Unsupported,
+            _ => ErrorCode::BadRequest,
+        }
+    }
 }
 
 impl fmt::Display for Unsendable {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::fault::Fault;
 use super::limits::NUMBER_MAX;
 use crate::id::{PoolName, SlotIndex, WorkerId};
 
@@ -256,4 +257,11 @@ pub struct Refused {
     pub error: ErrorCode,
     /// Why, for people; at most [`TEXT_MAX`](super::limits::TEXT_MAX) bytes, may be empty.
     pub reason: String,
+}
+
+impl From<&Fault> for Refused {
+    /// The last line to a peer that did this.
+    fn from(fault: &Fault) -> Self {
+        Self { re: None, error: fault.code(), reason: fault.to_string() }
+    }
 }

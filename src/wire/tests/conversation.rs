@@ -23,8 +23,11 @@ fn open_talk() -> Talk {
     talk
 }
 
-fn refused(re: u64, error: ErrorCode) -> impl Fn(&Heard<&'static str, u32>) -> bool {
-    move |heard| matches!(heard, Heard::Refuse(refused) if refused.re == Some(id(re)) && refused.error == error)
+/// Takes a refusal, sends it, and says whether it is this one.
+fn is_refused(talk: &mut Talk, heard: &Heard<&'static str, u32>, re: u64, error: ErrorCode) -> bool {
+    let Heard::Refuse(refused) = heard else { return false };
+    assert!(talk.say(&ToWorker::Refused(refused.clone())), "it is owed");
+    refused.re == Some(id(re)) && refused.error == error
 }
 
 #[test]
@@ -45,7 +48,9 @@ fn a_version_that_is_too_old_is_told_so() {
     let mut talk = Talk::new(Capabilities::none());
     let fault =
         hear(&mut talk, r#"{"type":"hello","version":0,"capabilities":[]}"#, &[]).expect_err("too old");
-    assert_eq!(fault.code(), ErrorCode::Version);
+    let last = Refused::from(&fault);
+    assert_eq!((last.re, last.error), (None, ErrorCode::Version));
+    assert!(last.reason.starts_with("version 0 of the channel is too old"));
     assert_eq!(Fault::SecondHello.code(), ErrorCode::Protocol);
 }
 
@@ -126,19 +131,19 @@ fn answers_find_their_questions() {
 fn what_cannot_be_done_is_refused_if_anybody_waits_for_it() {
     let mut talk = open_talk();
     let (heard, ack) = hear(&mut talk, r#"{"type":"later","id":4,"fds":1}"#, &[7]).expect("right");
-    assert!(refused(4, ErrorCode::Unsupported)(&heard), "{heard:?}");
+    assert!(is_refused(&mut talk, &heard, 4, ErrorCode::Unsupported), "{heard:?}");
     assert_eq!(ack, None, "an answer closes the line");
     let (heard, ack) = hear(&mut talk, r#"{"type":"later"}"#, &[]).expect("right");
     assert_eq!((heard, ack), (Heard::Nothing, None));
     let (heard, _) = hear(&mut talk, r#"{"type":"listen","id":4}"#, &[]).expect("right");
-    assert!(refused(4, ErrorCode::BadRequest)(&heard), "{heard:?}");
+    assert!(is_refused(&mut talk, &heard, 4, ErrorCode::BadRequest), "{heard:?}");
     let many = r#"{"type":"message","id":4,"to":"all","data":1,"fds":1}"#;
     let (heard, _) = hear(&mut talk, many, &[7]).expect("right");
-    assert!(refused(4, ErrorCode::BadRequest)(&heard), "{heard:?}");
+    assert!(is_refused(&mut talk, &heard, 4, ErrorCode::BadRequest), "{heard:?}");
     talk = Talk::new(Capabilities::none());
     hear(&mut talk, r#"{"type":"hello","version":1,"capabilities":[]}"#, &[]).expect("right");
     let (heard, _) = hear(&mut talk, r#"{"type":"listen","id":4,"name":"a"}"#, &[]).expect("right");
-    assert!(refused(4, ErrorCode::Unsupported)(&heard), "{heard:?}");
+    assert!(is_refused(&mut talk, &heard, 4, ErrorCode::Unsupported), "{heard:?}");
     let (heard, _) = hear(&mut talk, r#"{"type":"log","level":"info","message":""}"#, &[]).expect("right");
     assert_eq!(heard, Heard::Nothing);
 }
@@ -156,8 +161,8 @@ fn questions_that_wait_are_bounded() {
             timeout_ms: None,
         };
         let (heard, _) = talk.hear(Received { line, fds: vec![] }).expect("right");
-        let is_refused = refused(number, ErrorCode::QueueFull)(&heard);
-        assert_eq!(is_refused, number == QUESTIONS_MAX as u64);
+        let is_full = is_refused(&mut talk, &heard, number, ErrorCode::QueueFull);
+        assert_eq!(is_full, number == QUESTIONS_MAX as u64);
     }
     assert_eq!(talk.owed(), QUESTIONS_MAX);
 }
