@@ -31,7 +31,7 @@ pub mod listeners;
 pub mod notify;
 #[cfg(feature = "supervisor")]
 pub mod observe;
-#[cfg(feature = "supervisor")]
+#[cfg(any(feature = "supervisor", feature = "worker"))]
 pub mod os;
 #[cfg(feature = "supervisor")]
 pub mod stamp;

@@ -23,7 +23,7 @@ use crate::config::model::{Ready, Signal, WorkerOutput};
 use crate::control::What;
 use crate::id::WorkerId;
 use crate::observe::{Origin, Stream};
-use crate::os::passing::bind_notify_socket;
+use crate::os::socket::bind_notify_socket;
 use crate::os::spawn::{Starting, Streams, spawn};
 use crate::os::words;
 use crate::supervisor::{Action, Event, ManagerState, Note, Place, StartFailure};

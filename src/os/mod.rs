@@ -9,6 +9,7 @@
 //! - [`process`]: pidfds, process groups, orphans
 //! - [`signal`]: the daemon's signals as a stream
 //! - [`passing`]: fds and credentials over Unix sockets
+//! - [`stream`]: waiting for one stream socket, without a runtime
 //! - [`socket`]: making sockets, and asking them what they are
 //! - [`environment`]: what the environment says, read once
 //! - [`launchd`]: the sockets that launchd holds for us
@@ -18,7 +19,8 @@
 //!
 //! Linux and macOS have the same functions with the same signatures. Calls that only one of them has stand in
 //! `linux.rs` and `macos.rs`; a file that is one system's own ends in its name. What behaves differently is in
-//! docs/macos.md.
+//! docs/macos.md. `passing` and `stream` need libc alone and are there for the worker SDK and the pipes, too; the rest
+//! comes with the feature `supervisor`.
 // Safe wrappers exist for most of what is needed (nix, socket2), but not for pidfds, ancillary data and
 // fds with exact numbers. Those few calls live here, each with its reason to be sound.
 #![allow(unsafe_code)]
@@ -26,28 +28,48 @@
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("handover runs on Linux and macOS");
 
+#[cfg(feature = "supervisor")]
 pub mod clock;
+#[cfg(feature = "supervisor")]
 pub mod directory;
+#[cfg(feature = "supervisor")]
 pub mod environment;
+#[cfg(feature = "supervisor")]
 pub mod fd;
+#[cfg(feature = "supervisor")]
 pub mod launchd;
+#[cfg(feature = "supervisor")]
 pub mod limits;
-#[cfg(target_os = "linux")]
+#[cfg(all(feature = "supervisor", target_os = "linux"))]
 mod linux;
+#[cfg(feature = "supervisor")]
 pub mod lock;
-#[cfg(target_os = "macos")]
+#[cfg(all(feature = "supervisor", target_os = "macos"))]
 mod macos;
 pub mod passing;
+#[cfg(feature = "supervisor")]
 pub mod peer;
+#[cfg(feature = "supervisor")]
 pub mod pin;
+#[cfg(feature = "supervisor")]
 pub mod process;
+#[cfg(feature = "supervisor")]
 pub mod program;
+#[cfg(feature = "supervisor")]
 pub(crate) mod sealed;
+#[cfg(feature = "supervisor")]
 pub mod signal;
+#[cfg(feature = "supervisor")]
 pub mod socket;
+#[cfg(feature = "supervisor")]
 pub mod spawn;
+pub mod stream;
+#[cfg(feature = "supervisor")]
 pub mod threads;
+#[cfg(feature = "supervisor")]
 pub mod user;
+#[cfg(feature = "supervisor")]
 mod words;
 
+#[cfg(feature = "supervisor")]
 pub use words::words;

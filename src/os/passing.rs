@@ -1,15 +1,14 @@
-//! Receiving fds and credentials over Unix sockets: `recvmsg(2)`, `unix(7)`, `cmsg(3)`.
+//! Fds and credentials over Unix sockets: `sendmsg(2)`, `recvmsg(2)`, `unix(7)`, `cmsg(3)`.
 //!
-//! Written by hand because the libraries at hand either leave received fds open across exec, hide that the
-//! kernel dropped some, or lose track of those that arrived beside a truncation. Here each fd has an owner
-//! before anything else is looked at, and what is not understood is closed. Sending has no such traps; that
-//! is left to the `sendfd` crate (docs/decisions).
+//! Receiving is written by hand because the libraries at hand either leave received fds open across exec, hide that
+//! the kernel dropped some, or lose track of those that arrived beside a truncation. Here each fd has an owner
+//! before anything else is looked at, and what is not understood is closed. Sending is for sockets whose blocking
+//! mode is somebody else's: it waits, or not, as it is told call by call (docs/decisions/0003-sendfd.md). This file
+//! needs libc alone, because the worker SDK and the pipes are made of it.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-
-use nix::errno::Errno;
 
 /// How many fds the kernel takes in one message (`SCM_MAX_FD`).
 pub const FDS_MAX: usize = 253;
@@ -55,6 +54,18 @@ pub struct Credentials {
 /// # Errors
 /// `WouldBlock` on a nonblocking socket with nothing to read; else any of `recvmsg(2)`.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+    receive_with(socket, buffer, 0)
+}
+
+/// As [`receive`], but never waits, whatever the socket's own mode is (`MSG_DONTWAIT`).
+///
+/// # Errors
+/// `WouldBlock` where there is nothing to read; else any of `recvmsg(2)`.
+pub fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+    receive_with(socket, buffer, libc::MSG_DONTWAIT)
+}
+
+fn receive_with(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c_int) -> io::Result<Received> {
     let mut control = Control([MaybeUninit::uninit(); CONTROL_BYTES]);
     let mut data = [IoSliceMut::new(buffer)];
     // SAFETY: all bytes zero are a valid msghdr: no name, no data, no control.
@@ -64,19 +75,12 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = CONTROL_BYTES as _;
     #[cfg(target_os = "linux")]
-    let flags = libc::MSG_CMSG_CLOEXEC;
-    #[cfg(target_os = "macos")]
-    let flags = 0;
-    let length = loop {
+    let flags = flags | libc::MSG_CMSG_CLOEXEC;
+    let length = repeat(|| {
         // SAFETY: `message` points at one buffer for data and one for control, both alive and of the
         // lengths given.
-        let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
-        match Errno::result(length) {
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-            Ok(length) => break usize::try_from(length).unwrap_or(0),
-        }
-    };
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) }
+    })?;
     let mut received = Received {
         length,
         fds: Vec::new(),
@@ -87,6 +91,68 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
     // SAFETY: recvmsg has filled the control buffer up to `msg_controllen`, and nobody has read it yet.
     unsafe { take_control(&message, &mut received) };
     Ok(received)
+}
+
+/// Calls until it is not interrupted (`EINTR`).
+fn repeat(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usize> {
+    loop {
+        // What is negative is no length, and then errno is set.
+        if let Ok(length) = usize::try_from(call()) {
+            return Ok(length);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Sends bytes on a Unix stream socket, with fds attached to the first of them, and never waits (`MSG_DONTWAIT`).
+/// Gives how many bytes were taken, which may be fewer than there are; the fds are on their way with the first.
+/// A peer that is gone is an error and no signal.
+///
+/// # Errors
+/// `InvalidInput` for fds without a byte to carry them, or more than [`FDS_MAX`]; `WouldBlock` where there is no room; `ETOOMANYREFS` where this user has
+/// too many fds on the way (`unix(7)`); else any of `sendmsg(2)`.
+pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    if fds.len() > FDS_MAX || (bytes.is_empty() && !fds.is_empty()) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut control = Control([MaybeUninit::zeroed(); CONTROL_BYTES]);
+    let mut data = [IoSlice::new(bytes)];
+    // SAFETY: all bytes zero are a valid msghdr: no name, no data, no control.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = data.as_mut_ptr().cast(); // IoSlice has the layout of iovec, by its documentation
+    message.msg_iovlen = 1;
+    if !fds.is_empty() {
+        let bytes = u32::try_from(size_of_val(fds)).map_err(|_| io::ErrorKind::InvalidInput)?;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        // SAFETY: these two only compute lengths. FDS_MAX fds fit into CONTROL_BYTES (checked by a test), and that
+        // is aligned for a header. BorrowedFd has the layout of its number, by its documentation.
+        unsafe {
+            message.msg_controllen = libc::CMSG_SPACE(bytes) as _;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(bytes) as _;
+            std::ptr::copy_nonoverlapping(fds.as_ptr().cast(), libc::CMSG_DATA(header), size_of_val(fds));
+        }
+    }
+    #[cfg(target_os = "linux")]
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // There the option SO_NOSIGPIPE takes the signal's place; std's sockets have it set.
+    #[cfg(target_os = "macos")]
+    let flags = libc::MSG_DONTWAIT;
+    // SAFETY: `message` points at the bytes and the control data, both alive and of the lengths given.
+    repeat(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) })
+}
+
+/// Whether an error of [`send_now`] means that there is no room for fds until receivers take some: `ETOOMANYREFS`, when this user has
+/// more on the way than its limit of open files (not for root; `unix(7)`); on macOS also `EMSGSIZE`, when the receiver's
+/// buffer cannot take bytes and fds at once.
+pub fn waits_for_receivers(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    number == Some(libc::ETOOMANYREFS) || (cfg!(target_os = "macos") && number == Some(libc::EMSGSIZE))
 }
 
 /// Walks the ancillary data once, and gives every fd in it an owner.
@@ -143,8 +209,11 @@ unsafe fn take_fds(data: *const u8, bytes: usize, fds: &mut Vec<OwnedFd>) {
         }
         // SAFETY: by the contract of this function.
         let fd = unsafe { OwnedFd::from_raw_fd(number) };
+        // SAFETY: F_SETFD takes no pointer, and the fd is ours since the line above.
         #[cfg(target_os = "macos")]
-        let _ = super::fd::set_close_on_exec(number, true);
+        unsafe {
+            libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC)
+        };
         fds.push(fd);
     }
 }
@@ -152,52 +221,33 @@ unsafe fn take_fds(data: *const u8, bytes: usize, fds: &mut Vec<OwnedFd>) {
 /// Whether messages come with their senders' credentials. macOS has none for datagrams.
 pub const SENDERS_ARE_KNOWN: bool = cfg!(target_os = "linux");
 
-/// Makes the datagram socket to which a worker reports (`sd_notify(3)`), nonblocking, with the sender's
-/// credentials on every message where [`SENDERS_ARE_KNOWN`]. Everybody may send to it, whatever our umask: a program that has given up
-/// its privileges, too. Who may find it is for the directory to say.
-///
-/// # Errors
-/// `AddrInUse`: something is at `path`. `InvalidInput`: it is longer than 107 bytes (macOS: 103).
-pub fn bind_notify_socket(path: &std::path::Path) -> io::Result<std::os::unix::net::UnixDatagram> {
-    use std::os::unix::fs::PermissionsExt;
-    let socket = std::os::unix::net::UnixDatagram::unbound()?;
-    socket.set_nonblocking(true)?;
-    // Before it can be reached, so that no message comes without credentials.
-    #[cfg(target_os = "linux")]
-    socket2::SockRef::from(&socket).set_passcred(true)?;
-    // Where it is full, a sender gets ENOBUFS and does not wait, and its 4 KiB are full after two long messages
-    // (net.local.dgram.recvspace).
-    #[cfg(target_os = "macos")]
-    socket2::SockRef::from(&socket).set_recv_buffer_size(256 << 10)?;
-    socket2::SockRef::from(&socket).bind(&socket2::SockAddr::unix(path)?)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-    Ok(socket)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
-    use std::os::unix::fs::MetadataExt;
     use std::os::unix::net::{UnixDatagram, UnixStream};
-
-    use sendfd::SendWithFd;
 
     fn is_close_on_exec(fd: &OwnedFd) -> bool {
         // SAFETY: F_GETFD only asks.
         unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) & libc::FD_CLOEXEC != 0 }
     }
 
+    /// With an fd attached to the first byte, as many times as there are.
+    fn send(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> usize {
+        send_now(socket.as_fd(), bytes, fds).unwrap()
+    }
+
     #[test]
+    #[cfg(feature = "supervisor")]
     fn fds_and_credentials_arrive_together_and_close_on_exec() {
+        use std::os::unix::fs::MetadataExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
-        let socket = bind_notify_socket(&path).unwrap();
+        let socket = crate::os::socket::bind_notify_socket(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o666);
         let sender = UnixDatagram::unbound().unwrap();
         sender.connect(&path).unwrap();
-        let fds = vec![sender.as_raw_fd(); FDS_MAX];
-        sender.send_with_fd(b"READY=1", &fds).unwrap();
+        send(&sender, b"READY=1", &[sender.as_fd(); FDS_MAX]);
         let mut buffer = [0; 100];
         let received = receive(socket.as_fd(), &mut buffer).unwrap();
         assert_eq!(&buffer[..received.length], b"READY=1");
@@ -210,14 +260,14 @@ mod tests {
         }
         let empty = receive(socket.as_fd(), &mut buffer).unwrap_err();
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
-        assert!(bind_notify_socket(&path).is_err());
+        assert!(crate::os::socket::bind_notify_socket(&path).is_err());
     }
 
     #[test]
     fn a_datagram_that_is_too_long_says_so_and_its_fds_have_owners() {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         let (watched, end) = std::io::pipe().unwrap();
-        theirs.send_with_fd(b"0123456789", &[end.as_raw_fd()]).unwrap();
+        send(&theirs, b"0123456789", &[end.as_fd()]);
         drop(end);
         let received = receive(ours.as_fd(), &mut [0; 4]).unwrap();
         assert!(received.truncated);
@@ -250,13 +300,42 @@ mod tests {
     #[test]
     fn the_end_of_a_stream_is_no_bytes() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        theirs.send_with_fd(b"ab", &[0]).unwrap();
+        send(&theirs, b"ab", &[ours.as_fd()]);
         drop(theirs);
         let mut buffer = [0; 1];
         let first = receive(ours.as_fd(), &mut buffer).unwrap();
         assert_eq!((first.length, first.fds.len()), (1, 1), "fds come with the first byte");
+        assert!(is_close_on_exec(&first.fds[0]));
         let second = receive(ours.as_fd(), &mut buffer).unwrap();
         assert_eq!((second.length, second.fds.len()), (1, 0));
         assert_eq!(receive(ours.as_fd(), &mut buffer).unwrap().length, 0);
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_refused_before_the_kernel_sees_it() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let refused = |result: io::Result<usize>| result.unwrap_err().kind() == io::ErrorKind::InvalidInput;
+        assert!(refused(send_now(theirs.as_fd(), b"", &[ours.as_fd()])), "nothing carries the fd");
+        assert!(refused(send_now(theirs.as_fd(), b"x", &[ours.as_fd(); FDS_MAX + 1])));
+        assert_eq!(
+            receive_now(ours.as_fd(), &mut [0; 1]).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock,
+            "the socket is a blocking one, and this did not wait"
+        );
+    }
+
+    #[test]
+    fn a_full_socket_takes_a_part_and_then_says_so() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let much = vec![b'x'; 4 << 20];
+        let taken = send(&theirs, &much, &[ours.as_fd()]);
+        assert!(taken > 0 && taken < much.len());
+        let full = send_now(theirs.as_fd(), b"x", &[]).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let first = receive(ours.as_fd(), &mut [0; 10]).unwrap();
+        assert_eq!(first.fds.len(), 1, "the fds went with the first byte, though not all bytes did");
+        drop((first, ours));
+        let gone = send_now(theirs.as_fd(), b"x", &[]).unwrap_err();
+        assert!(matches!(gone.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset));
     }
 }

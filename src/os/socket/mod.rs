@@ -8,6 +8,7 @@ mod holder_linux;
 mod holder_macos;
 #[cfg(target_os = "macos")]
 mod info_macos;
+mod notify;
 mod options;
 mod queue;
 
@@ -17,6 +18,7 @@ pub use facts::{Facts, Family, Kind, Local, facts};
 pub use holder_linux::{holder, is_bound_by_somebody};
 #[cfg(target_os = "macos")]
 pub use holder_macos::{holder, is_bound_by_somebody};
+pub use notify::bind_notify_socket;
 #[cfg(test)]
 pub(crate) use options::fast_open;
 pub use options::{listen, set_defer_accept, set_device, set_fast_open, set_free_bind, set_mark};
