@@ -6,6 +6,7 @@
 //!
 //! - [`id`], [`time`], [`stamp`], [`exit`]: names, moments, moments as text, exit codes: what all layers share
 //! - `os`: the only unsafe code: processes, sockets, fd passing, signals; knows nothing of the rest
+//! - [`pipe`]: connections and other fds from one process to another, with data; for programs without the daemon, too
 //! - [`config`]: TOML text to a [`config::model::Config`] that is valid by construction
 //! - [`wire`]: what handover and a worker say to each other: bytes to lines and back
 //! - [`units`]: a configuration to the units with which systemd runs it, or to a job of launchd
@@ -31,8 +32,10 @@ pub mod listeners;
 pub mod notify;
 #[cfg(feature = "supervisor")]
 pub mod observe;
-#[cfg(any(feature = "supervisor", feature = "worker"))]
+#[cfg(any(feature = "supervisor", feature = "worker", feature = "pipe"))]
 pub mod os;
+#[cfg(feature = "pipe")]
+pub mod pipe;
 #[cfg(feature = "supervisor")]
 pub mod stamp;
 #[cfg(feature = "supervisor")]

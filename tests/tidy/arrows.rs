@@ -5,7 +5,7 @@ use crate::rules::{Fault, Source};
 
 /// Each module at the top, and the paths that it may use beside its own. Bottom up; what is not here is
 /// forbidden.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("exit", &[]),
     ("id", &[]),
     ("time", &[]),
@@ -18,6 +18,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("listeners", &["config::model", "config::change", "os", "id", "time"]),
     ("notify", &["os", "id", "time"]),
     ("worker", &["wire", "os"]),
+    ("pipe", &["wire", "os"]),
     ("control", &["supervisor", "config::model", "os", "exit", "id", "time", "stamp"]),
     ("observe", &["supervisor", "config::model", "os", "id", "time", "stamp"]),
     (
