@@ -144,7 +144,7 @@ function goOn() {
 }
 
 function plain() {
-  handover.status('plain');
+  handover.status('without handover');
   handover.heartbeat();
   handover.log('info', 'plain');
   handover.ready();

@@ -49,7 +49,7 @@ final class ConformanceWorker
             return;
         }
         $this->isPlain = true;
-        $this->handover->status('plain');
+        $this->handover->status('without handover');
         $this->handover->heartbeat();
         $this->handover->log('info', 'plain');
         $this->handover->ready();

@@ -468,11 +468,14 @@ class Handover extends EventEmitter {
   #farewell; // a `refused` that announced the channel's end
   #nextId = 1;
   #questions = new Map(); // id -> {resolve, reject, timer, onPart, kept}
+  #waiting = 0; // calls that wait for handover's hello
   #held = [];
   #early = []; // log lines before handover's hello
   #inherited = inheritedSockets(process.env);
   #served = new Map(); // name of a listener -> servers that listen on it
   #extras = new WeakMap(); // server -> further servers that feed it
+  #drainers = new WeakMap();
+  #atDrain = []; // servers stop accepting before the program hears of the drain
   #drainHeard = false; // the program asked to know of it
   #drain;
   #drained;
@@ -520,7 +523,7 @@ class Handover extends EventEmitter {
 
   /** Questions under way and a listener for messages keep the process alive, until it drains. */
   #hold() {
-    const wanted = this.#questions.size > 0 || (this.listenerCount('message') > 0 && !this.draining);
+    const wanted = this.#waiting > 0 || this.#questions.size > 0 || (this.listenerCount('message') > 0 && !this.draining);
     this.#carrier?.ref(wanted && this.#wanted);
   }
 
@@ -613,6 +616,7 @@ class Handover extends EventEmitter {
   }
 
   async listen(server, name, fallback) {
+    this.#drainer(server);
     const options = typeof fallback === 'object' ? fallback : { port: fallback };
     const inherited = this.#takeInherited(name);
     if (inherited.length > 0) return this.#listenInherited(server, name, inherited, options);
@@ -621,6 +625,13 @@ class Handover extends EventEmitter {
     else if (fallback === undefined) throw new HandoverError('failed', `no socket "${name}" was passed, and no address to bind was given`);
     else await listening(server, options);
     return { name, address: server.address(), sockets: 1, origin: 'bound' };
+  }
+
+  /** Knows from its beginning what a server has in hand; undefined for datagrams. */
+  #drainer(server) {
+    if (typeof server.listen !== 'function') return undefined;
+    if (!this.#drainers.has(server)) this.#drainers.set(server, new Drainer(server, () => this.#extras.get(server) ?? []));
+    return this.#drainers.get(server);
   }
 
   #takeInherited(name) {
@@ -678,7 +689,11 @@ class Handover extends EventEmitter {
   }
 
   async #offered(capability, what) {
+    this.#waiting++;
+    this.#hold();
     const hello = await this.#hello;
+    this.#waiting--;
+    this.#hold();
     const able = hello?.capabilities.includes(capability) && this.#carrier?.capabilities.includes(capability);
     if (able) return;
     if (!this.active) throw new HandoverError('gone', `${what}: there is no channel`);
@@ -764,7 +779,7 @@ class Handover extends EventEmitter {
   }
 
   #graceful(server, { timeout, idle, signals = ['SIGTERM', 'SIGINT'] }) {
-    const drainer = new Drainer(server, () => this.#extras.get(server) ?? []);
+    const drainer = this.#drainer(server);
     return new Promise((resolve) => {
       let running = false;
       const end = () => signals.forEach((name) => process.removeListener(name, onSignal));
@@ -780,9 +795,10 @@ class Handover extends EventEmitter {
         });
       };
       // The second request to end means it: handover sends its stop signal when the drain took too long.
-      const onSignal = (name) => (running ? drainer.cut() : (this.#begin(name), start()));
+      const onSignal = (name) => (running ? drainer.cut() : this.#begin(name));
       signals.forEach((name) => process.on(name, onSignal));
-      this.#drain.then(start);
+      if (this.draining) start();
+      else this.#atDrain.push(start);
     });
   }
 
@@ -885,6 +901,7 @@ class Handover extends EventEmitter {
     if (ms !== undefined) this.deadline = Date.now() + ms;
     const drain = { reason, deadline: this.deadline };
     this.#hold();
+    for (const start of this.#atDrain.splice(0)) start();
     this.#drained(drain);
     this.#abort.abort(new HandoverError('drain', reason));
     process.nextTick(() => this.emit('drain', drain));
@@ -991,15 +1008,21 @@ function lend(handle) {
     throw new HandoverError('failed', 'bytes were read from the connection and not taken; hint: pauseOnConnect: true, or read() them and send them in data');
   }
   const flowing = handle.readableFlowing === true;
-  const { server } = handle;
+  const { server, _handle: inner } = handle;
+  const { reading } = inner;
   handle.pause();
-  handle._handle.reading = false;
-  handle._handle.readStop(); // pause() alone would still read one chunk, which nobody would get
+  inner.reading = false;
+  inner.readStop(); // pause() alone would still read one chunk, which nobody would get
   handle.server = null; // else server.close() asks the other process whether it has closed the connection
   return {
     given: () => handle.destroy(),
     back: () => {
       handle.server = server;
+      if (handle._handle !== inner) return; // it was closed meanwhile
+      if (reading) {
+        inner.reading = true;
+        inner.readStart();
+      }
       if (flowing) handle.resume();
     },
   };
