@@ -175,8 +175,7 @@ class Async:
             grant = await worker.listen(order.get("name") or order["address"])
             return granted(self.kept, grant.name, grant.address, grant.sockets)
         elif do == "inherited":
-            return inherited(self.kept, order["name"], await worker.listeners(order["name"], "unix:@")
-                             if has_inherited(order["name"]) else [])
+            return inherited(self.kept, order["name"], worker.inherited(order["name"]))
         elif do == "accept" and self.kept.listener is not None:
             self.kept.listener.setblocking(False)
             connection, _ = await asyncio.get_running_loop().sock_accept(self.kept.listener)
@@ -187,10 +186,6 @@ class Async:
             output, _ = await child.communicate()
             return {"output": output.decode()}
         return None
-
-
-def has_inherited(name: str) -> bool:
-    return os.environ.get("LISTEN_PID") == str(os.getpid()) and name in os.environ.get("LISTEN_FDNAMES", "").split(":")
 
 
 def inherited(kept: Kept, name: str, sockets: List[socket.socket]) -> Dict[str, Any]:
@@ -261,8 +256,7 @@ class Blocking:
             grant = worker.listen(order.get("name") or order["address"])
             return granted(self.kept, grant.name, grant.address, grant.sockets)
         elif do == "inherited":
-            return inherited(self.kept, order["name"], worker.listeners(order["name"], "unix:@")
-                             if has_inherited(order["name"]) else [])
+            return inherited(self.kept, order["name"], worker.inherited(order["name"]))
         elif do == "accept" and self.kept.listener is not None:
             self.kept.listener.setblocking(True)
             connection, _ = self.kept.listener.accept()

@@ -48,6 +48,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import errno
 import inspect
 import json
@@ -65,7 +66,7 @@ import time
 import weakref
 from collections import deque
 from decimal import Decimal
-from typing import Any, Awaitable, Callable, Deque, Dict, Iterable, List, NamedTuple, NoReturn, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Awaitable, Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, NoReturn, Optional, Sequence, Set, Tuple, Union
 
 __version__ = "0.1.0"
 __all__ = [
@@ -930,6 +931,10 @@ class _Common:
         """handover does this: ``"listen"``, ``"messages"``, ``"log"``, …"""
         return self.connected and capability in (self._session.capabilities or ())
 
+    def inherited(self, name: str) -> List[socket.socket]:
+        """The sockets of this name from LISTEN_FDS, and no others; each is given once. ``listener`` looks here first."""
+        return self._inherited.take(name)
+
     # What to tell the program.
 
     def on_message(self, handler: Optional[Callable[[Message], Any]]) -> None:
@@ -1119,8 +1124,9 @@ class Worker(_Common):
         self._delivering = threading.RLock()
         self._answers: Dict[int, _Event] = {}
         self._pump: Optional[threading.Thread] = None
-        self._bell, self._bell_rope = socket.socketpair()   # readable from the moment when it is time to finish
-        self._bell_rope.setblocking(False)
+        self._bell, self._bell_rope = _socket_pair()        # readable from the moment when it is time to finish
+        self._sleepers: List[Tuple[socket.socket, socket.socket]] = []      # threads in poll(2), and how to wake them
+        self._spare: List[Tuple[socket.socket, socket.socket]] = []
 
     # Turning the channel.
 
@@ -1139,7 +1145,7 @@ class Worker(_Common):
                 return True
             if self.fileno() < 0 and timeout is None and self.draining:
                 return False
-            self._turn(deadline)
+            self._turn(deadline, lambda: bool(self._session.events))
             if self._deliver():
                 return True
             if deadline is not None and time.monotonic() >= deadline:
@@ -1157,14 +1163,12 @@ class Worker(_Common):
             self._deliver()
             if self.draining and not was_draining:
                 return []
-            reads = set(numbers)
             channel = self.fileno() if self._pump is None else -1
-            if channel >= 0:
-                reads.add(channel)
-            if not was_draining:
-                reads.add(self._bell.fileno())
-            writes = [channel] if channel >= 0 and self._session.out else []
-            ready = _poll(reads, writes, _left(deadline))
+            with self._asleep() as alarm:
+                reads = [*numbers, alarm] + ([] if was_draining else [self._bell.fileno()]) + ([channel] if channel >= 0 else [])
+                writes = [channel] if channel >= 0 and self._session.out else []
+                is_work = bool(self._session.events) and self._pump is None
+                ready = _poll(reads, writes, 0 if is_work else _left(deadline))
             if channel in ready:
                 self._move()
                 self._deliver()
@@ -1278,7 +1282,7 @@ class Worker(_Common):
             if time.monotonic() >= deadline:
                 self._session.close()
             else:
-                self._turn(deadline)
+                self._turn(deadline, lambda: self._session.capabilities is not None)
         if self._session.drain is not None and self._session.capabilities is None:
             self._session.drain = None      # it closed without a word: there never was a channel
             self._session.events.clear()
@@ -1314,6 +1318,9 @@ class Worker(_Common):
             for event in [one for one in self._session.events if one.kind == "answer"]:
                 self._session.events.remove(event)
                 self._answers[event.line["re"]] = event
+            for _, rope in self._sleepers:
+                with contextlib.suppress(OSError):
+                    rope.send(b"!")
             if self._session.drain is not None:
                 self._ring()
             if not self._session.open and self._channel is not None and self._reader is None:
@@ -1321,23 +1328,43 @@ class Worker(_Common):
                 self._channel = None
             self._changed.notify_all()
 
-    def _turn(self, deadline: Optional[float]) -> None:
-        """Waits once, for the channel or for the thread that already does."""
+    @contextlib.contextmanager
+    def _asleep(self) -> Iterator[int]:
+        """While a thread is in poll(2): an fd that becomes readable when another thread changed something."""
         with self._changed:
+            pair = self._spare.pop() if self._spare else _socket_pair()
+            self._sleepers.append(pair)
+        try:
+            yield pair[0].fileno()
+        finally:
+            with self._changed:
+                self._sleepers.remove(pair)
+                self._spare.append(pair)
+                with contextlib.suppress(BlockingIOError):
+                    while pair[0].recv(4096):
+                        pass
+
+    def _turn(self, deadline: Optional[float], is_done: Callable[[], bool]) -> None:
+        """Waits once, for the channel or for the thread that already does; not at all if it is done."""
+        with self._changed:
+            if is_done():
+                return
             if self._reader is not None:
                 self._changed.wait(_left(deadline))
                 return
             self._reader = threading.get_ident()
-            channel = self.fileno()
-            writes = [channel] if channel >= 0 and self._session.out else []
+            sleep = self._asleep()
+            reads = [sleep.__enter__()]
         try:
-            reads = [channel] if channel >= 0 else []
+            channel = self.fileno()
+            if channel >= 0:
+                reads.append(channel)
             if not self.draining:
                 reads.append(self._bell.fileno())
-            if reads or deadline is not None:
-                _poll(reads, writes, _left(deadline))
+            _poll(reads, [channel] if channel >= 0 and self._session.out else [], _left(deadline))
         finally:
             with self._changed:
+                sleep.__exit__(None, None, None)
                 self._reader = None
                 self._move()
 
@@ -1379,8 +1406,10 @@ class Worker(_Common):
         with self._changed:
             if may_leave_out:
                 taken = self._session.write_if_room(raw)
-                if self._channel is not None:
+                if self._channel is not None and self._session.out:
                     _flush(self._channel, self._session)
+                    if self._session.out:
+                        self._settle()      # whoever waits for the channel now waits to write, too
                 return taken
             self._session.write(raw)
             self._flush_fully(None)
@@ -1415,17 +1444,29 @@ class Worker(_Common):
                         return _answered(event.line, event.fds)
                     if not self._session.open:
                         raise Lost(self._session.lost or "handover is gone")
-                self._turn(None)
+                self._turn(None, lambda: id_ in self._answers or not self._session.open)
         finally:
             with self._changed:
                 self._session.forget(id_)
+                late = self._answers.pop(id_, None)
+                if late is not None:
+                    _close_all(late.fds)
 
     def _after_fork(self) -> None:
         self._changed = threading.Condition(threading.RLock())
         self._delivering = threading.RLock()
         self._reader = None
         self._pump = None
+        self._sleepers, self._spare = [], []
         super()._after_fork()
+
+
+def _socket_pair() -> Tuple[socket.socket, socket.socket]:
+    """For waking a thread; neither end blocks."""
+    one, other = socket.socketpair()
+    one.setblocking(False)
+    other.setblocking(False)
+    return one, other
 
 
 def _left(deadline: Optional[float]) -> Optional[float]:
