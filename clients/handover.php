@@ -372,15 +372,15 @@ final class Handover
 
     /**
      * The socket of the listener with this name, or of an address as in the configuration (`tcp://127.0.0.1:0`): passed at the start,
-     * else from the channel; without handover, bound to $fallback. It is nonblocking: stream_socket_accept may return false when
+     * else from the channel; without handover, bound to $default. It is nonblocking: stream_socket_accept may return false when
      * another worker was faster.
      *
      * @return resource for stream_select and stream_socket_accept
      * @throws HandoverException if there is none, or if there are several (see listeners())
      */
-    public function listener(string $name, ?string $fallback = null)
+    public function listener(string $name, ?string $default = null)
     {
-        $all = $this->listeners($name, $fallback);
+        $all = $this->listeners($name, $default);
         if (count($all) !== 1) {
             throw new HandoverException('failed', "$name has " . count($all) . ' sockets; hint: listeners()');
         }
@@ -389,12 +389,12 @@ final class Handover
     }
 
     /** All sockets of a listener; see listener(). @return list<resource> */
-    public function listeners(string $name, ?string $fallback = null): array
+    public function listeners(string $name, ?string $default = null): array
     {
         $all = $this->inherited($name);
         if ($all === []) {
             $all = $this->worker === null
-                ? [$this->bind(self::isAddress($name) ? $name : $fallback, $name)]
+                ? [$this->bind(self::isAddress($name) ? $name : $default, $name)]
                 : $this->listen($name)['streams'];
         }
         foreach ($all as $stream) {
