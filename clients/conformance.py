@@ -572,6 +572,14 @@ class Play:
         if not self.outcome().get("about", {}).get("loop"):
             raise Skip("the client has no event loop")
 
+    def need_fds(self) -> "Play":
+        """The case sends fds to the client; one that cannot take them says so. Gives itself."""
+        self.need("messages")
+        self.order("about")
+        if self.outcome().get("about", {}).get("fds") is False:
+            raise Skip("the client cannot take fds from this channel")
+        return self
+
     def drain(self) -> None:
         """The usual end of a case: nothing is left to say, and the worker exits with 0 when it is asked to."""
         if self._unacked:
@@ -985,12 +993,19 @@ def many_lines_in_one_write(options: Options) -> None:
 
 @case(plain_only=True)
 def one_line_in_pieces_of_one_byte(options: Options) -> None:
-    """Lines come in pieces, with and without fds."""
+    """A line comes in pieces, cut within a character of several bytes, too."""
     with started(options, "messages") as play:
         id_ = play.id()
         play._asked.add(id_)
         play.write(dump({"type": "message", "id": id_, "from": "handover", "data": {"do": "echo", "data": "ü🟢"}, "reply": True}).encode() + b"\n", piece=1)
         play.expect("reply", re=id_, data="ü🟢")
+
+
+@case(plain_only=True)
+def a_line_with_fds_in_pieces_of_one_byte(options: Options) -> None:
+    """The same with an fd, which comes with the first byte."""
+    with started(options, "messages") as play:
+        play.need_fds()
         ours, theirs = pair(play)
         id_ = play.id()
         play._asked.add(id_)
@@ -1166,6 +1181,7 @@ def refusing(options: Options) -> None:
 def fds_are_taken(options: Options) -> None:
     """1, 2 and 64 fds: acknowledged at once and exactly once, given to the program, closed by it."""
     with started(options, "messages") as play:
+        play.need_fds()
         for count in (1,) if play.node else (1, 2, 64):
             pairs = [pair(play) for _ in range(count)]
             id_ = play.ask({"these": count}, [theirs for _, theirs in pairs])
@@ -1182,6 +1198,7 @@ def fds_are_taken(options: Options) -> None:
 def fds_without_a_question(options: Options) -> None:
     """A message with fds that wants no reply: ack, and nothing else."""
     with started(options, "messages") as play:
+        play.need_fds()
         ours, theirs = pair(play)
         play.send({"type": "message", "from": ME, "data": {"client": "198.51.100.7"}}, [theirs])
         os.close(theirs)
@@ -1195,6 +1212,7 @@ def fds_without_a_question(options: Options) -> None:
 def fds_back_to_back(options: Options) -> None:
     """Lines with different numbers of fds, and lines without between them, all there before the client reads."""
     with started(options, "messages") as play:
+        play.need_fds()
         pairs: List[List[Tuple[socket.socket, int]]] = []
         wanted: List[Line] = []
         play.process.send_signal(signal.SIGSTOP)
@@ -1216,6 +1234,7 @@ def fds_back_to_back(options: Options) -> None:
 def fds_come_before_their_line_is_whole(options: Options) -> None:
     """The fds are there with the first byte; the line ends later, behind the first bytes of nothing else."""
     with started(options, "messages") as play:
+        play.need_fds()
         first, second = play.id(), play.id()
         ours, theirs = pair(play)
         plain = dump({"type": "message", "id": first, "from": "handover", "data": {"do": "echo", "data": "whole"}, "reply": True}).encode() + b"\n"
@@ -1237,6 +1256,7 @@ def fds_come_before_their_line_is_whole(options: Options) -> None:
 def fds_of_unknown_lines_are_closed(options: Options) -> None:
     """Fds of a line that the client does not know, and of an answer that nobody waits for."""
     with started(options, "messages") as play:
+        play.need_fds()
         lines: List[Line] = [{"type": "teleport", "id": play.id()}, {"type": "reply", "re": 9999, "from": ME, "data": 1, "id": play.id()},
                              {"type": "grant", "re": 9998, "name": "x", "address": "tcp://127.0.0.1:1", "id": play.id()}]
         for line in lines:
@@ -1258,6 +1278,7 @@ def fds_of_unknown_lines_are_closed(options: Options) -> None:
 def fds_do_not_pile_up(options: Options) -> None:
     """After 100 messages with fds the worker has as many open files as before."""
     with started(options, "messages") as play:
+        play.need_fds()
         def rounds(count: int) -> None:
             for _ in range(count):
                 ours, theirs = pair(play)
@@ -1282,9 +1303,22 @@ def fds_do_not_pile_up(options: Options) -> None:
 
 
 @case()
-def children_get_no_fds(options: Options) -> None:
-    """Neither the channel nor what came over it is open in a program that the worker starts; nor is the variable set."""
+def children_get_no_channel(options: Options) -> None:
+    """The channel is not open in a program that the worker starts, nor is the variable set."""
     with started(options, "messages") as play:
+        play.order("run", command=[sys.executable, "-S", "-E", "-c", CHILD])
+        output = str(play.outcome().get("output")).split()
+        if play.known & set(output):
+            raise play.wrong("a child without the channel", "it open there: no close-on-exec")
+        if "True" in output or "False" not in output:
+            raise play.wrong("a child without HANDOVER_CHANNEL in its environment", short(" ".join(output)))
+
+
+@case()
+def children_get_no_fds_that_came(options: Options) -> None:
+    """What came over the channel is not open in a program that the worker starts."""
+    with started(options, "messages") as play:
+        play.need_fds()
         ours, theirs = pair(play)
         mark = fingerprint(theirs)
         play.send({"type": "message", "from": "handover", "data": {"do": "hold"}}, [theirs])
@@ -1292,12 +1326,8 @@ def children_get_no_fds(options: Options) -> None:
         if not play.node:
             play.expect("ack")
         play.order("run", command=[sys.executable, "-S", "-E", "-c", CHILD])
-        output = str(play.outcome().get("output"))
-        for one, what in ((mark, "an fd that came over the channel"), *((one, "the channel") for one in play.known)):
-            if one in output.split():
-                raise play.wrong(f"a child without {what}", "it open there: no close-on-exec")
-        if "True" in output.split() or "False" not in output.split():
-            raise play.wrong("a child without HANDOVER_CHANNEL in its environment", short(output))
+        if mark in str(play.outcome().get("output")).split():
+            raise play.wrong("a child without the fd that came", "it open there: no close-on-exec")
         play.order("release")
         read_all(play, ours, b"taken\n")
 
@@ -1493,7 +1523,9 @@ def handover_is_gone_in_a_line(options: Options) -> None:
 def _bad(name: str, text: str, raw_line: Callable[[Play], bytes], needs: Sequence[str] = ()) -> None:
     """A case in which handover breaks a rule with a line."""
     def run(options: Options) -> None:
-        with started(options, *needs) as play:
+        with started(options, *(one for one in needs if one != "fds")) as play:
+            if "fds" in needs:
+                play.need_fds()
             play.write(raw_line(play))
             play.expect_closed()
 
@@ -1527,7 +1559,7 @@ _bad("bad_endless_line", "A line that does not end is no reason to keep all of i
 _bad("bad_depth", "A line that nests too deep ends the channel.", lambda play: b'{"type":"teleport","x":' + b"[" * 200 + b"]" * 200 + b"}\n")
 _bad("bad_great_depth", "30,000 brackets crash nobody.", lambda play: b'{"type":"teleport","x":' + b"[" * 30_000 + b"]" * 30_000 + b"}\n")
 _bad("bad_second_hello", "A second hello ends the channel.", lambda play: dump({"type": "hello", "version": 1, "versions": [1, 1], "capabilities": []}).encode() + b"\n")
-_bad("bad_fds_missing", "A line that says fds, and none came.", lambda play: dump({"type": "message", "id": 1, "from": ME, "data": 1, "fds": 1}).encode() + b"\n", ["messages"])
+_bad("bad_fds_missing", "A line that says fds, and none came.", lambda play: dump({"type": "message", "id": 1, "from": ME, "data": 1, "fds": 1}).encode() + b"\n", ["fds"])
 _bad("bad_fds_count", "A line that says more fds than can be.", lambda play: dump({"type": "teleport", "id": 1, "fds": 65}).encode() + b"\n")
 
 
@@ -1546,6 +1578,7 @@ def longest_lines_pass(options: Options) -> None:
 def bad_fds_too_many(options: Options) -> None:
     """Fds where none belong end the channel, and are closed."""
     with started(options) as play:
+        play.need_fds()
         ours, theirs = pair(play)
         play.write(b'{"type":"teleport"}\n', [theirs])
         os.close(theirs)
@@ -1557,6 +1590,7 @@ def bad_fds_too_many(options: Options) -> None:
 def bad_fds_one_more(options: Options) -> None:
     """A line that says one fd, with two: the channel's end, and both are closed."""
     with started(options, "messages") as play:
+        play.need_fds()
         one, other = pair(play), pair(play)
         play._unacked.append(1)
         play.write(dump({"type": "hold", "id": 1, "from": ME, "data": 1, "fds": 1}).encode() + b"\n", [one[1], other[1]])
@@ -1584,6 +1618,7 @@ def bad_line_before_hello(options: Options) -> None:
 def fds_cut_off(options: Options) -> None:
     """At the limit of open files the kernel drops fds (MSG_CTRUNC): the channel's end, and no crash."""
     with started(options, "messages") as play:
+        play.need_fds()
         prlimit = getattr(resource, "prlimit", None)
         if prlimit is None or not os.path.isdir("/proc/self/fd"):
             raise Skip("the limits of another process cannot be set here")
