@@ -30,6 +30,7 @@ const TARGET_BYTES_MAX = 256;
 const FIELDS_MAX = 64;
 const FDS_MAX = 64; // of a line
 const HELD_MAX = 256; // messages that wait for the program's first listener for them
+const TIMER_MS_MAX = 2 ** 31 - 1; // Node's timers take no more
 const ANSWER_MS = 30000; // what handover gives a question, if nothing else is said
 const ANSWER_MARGIN_MS = 5000; // handover's own `timeout` should come before ours
 
@@ -238,7 +239,7 @@ class NodeCarrier {
     return new NodeCarrier();
   }
 
-  start({ onLine, onFault, onEnd }) {
+  start({ onLine, onEnd }) {
     this.#listener = (message, handle) => {
       if (isObject(message) && isObject(message.handover) && Object.keys(message).length === 1) {
         onLine(message.handover, handle);
@@ -254,7 +255,6 @@ class NodeCarrier {
     process.on('newListener', (name) => {
       if (name === 'message') process.nextTick(() => this.#deliverStrays());
     });
-    this.onFault = onFault;
   }
 
   #deliverStrays() {
@@ -339,8 +339,9 @@ class Drainer {
   #sockets = new Set();
   #sessions = new Set();
   #responses = new Set();
-  #further = () => [];
+  #further;
   #closing = false;
+  #closeIdle; // once idle connections have had their time
 
   constructor(server, further) {
     this.#server = server;
@@ -371,8 +372,6 @@ class Drainer {
   #last(response) {
     if (!response.headersSent) response.setHeader('Connection', 'close');
   }
-
-  #closeIdle = undefined;
 
   /** Resolves when the last connection is closed. */
   run(idleMs, timeoutMs) {
@@ -787,7 +786,7 @@ class Handover extends EventEmitter {
         if (running) return;
         running = true;
         const given = timeout ?? (this.deadline === undefined ? 25000 : (this.deadline - Date.now()) * 0.95);
-        const limit = Math.max(0, given);
+        const limit = Math.min(Math.max(0, given), TIMER_MS_MAX);
         const quietMs = idle ?? Math.min(server.keepAliveTimeout || 5000, 5000, limit / 2);
         drainer.run(quietMs, limit).then(() => {
           end();
