@@ -396,7 +396,7 @@ def _poll(reads: Iterable[int], writes: Iterable[int], timeout: Optional[float])
     """Which of the fds are ready (or broken). Without the limit of 1,024 that select has."""
     poll = select.poll()
     interest: Dict[int, int] = {}
-    for fd in reads:
+    for fd in (one for one in reads if one >= 0):
         interest[fd] = interest.get(fd, 0) | select.POLLIN
     for fd in writes:
         interest[fd] = interest.get(fd, 0) | select.POLLOUT
@@ -1168,7 +1168,7 @@ class Worker(_Common):
                 reads = [*numbers, alarm] + ([] if was_draining else [self._bell.fileno()]) + ([channel] if channel >= 0 else [])
                 writes = [channel] if channel >= 0 and self._session.out else []
                 is_work = bool(self._session.events) and self._pump is None
-                ready = _poll(reads, writes, 0 if is_work else _left(deadline))
+                ready = _poll(reads, writes, 0 if is_work else _left(deadline, alarm))
             if channel in ready:
                 self._move()
                 self._deliver()
@@ -1330,10 +1330,20 @@ class Worker(_Common):
 
     @contextlib.contextmanager
     def _asleep(self) -> Iterator[int]:
-        """While a thread is in poll(2): an fd that becomes readable when another thread changed something."""
+        """While a thread is in poll(2): an fd that becomes readable when another thread changed something.
+
+        -1 at the limit of open files: then it sleeps for a moment only.
+        """
         with self._changed:
-            pair = self._spare.pop() if self._spare else _socket_pair()
-            self._sleepers.append(pair)
+            try:
+                pair = self._spare.pop() if self._spare else _socket_pair()
+            except OSError:
+                pair = None
+            if pair is not None:
+                self._sleepers.append(pair)
+        if pair is None:
+            yield -1
+            return
         try:
             yield pair[0].fileno()
         finally:
@@ -1354,14 +1364,15 @@ class Worker(_Common):
                 return
             self._reader = threading.get_ident()
             sleep = self._asleep()
-            reads = [sleep.__enter__()]
+            alarm = sleep.__enter__()
+            reads = [alarm]
         try:
             channel = self.fileno()
             if channel >= 0:
                 reads.append(channel)
             if not self.draining:
                 reads.append(self._bell.fileno())
-            _poll(reads, [channel] if channel >= 0 and self._session.out else [], _left(deadline))
+            _poll(reads, [channel] if channel >= 0 and self._session.out else [], _left(deadline, alarm))
         finally:
             with self._changed:
                 sleep.__exit__(None, None, None)
@@ -1469,8 +1480,10 @@ def _socket_pair() -> Tuple[socket.socket, socket.socket]:
     return one, other
 
 
-def _left(deadline: Optional[float]) -> Optional[float]:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
+def _left(deadline: Optional[float], alarm: int = 0) -> Optional[float]:
+    """Seconds until the deadline; a short moment where no alarm can wake the thread."""
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    return left if alarm >= 0 else min(0.05, 0.05 if left is None else left)
 
 
 # --- asyncio -------------------------------------------------------------------------------------------------------------
