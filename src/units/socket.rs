@@ -21,8 +21,20 @@ pub(super) fn text(
     let others: Vec<&str> = all.iter().skip(1).map(|other| other.unit.as_str()).collect();
     if socket.unit != all[0].unit {
         let _ = write!(text, "# {0} opens and closes it: start and stop that.\nPartOf={0}\n", all[0].unit);
+        let before = before(socket, all);
+        if !before.is_empty() {
+            let _ = write!(
+                text,
+                "# A new owner comes last: the process that gives it has all sockets open.\nAfter={}\n",
+                before.join(" ")
+            );
+        }
     } else if !others.is_empty() {
-        let _ = writeln!(text, "Wants={}", others.join(" "));
+        let _ = write!(
+            text,
+            "# Who has started it finds all of them open.\nWants={0}\nAfter={0}\n",
+            others.join(" ")
+        );
     }
     text += "# One that cannot be opened is tried again with each start of the service.\nStartLimitIntervalSec=0\n\n[Socket]\n";
     text += &listen(socket.address);
@@ -33,6 +45,23 @@ pub(super) fn text(
         TriggerLimitIntervalSec=0\n";
     text += &install(link, &socket.unit);
     Ok(text)
+}
+
+/// The sockets that are opened before this one, because systemd changes its owner: it does so in a process forked for that,
+/// and in the meantime no other socket can be opened anew, as for a restart.
+fn before<'a>(socket: &Held<'_>, all: &'a [Held<'_>]) -> Vec<&'a str> {
+    if !has_owner(socket) {
+        return Vec::new();
+    }
+    let mut others = all.iter().skip(1).collect::<Vec<_>>();
+    others.sort_by_key(|other| has_owner(other));
+    others.iter().map(|other| other.unit.as_str()).take_while(|unit| *unit != socket.unit).collect()
+}
+
+fn has_owner(socket: &Held<'_>) -> bool {
+    let options = socket.options;
+    matches!(socket.address, Address::Unix(_, UnixName::Path(_)))
+        && (options.user.is_some() || options.group.is_some())
 }
 
 fn options(text: &mut String, socket: &Held<'_>) {

@@ -54,6 +54,21 @@ fn the_first_listener_of_the_file_has_the_name_of_the_service() {
 }
 
 #[test]
+fn a_socket_with_an_owner_is_opened_after_those_without() {
+    let owned = |name: &str| format!("address = 'unix:///run/{name}'\nsocket_group = 'daemon'");
+    let units =
+        units(&with(&[("a", TCP), ("b", &owned("b")), ("c", "address = 'unix:@c'"), ("d", &owned("d"))]));
+    let after = |unit: &str| {
+        settings(&units, unit).iter().find_map(|line| line.strip_prefix("After=")).map(str::to_owned)
+    };
+    // What has been started is open, with all others.
+    assert_eq!(after("myapp.socket").as_deref(), Some("myapp-b.socket myapp-c.socket myapp-d.socket"));
+    assert_eq!(after("myapp-b.socket").as_deref(), Some("myapp-c.socket"));
+    assert_eq!(after("myapp-c.socket"), None);
+    assert_eq!(after("myapp-d.socket").as_deref(), Some("myapp-c.socket myapp-b.socket"));
+}
+
+#[test]
 fn the_machine_starts_what_the_file_says() {
     for (start, has_listener, link) in [
         ("", true, Some(("sockets.target", "myapp.socket"))),
