@@ -262,6 +262,6 @@ fn the_manual_tells_how_much_systemd_takes_away() {
     if !skipped("systemd 252", !version.starts_with("systemd 252 ")) {
         let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/systemd.md"))
             .expect("our page");
-        assert!(page.contains(&format!("exposure level is {level}")), "it is {level}");
+        assert!(page.contains(&format!("{level} with systemd 252")), "it is {level}");
     }
 }

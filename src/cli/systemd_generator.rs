@@ -141,7 +141,7 @@ impl Generator<'_> {
         let (made, waiting) = mpsc::channel();
         let job = move || {
             // Nobody waits for it any more.
-            let _ = made.send(units::make(&at, &file, &program, false));
+            let _ = made.send(units::make(&at, &file, &program, false, false));
         };
         let thread = thread::Builder::new().name("reading".to_owned()).spawn(job);
         thread.map_err(|error| format!("no thread to read on: {}", in_words(&error)))?;

@@ -19,14 +19,14 @@ pub(super) struct Made {
     pub(super) units: Units,
 }
 
-/// Reads the file at `at`, which is called `file` in the units. Nothing else of this machine is looked at.
+/// Reads the file at `at`, which is called `file` in the units; `user` as in [`units::Source`]. Nothing else of this machine is looked at.
 ///
 /// # Errors
 /// What is wrong, for a person; several lines, in colour if that is wanted.
-pub(super) fn make(at: &Path, file: &Path, program: &Path, colour: bool) -> Result<Made, String> {
+pub(super) fn make(at: &Path, file: &Path, program: &Path, user: bool, colour: bool) -> Result<Made, String> {
     let (config, text) = read(at, file, colour)?;
     let order = config::listener_order(&text);
-    let source = units::Source { config: &config, order: &order, file, program };
+    let source = units::Source { config: &config, order: &order, file, program, user };
     let units = units::systemd(&source).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(Made { name: config.name, units })
 }

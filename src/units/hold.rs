@@ -13,6 +13,8 @@ pub(super) struct Held<'a> {
     pub(super) name: &'a ListenerName,
     pub(super) address: &'a Address,
     pub(super) options: &'a SocketOptions,
+    /// systemd changes its owner; not a user's own, which may not.
+    pub(super) owned: bool,
 }
 
 /// The address, and a note for each option that systemd cannot set.
@@ -22,6 +24,7 @@ pub(super) struct Held<'a> {
 pub(super) fn hold<'a>(
     name: &ListenerName,
     listener: &'a Listener,
+    user: bool,
 ) -> Result<(&'a Address, Vec<String>), String> {
     let Some(address) = &listener.address else {
         return Err(format!(
@@ -39,12 +42,18 @@ pub(super) fn hold<'a>(
             left("its name cannot stand in a unit")
         }
         _ if !value::is_plain(name.as_str()) => left("its name cannot stand in a unit"),
-        _ => Ok((address, unset(name, &listener.options))),
+        _ => Ok((address, unset(name, &listener.options, user))),
     }
 }
 
+/// Whether a socket's file is to belong to somebody. Other sockets belong to nobody.
+pub(super) fn has_owner(address: &Address, options: &SocketOptions) -> bool {
+    matches!(address, Address::Unix(_, UnixName::Path(_)))
+        && (options.user.is_some() || options.group.is_some())
+}
+
 /// Options that systemd has no setting for. The socket is worth more than they are.
-fn unset(name: &ListenerName, options: &SocketOptions) -> Vec<String> {
+fn unset(name: &ListenerName, options: &SocketOptions, user: bool) -> Vec<String> {
     let mut notes = Vec::new();
     let mut note = |key: &str, why: &str| notes.push(format!("listener {name}: {key} is not set: {why}"));
     if options.fast_open.is_some() {
@@ -61,6 +70,10 @@ fn unset(name: &ListenerName, options: &SocketOptions) -> Vec<String> {
         if given.is_some_and(|text| !value::is_plain(text)) {
             note(key, "it cannot stand in a unit");
         }
+    }
+    let owner = [("socket_user", options.user.is_some()), ("socket_group", options.group.is_some())];
+    for (key, _) in owner.into_iter().filter(|(_, is_given)| user && *is_given) {
+        notes.push(format!("listener {name}: {key} is not set: only root gives a socket to somebody"));
     }
     notes
 }

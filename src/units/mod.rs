@@ -44,6 +44,8 @@ pub struct Source<'a> {
     pub file: &'a Path,
     /// The `handover` program; absolute.
     pub program: &'a Path,
+    /// For a user's own systemd, which has other targets and can give and take nothing that only root can.
+    pub user: bool,
 }
 
 /// The units of a service.
@@ -102,16 +104,18 @@ pub fn systemd(source: &Source<'_>) -> Result<Units, UnitsError> {
     let mut sockets: Vec<Held<'_>> = Vec::new();
     for (name, listener) in source.order.iter().filter_map(|name| source.config.listeners.get_key_value(name))
     {
-        match hold::hold(name, listener) {
+        match hold::hold(name, listener, source.user) {
             Ok((address, unset)) => {
                 let unit = name::of_socket(stem, name, sockets.is_empty())?;
                 notes.extend(unset);
-                sockets.push(Held { unit, name, address, options: &listener.options });
+                let options = &listener.options;
+                let owned = !source.user && hold::has_owner(address, options);
+                sockets.push(Held { unit, name, address, options, owned });
             }
             Err(note) => notes.push(note),
         }
     }
-    let link = link(source.config.install.start, stem, !sockets.is_empty());
+    let link = link(source, stem, !sockets.is_empty());
     let service = service::text(source, stem, &sockets, link.as_ref(), &notes)?;
     let mut units = vec![Unit { name: format!("{stem}.service"), text: service }];
     for socket in &sockets {
@@ -121,12 +125,13 @@ pub fn systemd(source: &Source<'_>) -> Result<Units, UnitsError> {
     Ok(Units { units, link, notes })
 }
 
-fn link(start: Start, stem: &str, has_sockets: bool) -> Option<Link> {
-    match (start, has_sockets) {
+fn link(source: &Source<'_>, stem: &str, has_sockets: bool) -> Option<Link> {
+    match (source.config.install.start, has_sockets) {
         (Start::Nothing, _) => None,
         (Start::Socket, true) => Some(Link { target: "sockets.target", unit: format!("{stem}.socket") }),
         (Start::Socket, false) | (Start::Service, _) => {
-            Some(Link { target: "multi-user.target", unit: format!("{stem}.service") })
+            let target = if source.user { "default.target" } else { "multi-user.target" };
+            Some(Link { target, unit: format!("{stem}.service") })
         }
     }
 }

@@ -36,7 +36,9 @@ pub(super) fn text(
         sockets.iter().map(|socket| socket.unit.as_str()).partition(|unit| !unit.contains('\\'));
     let (plain, escaped): (Vec<&str>, Vec<&str>) = (plain, escaped);
     let mut text = head(source, &format!("{stem}, held by handover"))?;
-    text += "After=network.target nss-user-lookup.target\n";
+    if !source.user {
+        text += "After=network.target nss-user-lookup.target\n";
+    }
     if !escaped.is_empty() {
         let _ = write!(text, "Wants={0}\nAfter={0}\n", escaped.join(" "));
     }
@@ -59,7 +61,9 @@ pub(super) fn text(
     text += "# One worker that the kernel kills for its memory is one worker.\nOOMPolicy=continue\n\
         # handover bounds its own lines, and slows workers that flood; journald would drop lines of both.\n\
         LogRateLimitIntervalSec=0\n";
-    text += HARDENING;
+    if !source.user {
+        text += HARDENING;
+    }
     text += &install(link, &format!("{stem}.service"));
     Ok(text)
 }

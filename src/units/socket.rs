@@ -50,18 +50,12 @@ pub(super) fn text(
 /// The sockets that are opened before this one, because systemd changes its owner: it does so in a process forked for that,
 /// and in the meantime no other socket can be opened anew, as for a restart.
 fn before<'a>(socket: &Held<'_>, all: &'a [Held<'_>]) -> Vec<&'a str> {
-    if !has_owner(socket) {
+    if !socket.owned {
         return Vec::new();
     }
     let mut others = all.iter().skip(1).collect::<Vec<_>>();
-    others.sort_by_key(|other| has_owner(other));
+    others.sort_by_key(|other| other.owned);
     others.iter().map(|other| other.unit.as_str()).take_while(|unit| *unit != socket.unit).collect()
-}
-
-fn has_owner(socket: &Held<'_>) -> bool {
-    let options = socket.options;
-    matches!(socket.address, Address::Unix(_, UnixName::Path(_)))
-        && (options.user.is_some() || options.group.is_some())
 }
 
 fn options(text: &mut String, socket: &Held<'_>) {
@@ -96,8 +90,8 @@ fn options(text: &mut String, socket: &Held<'_>) {
         set("Mark", Some(&mark));
     }
     if let Address::Unix(_, UnixName::Path(_)) = socket.address {
-        let user = options.user.as_ref().and_then(|user| plain(&user.name));
-        let group = options.group.as_ref().and_then(|group| plain(&group.name));
+        let user = options.user.as_ref().filter(|_| socket.owned).and_then(|user| plain(&user.name));
+        let group = options.group.as_ref().filter(|_| socket.owned).and_then(|group| plain(&group.name));
         // systemd would take the user's own group; the configuration says whose it is then.
         let group = group.or_else(|| user.is_some().then(|| "root".to_owned()));
         set("SocketUser", user.as_ref().map(|user| user as _));

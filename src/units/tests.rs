@@ -8,7 +8,7 @@ const POOL: &str = "[pool.web]\ncommand = ['/bin/true']\n";
 fn units_of(file: &str, text: &str) -> Result<Units, UnitsError> {
     let config = parse(file, text, "myapp", &Believing).unwrap_or_else(|faults| panic!("{faults}"));
     let (file, program) = (Path::new(file), Path::new("/usr/bin/handover"));
-    systemd(&Source { config: &config, order: &listener_order(text), file, program })
+    systemd(&Source { config: &config, order: &listener_order(text), file, program, user: false })
 }
 
 fn units(text: &str) -> Units {
@@ -66,6 +66,24 @@ fn a_socket_with_an_owner_is_opened_after_those_without() {
     assert_eq!(after("myapp-b.socket").as_deref(), Some("myapp-c.socket"));
     assert_eq!(after("myapp-c.socket"), None);
     assert_eq!(after("myapp-d.socket").as_deref(), Some("myapp-c.socket myapp-b.socket"));
+}
+
+#[test]
+fn units_for_a_users_own_systemd_want_nothing_that_only_root_can() {
+    let text = with(&[("a", "address = 'unix:///run/user/7/a'\nsocket_group = 'daemon'")]);
+    let config =
+        parse("/home/x/myapp.toml", &(text.clone() + "[install]\nstart = 'service'"), "myapp", &Believing)
+            .unwrap_or_else(|faults| panic!("{faults}"));
+    let (file, program) = (Path::new("/home/x/myapp.toml"), Path::new("/usr/bin/handover"));
+    let source = Source { config: &config, order: &listener_order(&text), file, program, user: true };
+    let units = systemd(&source).unwrap_or_else(|error| panic!("{error}"));
+    let all: String = units.units.iter().map(|unit| unit.text.as_str()).collect();
+    for not in ["Protect", "Capability", "network.target", "multi-user", "SocketUser", "SocketGroup"] {
+        assert!(!all.contains(not), "{not}: {all}");
+    }
+    assert!(settings(&units, "myapp.socket").contains(&"SocketMode=0666"));
+    assert!(settings(&units, "myapp.service").contains(&"WantedBy=default.target"));
+    assert_eq!(units.notes, ["listener a: socket_group is not set: only root gives a socket to somebody"]);
 }
 
 #[test]

@@ -26,12 +26,15 @@ pub(super) struct Systemd {
     /// The `handover` that the service runs [default: this one]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     program: Option<PathBuf>,
+    /// For a user's own systemd (`systemctl --user`): without what only the machine's has, and can
+    #[arg(long)]
+    user: bool,
 }
 
 pub(super) fn run(args: &Systemd) -> u8 {
     let program = args.program.clone().unwrap_or_else(units::own_program);
     let Some(file) = super::absolute(&args.config) else { return exit::USAGE };
-    let units = match units::make(&file, &file, &program, true) {
+    let units = match units::make(&file, &file, &program, args.user, true) {
         Ok(made) => made.units,
         Err(refused) => {
             console::tell(refused.trim_end());
