@@ -76,6 +76,26 @@ pub fn cargo_deb() -> Option<PathBuf> {
     if ours.exists() { Some(ours) } else { program_at("cargo-deb") }
 }
 
+/// `cargo-generate-rpm`, where there is `rpm`, too. Says what is missing.
+///
+/// # Panics
+///
+/// Where something is missing and nothing may be skipped.
+pub fn rpm() -> Option<PathBuf> {
+    let ours = target().join("tools/bin/cargo-generate-rpm");
+    let tool = if ours.exists() { Some(ours) } else { program_at("cargo-generate-rpm") };
+    let missing = ["rpm", "strip"].into_iter().find(|program| program_at(program).is_none());
+    let missing = missing.or_else(|| tool.is_none().then_some("cargo-generate-rpm"));
+    let Some(missing) = missing else { return tool };
+    let all = std::env::var_os("HANDOVER_TEST_ALL").is_some_and(|all| all == "1");
+    assert!(!all, "{missing} is not installed");
+    let _ = writeln!(
+        std::io::stderr(),
+        "skipped: the other package (needs rpm, strip, cargo-generate-rpm): no {missing}"
+    );
+    None
+}
+
 /// Our own cgroup in the v2 hierarchy, wherever that is mounted, if cgroups can be made in it.
 pub fn cgroup() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;

@@ -15,6 +15,7 @@ mod cases;
 mod container;
 mod package;
 mod roots;
+mod rpm;
 mod site;
 #[path = "../support/mod.rs"]
 mod support;
