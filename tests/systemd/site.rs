@@ -1,5 +1,5 @@
-//! A service on a machine: a configuration in `/etc/handover`, the pair of units that the package ships, an address and a script of
-//! its own. Nothing is shared between two of them but the machine.
+//! A service on a machine: a configuration in `/etc/handover`, units (the pair that the package ships, or those of the generator), an
+//! address and a script of its own. Nothing is shared between two of them but the machine.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,6 +24,8 @@ pub struct Site<'a> {
     /// Where it listens, on the machine's network.
     pub address: Address,
     sections: BTreeMap<String, BTreeMap<String, String>>,
+    /// Its units are those of the generator.
+    generated: bool,
 }
 
 /// A file of `packaging/systemd`.
@@ -36,10 +38,10 @@ impl<'a> Site<'a> {
     /// Two workers that are ready at once, short times, and the units as they are shipped but for the name and the address. Nothing
     /// is written yet.
     pub fn new(machine: &'a Machine, name: &str) -> Self {
-        let site =
-            Self { machine, name: name.to_owned(), address: Address::tcp(), sections: BTreeMap::new() };
+        let (name, sections) = (name.to_owned(), BTreeMap::new());
+        let site = Self { machine, name, address: Address::tcp(), sections, generated: false };
         let (listener, command) = (format!("\"{}\"", site.address), format!("[\"{WORKER}\"]"));
-        let script = format!("{{ WORKER_SCRIPT = \"/srv/{name}/script\" }}");
+        let script = format!("{{ WORKER_SCRIPT = \"/srv/{}/script\" }}", site.name);
         site.set("listener.http", "address", &listener)
             .pool("command", &command)
             .pool("listeners", "[\"http\"]")
@@ -48,6 +50,13 @@ impl<'a> Site<'a> {
             .pool("stop_timeout", "\"10s\"")
             .set("pool.web.rollout", "bake_time", "\"20ms\"")
             .set("pool.web.restart", "backoff", "\"10ms\"")
+    }
+
+    /// The same with the units that the generator makes.
+    pub fn generated(machine: &'a Machine, name: &str) -> Self {
+        let mut site = Self::new(machine, name);
+        site.generated = true;
+        site
     }
 
     /// Sets a key in a section (`""` is the top); `value` as TOML.
@@ -114,6 +123,9 @@ impl<'a> Site<'a> {
     pub fn put(&self) {
         self.configure();
         self.script("serve\nready\n");
+        if self.generated {
+            return;
+        }
         for kind in ["socket", "service"] {
             self.write_unit(&format!("{}.{kind}", self.name), &self.unit(&format!("myapp.{kind}")));
         }
@@ -149,6 +161,15 @@ impl<'a> Site<'a> {
         let answer = eventually(&format!("{} answers", self.name), || self.get().ok());
         eventually("systemd knows", || (self.show("ActiveState") != "activating").then_some(()));
         answer
+    }
+
+    /// Waits for an answer of a generation. A worker of the one before may give one more after the reload is over: it was asked to end
+    /// then, and need not have heard.
+    #[track_caller]
+    pub fn serves_generation(&self, generation: u64) {
+        eventually(&format!("{} answers with generation {generation}", self.name), || {
+            self.get().ok().filter(|answer| answer.generation() == generation)
+        });
     }
 
     /// A steady load: so many new connections a second, whatever becomes of them.
@@ -230,6 +251,11 @@ impl<'a> Site<'a> {
         })
     }
 
+    /// How often systemd has started it again; a `daemon-reload` may have it count one of them twice.
+    pub fn restarts(&self) -> u32 {
+        self.show("NRestarts").parse().expect("a number")
+    }
+
     /// handover's own process, as the machine numbers it.
     pub fn main_pid(&self) -> u32 {
         self.show("MainPID").parse().expect("a number")
@@ -250,6 +276,14 @@ impl<'a> Site<'a> {
         let (socket, service) = (format!("{}.socket", self.name), format!("{}.service", self.name));
         self.machine.succeed(&["systemctl", "stop", &socket, &service]);
     }
+
+    /// Ends it, and removes its file: the machine does not know it any more.
+    pub fn remove(&self) {
+        self.stop();
+        let dropped = format!("/etc/systemd/system/{}.service.d", self.name);
+        self.machine.succeed(&["rm", "-rf", &format!("/etc/handover/{}.toml", self.name), &dropped]);
+        self.machine.succeed(&["systemctl", "daemon-reload"]);
+    }
 }
 
 impl Drop for Site<'_> {
@@ -258,7 +292,8 @@ impl Drop for Site<'_> {
             let status =
                 self.machine.shell(&format!("systemctl status -n 0 {0}.socket {0}.service", self.name));
             eprintln!("--- {} on systemd {}:\n{status}", self.name, self.machine.systemd);
-            eprintln!("--- its journal:\n{}---", self.journal());
+            // With that of its sockets.
+            eprintln!("--- its journal:\n{}---", self.machine.journal(&format!("{}*", self.name)));
         }
     }
 }

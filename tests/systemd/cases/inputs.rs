@@ -12,6 +12,7 @@ pub const CASES: &[Case] = &[
     case("a socket of the right name and another address is refused", another_address),
     case("a socket of another kind is refused", another_kind),
     case("a listener without an address that no socket bears the name of is refused", missing),
+    case("sockets that are meant for another process are left alone, and it says so", another_process),
     case("a notify unit without NotifyAccess is told all the same", no_notify_access),
     alone("a journal that is away stops nothing", no_journal),
 ];
@@ -92,6 +93,25 @@ fn missing(machine: &Machine) {
     let site = Site::new(machine, "missing").set("listener.admin", "backlog", "64");
     site.put();
     refused(&site, "admin");
+}
+
+/// A shell that does not execute handover but starts it has the sockets and the number that they are meant for.
+fn another_process(machine: &Machine) {
+    let site = Site::new(machine, "wrapped");
+    site.put();
+    let wrapped = "ExecStart=/bin/sh -c '/usr/bin/handover run /etc/handover/wrapped.toml; exit $?'";
+    let service = site.unit("myapp.service").replace("Type=notify", "Type=exec");
+    let service = service.replace("ExecStart=/usr/bin/handover run /etc/handover/wrapped.toml", wrapped);
+    site.write_unit("wrapped.service", &service);
+    refused(&site, "(LISTEN_PID), and this is process ");
+    let journal = site.journal();
+    assert!(journal.contains("address already in use"), "{journal}");
+    // With `exec` it is the same process, and all is well.
+    site.write_unit("wrapped.service", &service.replace("; exit $?", "").replace("-c '", "-c 'exec "));
+    site.open();
+    site.serves();
+    assert!(site.handover(&["status"]).stdout.contains("inherited"));
+    site.stop();
 }
 
 fn no_notify_access(machine: &Machine) {

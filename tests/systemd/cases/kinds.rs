@@ -1,14 +1,12 @@
-//! The other ways to run under systemd: several sockets, templates, users' own managers, transient units, `notify-reload`.
+//! The other ways to run under systemd: several sockets, templates, transient units, `notify-reload`.
 
 use super::{Case, case};
 use crate::booted::{Machine, WORKER};
 use crate::site::{Site, shipped};
-use crate::support::eventually;
 
 pub const CASES: &[Case] = &[
     case("sockets of every kind are taken, by name and by address", every_kind),
     case("an instance of the template unit serves and reloads", template),
-    case("it serves under a user's own systemd", user_unit),
     case("it serves in a transient unit, with and without a socket", transient),
     case("a unit that systemd expects nothing of serves and reloads all the same", plain_exec),
 ];
@@ -74,50 +72,11 @@ fn template(machine: &Machine) {
     machine.succeed(&["systemctl", "reload", unit]);
     load.wait_for(50);
     load.stop().assert_nothing_lost();
-    assert_eq!(site.serves().generation(), 2);
+    site.serves_generation(2);
     site.script("exit=3\n");
     machine.run(&["systemctl", "reload", unit]).assert_code(1);
     assert_eq!(machine.succeed(&["systemctl", "is-active", unit]), "active");
     machine.succeed(&["systemctl", "stop", unit]);
-}
-
-fn user_unit(machine: &Machine) {
-    let site = Site::new(machine, "homely");
-    site.put();
-    machine.succeed(&["useradd", "--create-home", "--shell", "/bin/bash", "somebody"]);
-    let uid = machine.succeed(&["id", "-u", "somebody"]);
-    let manager = format!("user@{uid}.service");
-    machine.succeed(&["systemctl", "start", &manager]);
-    let own = |line: &str| {
-        machine.shell(&format!("runuser -u somebody -- env XDG_RUNTIME_DIR=/run/user/{uid} {line}"))
-    };
-    let state = || own("systemctl --user is-system-running --wait");
-    eventually("the user's systemd is up", || {
-        ["running", "degraded"].contains(&state().trim()).then_some(())
-    });
-    // The same pair; only paths differ. `%E` is ~/.config there.
-    let home = "/home/somebody/.config";
-    let service =
-        site.unit("myapp.service").replace("/etc/handover", "%E/handover").replace("multi-user", "default");
-    machine.write(&format!("{home}/systemd/user/homely.service"), &service.replace("network.target ", ""));
-    machine.write(&format!("{home}/systemd/user/homely.socket"), &site.unit("myapp.socket"));
-    let configuration =
-        std::fs::read_to_string(machine.path("/etc/handover/homely.toml")).expect("just written");
-    machine.write(&format!("{home}/handover/homely.toml"), &configuration);
-    machine.succeed(&["chown", "--recursive", "somebody:", home]);
-    let verified = own(&format!("systemd-analyze --user verify {home}/systemd/user/homely.service"));
-    assert_eq!(verified, "");
-    assert_eq!(own("systemctl --user daemon-reload && echo done"), "done\n");
-    assert_eq!(own("systemctl --user start homely.socket && echo done"), "done\n");
-    site.serves();
-    assert_eq!(own("systemctl --user reload homely && echo done"), "done\n");
-    assert_eq!(site.serves().generation(), 2);
-    assert!(own("systemctl --user status homely").contains("Status: \"2 of 2 workers ready, generation 2\""));
-    site.script("exit=3\n");
-    assert!(own("systemctl --user reload homely || echo refused").contains("refused"));
-    assert!(own("handover status").contains("homely"), "the user's client finds the user's daemon");
-    assert_eq!(own("systemctl --user stop homely.socket homely.service && echo done"), "done\n");
-    machine.succeed(&["systemctl", "stop", &manager]);
 }
 
 fn transient(machine: &Machine) {
@@ -154,7 +113,7 @@ fn plain_exec(machine: &Machine) {
     site.open();
     site.serves();
     site.systemctl("reload").assert_code(0);
-    assert_eq!(site.serves().generation(), 2);
+    site.serves_generation(2);
     site.script("exit=3\n");
     site.systemctl("reload").assert_code(1);
     site.assert_active();

@@ -1,12 +1,15 @@
 //! The cases, by what they are about.
 
 mod deploy;
+mod generator;
 mod inputs;
+mod journal;
 mod kinds;
 mod mending;
 mod packages;
 mod time;
 mod units;
+mod users;
 
 use crate::booted::Machine;
 
@@ -34,7 +37,6 @@ pub const FIRST: Case = alone("the walk through the manual", crate::walk::the_ma
 /// All others.
 pub fn all() -> impl Iterator<Item = &'static Case> {
     // The long ones first.
-    [time::CASES, mending::CASES, deploy::CASES, kinds::CASES, inputs::CASES, units::CASES, packages::CASES]
-        .into_iter()
-        .flatten()
+    let early = [time::CASES, mending::CASES, deploy::CASES, kinds::CASES, generator::CASES, inputs::CASES];
+    early.into_iter().chain([journal::CASES, users::CASES, units::CASES, packages::CASES]).flatten()
 }

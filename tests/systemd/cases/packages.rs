@@ -37,7 +37,7 @@ fn upgrade(machine: &Machine) {
         site.systemctl("reload").assert_code(0);
         load.wait_for(50);
     }
-    assert_eq!(site.serves().generation(), 3);
+    site.serves_generation(3);
     // Its time to be replaced is the administrator's to choose.
     site.systemctl("restart").assert_code(0);
     load.wait_for(50);
@@ -79,16 +79,25 @@ fn crashing(machine: &Machine) {
 }
 
 fn purge(machine: &Machine) {
-    let site = Site::new(machine, "left").start();
+    let site = Site::generated(machine, "left").start();
     let load = site.load();
+    let files = machine.succeed(&["dpkg", "--listfiles", "handover"]);
+    // Directories are shared with others.
+    let files: Vec<&str> = files.lines().filter(|file| !machine.path(file).is_dir()).collect();
+    assert!(files.contains(&"/usr/lib/systemd/system-generators/handover-generator"), "{files:?}");
     machine.succeed(&["dpkg", "--purge", "handover"]);
     load.wait_for(50);
     load.stop().assert_nothing_lost();
-    let listed = machine
-        .shell("ls -d /usr/bin/handover /usr/share/doc/handover /etc/handover /etc/handover/left.toml");
-    assert_eq!(listed.matches("No such file").count(), 2, "{listed}");
-    assert!(listed.contains("\n/etc/handover/left.toml\n"), "{listed}");
+    for file in files.into_iter().chain(["/usr/share/doc/handover", "/usr/share/handover"]) {
+        let found = machine.path(file).symlink_metadata();
+        assert!(found.is_err(), "{file} is left");
+    }
+    assert_eq!(machine.shell("ls /etc/handover/left.toml"), "/etc/handover/left.toml\n");
+    // It serves on, and can be stopped; systemd does not know it any more then.
+    machine.succeed(&["systemctl", "daemon-reload"]);
+    site.get().expect("it runs");
     site.stop();
+    assert_eq!(machine.shell("systemctl show --value -p LoadState left.socket"), "not-found\n");
 
     // Nothing of the administrator's in there: nothing is left.
     machine.install("handover.deb");
