@@ -188,7 +188,8 @@ fn find_leader(outer: u32, before: u32) -> Option<Leader> {
         let program = fs::read_link(format!("/proc/{pid}/exe"));
         *pid != before && program.is_ok_and(|program| program.ends_with("usr/lib/systemd/systemd"))
     };
-    let pid = proc::children(outer).into_iter().flat_map(proc::children).find(is_systemd)?;
+    let shell = proc::children(outer).into_iter();
+    let pid = shell.flat_map(proc::children).flat_map(proc::children).find(is_systemd)?;
     Some(Leader { pid, handle: Handle::open(pid)? })
 }
 
@@ -205,11 +206,24 @@ fn nspawn(name: &str, root: &Path, packages: &Packages, cgroup: &Path, scratch: 
     let console = File::create(scratch.join("console")).expect("our file");
     let worker = scripted_worker();
     let programs = worker.parent().expect("it lies in a directory");
-    // A test program that is killed drops nothing; the shell ends then, and so does each systemd-nspawn with its container.
+    // A test program that is killed drops nothing: the namespace of all these processes ends with its first one, and that with us. (To
+    // be asked to end is not heard by a container that begins to boot, and nobody asks it where systemd-nspawn is killed.)
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "--", "unshare", "--mount", "--", "sh", "-c", BOOTS, "sh"]);
+    command.args(["--pdeathsig", "KILL", "--"]);
+    command.args([
+        "unshare",
+        "--mount",
+        "--mount-proc",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--",
+        "sh",
+        "-c",
+        BOOTS,
+        "sh",
+    ]);
     command.args([&scratch.join("written"), root, cgroup]);
-    command.args(["setpriv", "--pdeathsig", "TERM", "--"]);
     command.args(["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"]);
     command.args(["--private-network", "--console=pipe", "--directory"]).arg(scratch.join("written/root"));
     command.arg(format!("--machine={name}"));
