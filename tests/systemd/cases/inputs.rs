@@ -103,7 +103,7 @@ fn another_process(machine: &Machine) {
     let service = site.unit("myapp.service").replace("Type=notify", "Type=exec");
     let service = service.replace("ExecStart=/usr/bin/handover run /etc/handover/wrapped.toml", wrapped);
     site.write_unit("wrapped.service", &service);
-    refused(&site, "(LISTEN_PID), and this is process ");
+    refused(&site, "), and this is process ");
     let journal = site.journal();
     assert!(journal.contains("address already in use"), "{journal}");
     // With `exec` it is the same process, and all is well.
