@@ -36,6 +36,20 @@ async def serve(reader, writer):
         writer.close()
 
 
+async def stop_accepting(servers):
+    """Closes the servers without losing what they have accepted.
+
+    What was accepted in this turn of the loop begins in the next one, and a server that is closed in between drops it
+    without a word (`Server._attach` in asyncio/base_events.py).
+    """
+    for server in servers:
+        for sock in server.sockets:
+            asyncio.get_running_loop().remove_reader(sock.fileno())
+    await asyncio.sleep(0)
+    for server in servers:
+        server.close()
+
+
 async def main():
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -44,8 +58,7 @@ async def main():
     notify("READY=1")
     await stop.wait()
     notify("STOPPING=1")
-    for server in servers:
-        server.close()
+    await stop_accepting(servers)
     # What is accepted is finished before we leave.
     while others := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(others)
