@@ -190,6 +190,10 @@ impl<Q, F> Conversation<Q, F> {
             ToHandover::Listen { .. } if !self.offered.has(Capability::Listen) => {
                 refused(ErrorCode::Unsupported, "no sockets are given here")
             }
+            ToHandover::Listen { .. } if !self.can(Capability::Fds) => refused(
+                ErrorCode::Unsupported,
+                "sockets are given to those who take fds: name the capability fds in hello",
+            ),
             ToHandover::Message { .. } if !self.offered.has(Capability::Messages) => {
                 refused(ErrorCode::Unsupported, "no messages are passed on here")
             }

@@ -1,6 +1,7 @@
 //! What both directions have in common: a line is read from bytes and written to bytes by the declaration of its type.
 
 use super::fault::{Fault, Unsendable};
+use super::halves::whole;
 use super::kind::{Carries, Kind};
 use super::limits::{DATA_MAX, FDS_MAX, LARGE_LINE_MAX, LINE_MAX};
 use super::members::{Members, Reading};
@@ -39,7 +40,8 @@ pub trait Line: Sized + parts::Parts {
         if line.len() >= LARGE_LINE_MAX {
             return Err(Fault::TooLong { limit: LARGE_LINE_MAX });
         }
-        let members = Members::of_line(line)?;
+        let text = whole(std::str::from_utf8(line).map_err(|_| Fault::NotUtf8)?);
+        let members = Members::of_line(&text)?;
         let name: String = members.lenient("type").ok_or(Fault::NoType)?;
         let known = Self::KINDS.iter().find(|kind| kind.name == name);
         let limit = known.map_or(LINE_MAX, Kind::limit);

@@ -22,8 +22,7 @@ pub(super) struct Members<'a> {
 
 impl<'a> Members<'a> {
     /// Reads one line without its newline.
-    pub(super) fn of_line(line: &'a [u8]) -> Result<Self, Fault> {
-        let text = std::str::from_utf8(line).map_err(|_| Fault::NotUtf8)?;
+    pub(super) fn of_line(text: &'a str) -> Result<Self, Fault> {
         if depth(text) > DEPTH_MAX {
             return Err(Fault::TooDeep);
         }

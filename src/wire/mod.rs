@@ -12,6 +12,7 @@
 
 mod conversation;
 mod fault;
+mod halves;
 mod kind;
 mod ledger;
 pub mod limits;

@@ -1,20 +1,24 @@
 //! `data`: any JSON value, kept byte for byte.
 //!
 //! handover passes on what it does not look into, so a payload is text that is known to be JSON, never a tree: large numbers,
-//! the order of members and escapes stay as their writer chose them.
+//! the order of members and escapes stay as their writer chose them. Escapes that no text can hold do not, see `halves`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::halves::whole;
+
 /// One JSON value as text. Without line breaks, so that it can stand in a line.
 #[derive(Clone)]
 pub struct Payload(Box<RawValue>);
 
 impl Payload {
-    /// Takes JSON text: one value, white space around it allowed. Line breaks, which JSON has between tokens only, become spaces.
+    /// Takes JSON text: one value, white space around it allowed. Line breaks, which JSON has between tokens only, become spaces,
+    /// and an escape of half a surrogate pair becomes `\ufffd`, as in every line that is read.
     ///
     /// # Errors
     ///
@@ -23,6 +27,9 @@ impl Payload {
         let mut text = text.into();
         if text.contains('\n') {
             text = text.replace('\n', " ");
+        }
+        if let Cow::Owned(fixed) = whole(&text) {
+            text = fixed;
         }
         RawValue::from_string(text).map(Self)
     }
@@ -92,6 +99,12 @@ mod tests {
         assert_eq!(Payload::from_json(text).expect("JSON").json(), text);
         assert!(Payload::from_json("{").is_err());
         assert!(Payload::from_json("1 2").is_err());
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_replaced() {
+        let payload = Payload::from_json(r#"{"a":"\ud83d"}"#).expect("JSON");
+        assert_eq!(payload.json(), r#"{"a":"\ufffd"}"#);
     }
 
     #[test]

@@ -81,6 +81,8 @@ words! {
         Messages = "messages",
         /// handover takes `log`.
         Log = "log",
+        /// A side takes fds: without it, a worker gets no `grant`, and no message or reply that carries any.
+        Fds = "fds",
     }
 }
 

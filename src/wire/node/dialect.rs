@@ -4,8 +4,9 @@ use serde_json::value::RawValue;
 
 use super::queue::{Entry, Outcome, Queue, Write};
 use crate::wire::fault::{Fault, Unsendable};
-use crate::wire::kind::Carries;
-use crate::wire::limits::{DATA_MAX, DEPTH_MAX, FDS_MAX};
+use crate::wire::halves::whole;
+use crate::wire::kind::{Carries, Kind};
+use crate::wire::limits::{DATA_MAX, DEPTH_MAX, FDS_MAX, LARGE_LINE_MAX, LINE_MAX};
 use crate::wire::line::{Line, read};
 use crate::wire::lines::{Frames, Received};
 use crate::wire::members::{Members, depth};
@@ -71,7 +72,8 @@ impl<F> Dialect<F> {
     /// The `hello` that such a program need not say; see [`Conversation::with_implied_hello`](crate::wire::Conversation::with_implied_hello).
     pub fn implied_hello(&self) -> WorkerHello {
         let drain = self.stop_message.as_ref().map(|_| Capability::Drain);
-        let capabilities: Capabilities = drain.into_iter().chain([Capability::Messages]).collect();
+        let capabilities: Capabilities =
+            drain.into_iter().chain([Capability::Messages, Capability::Fds]).collect();
         WorkerHello { version: version::NEWEST, capabilities, client: "node".to_owned() }
     }
 
@@ -108,6 +110,25 @@ impl<F> Dialect<F> {
         }
     }
 
+    /// Whether [`send`](Self::send) would take this line with so many fds: to be asked before anything is counted as said.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send).
+    pub fn check(&self, line: &ToWorker, fds: usize) -> Result<(), Unsendable> {
+        if fds > FDS_MAX {
+            return Err(Unsendable::FdsTooMany { fds });
+        }
+        match line {
+            // Only sockets that were asked for can be parts that somebody puts together.
+            ToWorker::Message { .. } | ToWorker::Reply { .. } if fds > 1 => Err(Unsendable::OneHandle),
+            _ if self.speaks_lines => line.encode(fds.min(1)).map(drop),
+            ToWorker::Message { reply: true, .. } => Err(Unsendable::NoReply),
+            ToWorker::Message { data, .. } => check_plain(data),
+            _ => Ok(()),
+        }
+    }
+
     /// Queues what is to be said, with its fds and what Node is to make of them. A program that did not say `hello` gets `message` as its
     /// `data`, `drain` as the `stop_message`, and nothing else.
     ///
@@ -115,9 +136,7 @@ impl<F> Dialect<F> {
     ///
     /// Where Node or the page cannot have it so. Nothing is queued then, and the fds are dropped.
     pub fn send(&mut self, line: &ToWorker, handles: Vec<(Handle, F)>) -> Result<(), Unsendable> {
-        if handles.len() > FDS_MAX {
-            return Err(Unsendable::FdsTooMany { fds: handles.len() });
-        }
+        self.check(line, handles.len())?;
         if self.speaks_lines {
             return self.send_line(line, handles);
         }
@@ -126,12 +145,13 @@ impl<F> Dialect<F> {
                 if let Some(message) = self.stop_message.clone() {
                     self.put(message.json(), None, None, true);
                 }
-                Ok(())
             }
-            ToWorker::Message { reply: true, .. } => Err(Unsendable::NoReply),
-            ToWorker::Message { id, data, .. } => self.send_plain(*id, data, handles),
-            _ => Ok(()),
+            ToWorker::Message { id, data, .. } => {
+                self.put(data.json(), handles.into_iter().next(), *id, true);
+            }
+            _ => {}
         }
+        Ok(())
     }
 
     /// What is to be written next, if anything is. Tell how much was, with [`wrote`](Self::wrote).
@@ -161,11 +181,8 @@ impl<F> Dialect<F> {
         let Self { frames, queue, speaks_lines, .. } = self;
         let Some(frame) = frames.next()? else { return frames.check_rest().map(|()| None) };
         let Frames { bytes, fds, .. } = frames;
-        let text = std::str::from_utf8(&bytes[frame]).map_err(|_| Fault::NotUtf8)?;
-        if depth(text) > DEPTH_MAX + WRAPPING_DEPTH {
-            return Err(Fault::TooDeep);
-        }
-        let value: &RawValue = serde_json::from_str(text).map_err(|error| Fault::not_json(&error))?;
+        let text = whole(text_of(&bytes[frame])?);
+        let value: &RawValue = serde_json::from_str(&text).map_err(|error| Fault::not_json(&error))?;
         let Some(members) = Members::of_value(value).filter(is_nodes_own) else {
             return said(value, Vec::new(), speaks_lines).map(Some);
         };
@@ -188,25 +205,6 @@ impl<F> Dialect<F> {
             _ => Outcome::Nothing,
         };
         Ok(Some(told(&outcome)))
-    }
-
-    fn send_plain(
-        &mut self,
-        id: Option<Id>,
-        data: &Payload,
-        handles: Vec<(Handle, F)>,
-    ) -> Result<(), Unsendable> {
-        if serde_json::from_str(data.json()).ok().as_ref().is_some_and(is_nodes_own) {
-            return Err(Unsendable::NodesOwn);
-        }
-        if data.size() > DATA_MAX {
-            return Err(Unsendable::DataTooLong { bytes: data.size() });
-        }
-        if handles.len() > 1 {
-            return Err(Unsendable::OneHandle);
-        }
-        self.put(data.json(), handles.into_iter().next(), id, true);
-        Ok(())
     }
 
     fn send_line(&mut self, line: &ToWorker, handles: Vec<(Handle, F)>) -> Result<(), Unsendable> {
@@ -238,6 +236,26 @@ impl<F> Dialect<F> {
         };
         self.queue.put(Entry::new(text.into_bytes(), fd, id, is_last));
     }
+}
+
+/// A line of Node's within the limits that hold for what stands around ours, too.
+fn text_of(line: &[u8]) -> Result<&str, Fault> {
+    if line.len() >= LARGE_LINE_MAX {
+        return Err(Fault::TooLong { limit: LARGE_LINE_MAX });
+    }
+    let text = std::str::from_utf8(line).map_err(|_| Fault::NotUtf8)?;
+    if depth(text) > DEPTH_MAX + WRAPPING_DEPTH { Err(Fault::TooDeep) } else { Ok(text) }
+}
+
+/// Whether a program that speaks no lines can be told this.
+fn check_plain(data: &Payload) -> Result<(), Unsendable> {
+    if serde_json::from_str(data.json()).ok().as_ref().is_some_and(is_nodes_own) {
+        return Err(Unsendable::NodesOwn);
+    }
+    if data.size() > DATA_MAX {
+        return Err(Unsendable::DataTooLong { bytes: data.size() });
+    }
+    Ok(())
 }
 
 /// As Node's `isInternal`: more than the prefix alone.
@@ -294,13 +312,12 @@ fn line_of_ours(raw: &RawValue, members: &Members<'_>, fds: usize) -> Result<ToH
     if depth(raw.get()) > DEPTH_MAX {
         return Err(Fault::TooDeep);
     }
-    if let Some(kind) = known {
-        if raw.get().len() >= kind.limit() {
-            return Err(Fault::TooLong { limit: kind.limit() });
-        }
-        if fds > 0 && kind.carries == Carries::Nothing {
-            return Err(Fault::FdsNotCarried { kind: kind.name });
-        }
+    let limit = known.map_or(LINE_MAX, Kind::limit);
+    if raw.get().len() >= limit {
+        return Err(Fault::TooLong { limit });
+    }
+    if let Some(kind) = known.filter(|kind| fds > 0 && kind.carries == Carries::Nothing) {
+        return Err(Fault::FdsNotCarried { kind: kind.name });
     }
     read(members, name, known)
 }

@@ -2,7 +2,7 @@
 
 use super::{Dialect, Handle};
 use crate::id::{PoolName, SlotIndex, WorkerId};
-use crate::wire::limits::DEPTH_MAX;
+use crate::wire::limits::{DEPTH_MAX, LARGE_LINE_MAX, LINE_MAX};
 use crate::wire::{
     Capability, Conversation, ErrorCode, Fault, Heard, Id, Payload, Received, Refused, Sender, Target,
     ToHandover, ToWorker, Unsendable, Until,
@@ -121,6 +121,7 @@ fn what_is_no_json_or_too_deep_is_a_fault() {
 fn an_unmodified_program_hears_messages_and_its_stop_message() {
     let mut node = Dialect::new(Some(payload(r#""shutdown""#)));
     assert!(node.implied_hello().capabilities.has(Capability::Drain));
+    assert!(node.implied_hello().capabilities.has(Capability::Fds));
     node.send(&ToWorker::Ping { id: id(1) }, vec![]).expect("nothing to be said");
     node.send(&message(None, r#"{"a":1}"#), vec![]).expect("it can be said");
     node.send(&ToWorker::Drain { reason: String::new(), deadline_ms: None }, vec![]).expect("it can be said");
@@ -210,6 +211,44 @@ fn several_sockets_are_several_lines_and_one_acknowledgement() {
     }
     let closed = grant_of(&mut node, &grant);
     assert_eq!(closed, Err(Unsendable::FdsMissing { kind: "grant" }));
+}
+
+#[test]
+fn only_sockets_that_were_asked_for_come_in_parts() {
+    let mut node = Dialect::new(None);
+    hear(&mut node, HELLO, &[]);
+    let two = || vec![(Handle::Socket, 1), (Handle::Socket, 2)];
+    assert_eq!(node.send(&message(Some(id(1)), "1"), two()), Err(Unsendable::OneHandle));
+    let reply = ToWorker::Reply { re: id(1), id: Some(id(2)), from: Sender::Handover, data: payload("1") };
+    assert_eq!(node.check(&reply, 2), Err(Unsendable::OneHandle));
+    assert_eq!(node.check(&reply, 1), Ok(()));
+    assert_eq!(Unsendable::OneHandle.code(), ErrorCode::Unsupported);
+    assert_eq!(node.queued(), (0, 0));
+}
+
+#[test]
+fn a_line_of_ours_has_its_own_limit_within_nodes() {
+    let of = |inner: &str, filled: usize, total: usize| {
+        let fill = "x".repeat(filled - inner.len() - 1);
+        let text = format!("{{\"handover\":{}}}", inner.replace("FILL", &format!("FILL{fill}")));
+        let mut node = Dialect::<u32>::new(None);
+        node.push(format!("{text}{}\n", " ".repeat(total.saturating_sub(text.len() + 1))).as_bytes(), []);
+        node.next_line().map(|heard| heard.is_some())
+    };
+    for kind in ["status", "later"] {
+        let line = format!("{{\"type\":\"{kind}\",\"text\":\"FILL\"}}");
+        assert_eq!(of(&line, LINE_MAX, 0), Ok(true), "what stands around it does not count");
+        assert_eq!(of(&line, LINE_MAX + 1, 0), Err(Fault::TooLong { limit: LINE_MAX }), "{kind}");
+    }
+    let line = r#"{"type":"status","text":"FILL"}"#;
+    assert_eq!(of(line, LINE_MAX, LARGE_LINE_MAX), Ok(true));
+    assert_eq!(of(line, LINE_MAX, LARGE_LINE_MAX + 1), Err(Fault::TooLong { limit: LARGE_LINE_MAX }));
+}
+
+#[test]
+fn half_a_surrogate_pair_costs_a_program_nothing() {
+    let mut node = Dialect::new(None);
+    assert_eq!(hear(&mut node, r#"{"a":"\ud83d"}"#, &[]), [to_handover(r#"{"a":"\ufffd"}"#, &[])]);
 }
 
 fn grant_of(node: &mut Dialect<u32>, grant: &ToWorker) -> Result<(), Unsendable> {

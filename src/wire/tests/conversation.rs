@@ -18,7 +18,7 @@ fn hear(talk: &mut Talk, line: &str, fds: &[u32]) -> Result<(Heard<&'static str,
 
 fn open_talk() -> Talk {
     let mut talk = Talk::new(Capability::ALL.iter().copied().collect());
-    let hello = r#"{"type":"hello","version":3,"capabilities":["drain","messages","later"]}"#;
+    let hello = r#"{"type":"hello","version":3,"capabilities":["drain","messages","fds","later"]}"#;
     assert_eq!(hear(&mut talk, hello, &[]), Ok((Heard::Hello, None)));
     talk
 }
@@ -140,10 +140,12 @@ fn what_cannot_be_done_is_refused_if_anybody_waits_for_it() {
     let many = r#"{"type":"message","id":4,"to":"all","data":1,"fds":1}"#;
     let (heard, _) = hear(&mut talk, many, &[7]).expect("right");
     assert!(is_refused(&mut talk, &heard, 4, ErrorCode::BadRequest), "{heard:?}");
-    talk = Talk::new(Capabilities::none());
-    hear(&mut talk, r#"{"type":"hello","version":1,"capabilities":[]}"#, &[]).expect("right");
-    let (heard, _) = hear(&mut talk, r#"{"type":"listen","id":4,"name":"a"}"#, &[]).expect("right");
-    assert!(is_refused(&mut talk, &heard, 4, ErrorCode::Unsupported), "{heard:?}");
+    for offered in [Capabilities::none(), [Capability::Listen].into()] {
+        talk = Talk::new(offered);
+        hear(&mut talk, r#"{"type":"hello","version":1,"capabilities":["listen"]}"#, &[]).expect("right");
+        let (heard, _) = hear(&mut talk, r#"{"type":"listen","id":4,"name":"a"}"#, &[]).expect("right");
+        assert!(is_refused(&mut talk, &heard, 4, ErrorCode::Unsupported), "{heard:?}");
+    }
     let (heard, _) = hear(&mut talk, r#"{"type":"log","level":"info","message":""}"#, &[]).expect("right");
     assert_eq!(heard, Heard::Nothing);
 }

@@ -53,6 +53,18 @@ fn names_with_escapes_are_the_same_names() {
 }
 
 #[test]
+fn half_a_surrogate_pair_costs_nobody_anything() {
+    assert_eq!(
+        line(r#"{"type":"status","text":"\ud83d","x\ud800":"\udfff"}"#),
+        ToHandover::Status { text: "\u{fffd}".to_owned() }
+    );
+    let message = line(r#"{"type":"message","to":"all","data":["\ud83d\ude00","\ud83d"]}"#);
+    assert!(
+        matches!(message, ToHandover::Message { data, .. } if data.json() == r#"["\ud83d\ude00","\ufffd"]"#)
+    );
+}
+
+#[test]
 fn null_is_a_value_and_not_a_missing_member() {
     assert!(matches!(fault_of(r#"{"type":"replace","reason":null}"#), Fault::Wrong { .. }));
     let message = line(r#"{"type":"message","to":"all","data":null}"#);

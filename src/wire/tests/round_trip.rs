@@ -40,7 +40,8 @@ fn data() -> impl Strategy<Value = Payload> {
 }
 
 fn capabilities() -> impl Strategy<Value = Capabilities> {
-    proptest::sample::subsequence(Capability::ALL.to_vec(), 0..=5).prop_map(|list| list.into_iter().collect())
+    proptest::sample::subsequence(Capability::ALL.to_vec(), 0..=Capability::ALL.len())
+        .prop_map(|list| list.into_iter().collect())
 }
 
 fn error() -> impl Strategy<Value = ErrorCode> {
