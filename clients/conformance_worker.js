@@ -79,7 +79,7 @@ async function send(order) {
 }
 
 const ORDERS = {
-  about: (order) => report(order, { outcome: { about: { loop: true, fds: Boolean(process.channel) } } }),
+  about: (order) => report(order, { outcome: { about: { loop: true } } }),
   echo: (order, message) => message.reply(order.data),
   refuse: (order, message) => message.refuse(order.error, 'as ordered'),
   send,

@@ -54,6 +54,9 @@ const LINES = {
 const isNumber = (value) => Number.isSafeInteger(value) && value >= 0;
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
 
+/** Where numbers stand in a member of this kind. */
+const ODD = { number: [''], fds: [''], range: [''], peer: ['.slot', '.worker'] };
+
 const KINDS = {
   any: () => true,
   string: (value) => typeof value === 'string',
@@ -68,8 +71,11 @@ const KINDS = {
     (isObject(value) && typeof value.pool === 'string' && isNumber(value.slot) && isNumber(value.worker)),
 };
 
-/** What is wrong with a line, for people; undefined if nothing is. Unknown types have no members but "fds". */
-function fault(line) {
+/**
+ * What is wrong with a line, for people; undefined if nothing is. Unknown types have no members but "fds".
+ * `odd` has the members whose numbers are not written with digits alone, which JSON.parse does not tell.
+ */
+function fault(line, odd) {
   if (!isObject(line)) return 'a line is not an object';
   if (typeof line.type !== 'string') return 'a line has no "type"';
   const members = Object.hasOwn(LINES, line.type) ? LINES[line.type] : {};
@@ -77,29 +83,46 @@ function fault(line) {
     const name = key.replace('?', '');
     if (!Object.hasOwn(line, name)) {
       if (key === name) return `"${line.type}" without "${name}"`;
-    } else if (!KINDS[kind](line[name])) {
+    } else if (!KINDS[kind](line[name]) || (ODD[kind] ?? []).some((path) => odd?.has(name + path))) {
       return `"${line.type}" with a wrong "${name}"`;
     }
   }
   return undefined;
 }
 
-/** How deep objects and arrays nest in a JSON text. */
-function nesting(text) {
-  let depth = 0;
+/** How deep objects and arrays nest in a JSON text, and the members (`id`, `from.slot`) whose numbers are no digits alone: `1.0`. */
+function survey(text) {
+  const odd = new Set();
+  const path = []; // names of the members that lead here; undefined in an array
   let deepest = 0;
+  let name;
   for (let at = 0; at < text.length; at++) {
     const char = text[at];
     if (char === '"') {
+      const from = at;
       for (at++; text[at] !== '"' && at < text.length; at++) if (text[at] === '\\') at++;
+      if (path.length > 2) continue;
+      let next = at + 1;
+      while (' \t\r'.includes(text[next] || '-')) next++;
+      if (text[next] === ':') name = JSON.parse(text.slice(from, at + 1));
     } else if (char === '{' || char === '[') {
-      deepest = Math.max(deepest, ++depth);
+      path.push(name);
+      if (char === '[') name = undefined;
+      deepest = Math.max(deepest, path.length);
     } else if (char === '}' || char === ']') {
-      depth--;
+      name = path.pop();
+    } else if (path.length <= 2 && (char === '-' || (char >= '0' && char <= '9'))) {
+      const from = at;
+      while (/[-+.eE0-9]/.test(text[at + 1] ?? '')) at++;
+      const member = [path[1], name].filter((part) => part !== undefined).join('.');
+      if (/^\d+$/.test(text.slice(from, at + 1))) odd.delete(member);
+      else odd.add(member);
     }
   }
-  return deepest;
+  return { depth: deepest, odd };
 }
+
+const nesting = (text) => survey(text).depth;
 
 /** JSON without escapes of lone surrogates, which strict parsers refuse; undefined becomes null. */
 function toJson(value) {
@@ -131,7 +154,7 @@ class HandoverError extends Error {
 
 /** The channel of the pool's `channel = "handover"`: lines of JSON on a Unix stream socket, here without fds. */
 class NativeCarrier {
-  capabilities = ['drain', 'ping', 'messages'];
+  capabilities = ['drain', 'ping', 'messages']; // no `fds`: Node reads with read(2), and the kernel closes what comes along
   carriesFds = false;
   #socket;
   #chunks = [];
@@ -184,7 +207,8 @@ class NativeCarrier {
       this.#bytes = 0;
       from = at + 1;
       if (this.#socket.destroyed) return;
-      onLine(this.#parse(line));
+      const { line: parsed, odd } = this.#parse(line);
+      onLine(parsed, undefined, odd);
     }
   }
 
@@ -201,10 +225,11 @@ class NativeCarrier {
     } catch {
       throw new Error('a line is not JSON');
     }
-    if (nesting(text) > NESTING_MAX) throw new Error('a line is nested too deep');
+    const { depth, odd } = survey(text);
+    if (depth > NESTING_MAX) throw new Error('a line is nested too deep');
     const long = line?.type === 'message' || line?.type === 'reply';
     if (!long && bytes.length + 1 > LINE_BYTES_MAX) throw new Error('a line is too long');
-    return line;
+    return { line, odd };
   }
 
   send(text) {
@@ -223,7 +248,7 @@ class NativeCarrier {
 
 /** Node's own channel, of the pool's `channel = "node"`: lines are messages `{handover: line}`, an fd comes as a handle. */
 class NodeCarrier {
-  capabilities = ['drain', 'ping', 'listen', 'messages'];
+  capabilities = ['drain', 'ping', 'listen', 'messages', 'fds'];
   carriesFds = true;
   #listener;
   #strays = []; // messages of others that came when only this client listened
@@ -501,7 +526,7 @@ class Handover extends EventEmitter {
 
   #start(carrier) {
     carrier.start({
-      onLine: (line, handle) => this.#take(line, handle),
+      onLine: (line, handle, odd) => this.#take(line, handle, odd),
       onFault: (reason) => this.#breach(reason),
       onEnd: () => this.#ended(),
     });
@@ -728,6 +753,7 @@ class Handover extends EventEmitter {
   /** Sends a line that wants an answer, with an id of its own; resolves with the line that answers. */
   async #ask(line, { handle, timeout = ANSWER_MS, onPart } = {}) {
     if (handle && !this.#carrier.carriesFds) throw new HandoverError('unsupported', 'Node sends handles only with channel = "node" in the pool');
+    if (handle) await this.#offered('fds', 'a handle');
     const id = this.#nextId++;
     const kept = handle && lend(handle);
     const answer = new Promise((resolve, reject) => {
@@ -819,32 +845,24 @@ class Handover extends EventEmitter {
 
   // -- what handover says
 
-  #take(line, handle) {
+  #take(line, handle, odd) {
     if (!this.#carrier) return drop(handle);
-    const wrong = fault(line) ?? this.#outOfPlace(line, handle);
+    const wrong = fault(line, odd) ?? this.#outOfPlace(line, handle);
     if (wrong) {
       drop(handle);
       return this.#breach(wrong);
     }
-    if (line.fds > 0 && !this.#carrier.carriesFds) return this.#refuseFds(line);
-    const known = this.#answers[line.type];
-    if (known) known(line, handle);
-    else drop(handle);
+    if (Object.hasOwn(this.#answers, line.type)) return void this.#answers[line.type](line, handle);
+    drop(handle);
+    if (isNumber(line.id)) this._say({ type: 'refused', re: line.id, error: 'unsupported', reason: 'lines of this type are not known here' });
     return undefined;
   }
 
   #outOfPlace(line, handle) {
     if (line.type === 'hello' && this.#theirs) return 'a second "hello"';
     if (line.type !== 'hello' && line.type !== 'refused' && !this.#theirs) return `"${line.type}" before "hello"`;
-    if (this.#carrier.carriesFds && line.fds > 0 && !handle) return `"${line.type}" without its fd`;
+    if (line.fds > 0 && !handle) return `"${line.type}" without its fds`;
     return undefined;
-  }
-
-  /** The fds of this line are lost: Node reads its end with read(2), and the kernel closes what came along. */
-  #refuseFds(line) {
-    const { id, re } = line;
-    if (re !== undefined) this.#settle(re, ({ reject }) => reject(new HandoverError('unsupported', 'the answer came with fds')));
-    if (id !== undefined) this._say({ type: 'refused', re: id, error: 'unsupported', reason: 'Node takes fds only with channel = "node"' });
   }
 
   #answers = {

@@ -94,7 +94,7 @@ final class Handover
 {
     private const VERSION = 1;
     private const CLIENT = 'handover-php 0.1.0';
-    private const CAPABILITIES = ['drain', 'ping', 'listen', 'messages'];
+    private const CAPABILITIES = ['drain', 'ping', 'listen', 'messages', 'fds'];
     private const LINE_BYTES_MAX = 65536;
     private const MESSAGE_BYTES_MAX = 1048576;
     private const DATA_BYTES_MAX = 1000000;
@@ -172,7 +172,7 @@ final class Handover
      * Takes the channel that the worker was started with, says hello, and reads handover's. Without a channel all else does nothing.
      *
      * @param list<string> $capabilities what this program does: `drain` (it looks at isDraining() or onDrain()), `ping` (it calls poll()
-     *     more often than the pool's `ping_timeout`), `listen`, `messages`
+     *     more often than the pool's `ping_timeout`), `listen`, `messages`; `fds`, which is always added: this client takes them
      */
     public static function connect(array $capabilities = self::CAPABILITIES): self
     {
@@ -192,7 +192,7 @@ final class Handover
         putenv('HANDOVER_CHANNEL');
         unset($_ENV['HANDOVER_CHANNEL'], $_SERVER['HANDOVER_CHANNEL']);
         if (preg_match('/^\d{1,9}$/D', $channel) && $this->open((int) $channel)) {
-            $this->say(['type' => 'hello', 'version' => self::VERSION, 'capabilities' => array_values($capabilities), 'client' => self::CLIENT]);
+            $this->say(['type' => 'hello', 'version' => self::VERSION, 'capabilities' => array_values(array_unique([...$capabilities, 'fds'])), 'client' => self::CLIENT]);
             $this->waitFor(fn (): bool => $this->hello !== null, microtime(true) + self::HELLO_SECONDS);
         }
     }
@@ -551,6 +551,9 @@ final class Handover
 
     private function question(array $line, mixed $data, array $fds, float $seconds, callable $done): void
     {
+        if ($fds !== []) {
+            $this->require('fds');
+        }
         $line['id'] = $this->nextId++;
         if ($fds !== []) {
             $line['fds'] = count($fds);
@@ -590,13 +593,29 @@ final class Handover
         }
         $fds = array_splice($this->fds, 0, $count);
         $known = isset(self::LINES[$line->type]);
-        if ($count > 0 && is_int($line->id ?? null)) {
-            $this->say(['type' => 'ack', 're' => $line->id]);
-        } elseif ($count > 0 && $known) {
+        $id = self::isKind('number', $line->id ?? null) ? $line->id : null;
+        if (!$known) {
+            $this->unknown($line->type, $id);
+
+            return;
+        }
+        if ($count > 0 && $id === null) {
             throw new HandoverException('protocol', "\"$line->type\" with fds and without \"id\"");
         }
-        if ($known) {
-            $this->obey($line, $fds);
+        if ($count > 0) {
+            $this->say(['type' => 'ack', 're' => $id]);
+        }
+        $this->obey($line, $fds);
+    }
+
+    /** A line of a later version: ignored, but whoever waits for its answer is told. */
+    private function unknown(string $type, ?int $id): void
+    {
+        if ($this->hello === null) {
+            throw new HandoverException('protocol', "\"$type\" before \"hello\"");
+        }
+        if ($id !== null) {
+            $this->say(['type' => 'refused', 're' => $id, 'error' => 'unsupported', 'reason' => 'lines of this type are not known here']);
         }
     }
 

@@ -227,6 +227,8 @@ def _depth(raw: bytes) -> int:
 
 def _whole(text: str) -> Any:
     """A whole number of any size. Python refuses to read thousands of digits as an int."""
+    if text == "-0":
+        return -0.0                 # no whole number as the protocol has it, which is digits alone
     return int(text) if len(text) < 4_000 else Decimal(text)
 
 
@@ -279,10 +281,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER
 
 
+def _is_worker(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("pool"), str) and _is_number(value.get("slot")) and _is_number(value.get("worker"))
+
+
 _KINDS: Dict[str, Callable[[Any], bool]] = {
     "any": lambda value: True,
     "bool": lambda value: isinstance(value, bool),
-    "from": lambda value: isinstance(value, (str, dict)),
+    "from": lambda value: value == "handover" or _is_worker(value),
     "list": lambda value: isinstance(value, list),
     "number": _is_number,
     "numbers": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)),
@@ -295,8 +301,8 @@ _TYPES: Dict[str, Dict[str, str]] = {
     "ack": {"re": "number"},
     "drain": {"reason": "string", "deadline_ms": "number?"},
     "grant": {"re": "number", "name": "string", "address": "string", "fds": "number", "id": "number"},
-    "hello": {"version": "number", "versions": "numbers?", "capabilities": "strings", "name": "string?", "pool": "string?",
-              "slot": "number?", "generation": "number?", "worker": "number?"},
+    "hello": {"version": "number", "versions": "numbers", "capabilities": "strings", "name": "string", "pool": "string",
+              "slot": "number", "generation": "number", "worker": "number"},
     "listener_removed": {"name": "string"},
     "message": {"from": "from", "data": "any", "id": "number?", "reply": "bool?", "fds": "number?"},
     "ping": {"id": "number"},
@@ -550,7 +556,7 @@ class _Session:
             if kind in _TYPES:
                 raise _Fault(f"a {kind} with fds and without an id")
             return
-        if fds:
+        if fds and kind in _TYPES:
             self.write(_encode({"type": "ack", "re": line["id"]}))
         self._dispatch(kind, line, fds)
 
@@ -571,11 +577,13 @@ class _Session:
             self._answer(line, fds)
         else:
             _close_all(fds)
+            if _is_number(line.get("id")):      # somebody waits
+                self.write(_encode({"type": "refused", "re": line["id"], "error": "unsupported",
+                                    "reason": "lines of this type are not known here"}))
 
     def _hello(self, line: Dict[str, Any]) -> None:
         self.capabilities = set(line["capabilities"])
-        oldest = line.get("versions", [0, 0])[0]
-        if oldest > VERSION or line["version"] < VERSION:
+        if line["versions"][0] > VERSION or line["version"] < VERSION:
             self.plain = True
             self.close()
             return
@@ -1015,6 +1023,8 @@ class _Common:
             raise Refused("unsupported", f"this handover has no {capability}")
 
     def _start_question(self, raw: bytes, fds: Sequence[HasFd]) -> int:
+        if fds:
+            self._require("fds")
         copies = _copies(fds)
         id_ = self._session.question()
         self._session.write(_numbered(raw, id_, len(copies)), copies, id_)
@@ -1092,7 +1102,7 @@ def _data_of(reply: Any) -> Any:
 
 
 def _capabilities(drain: bool, ping: bool, messages: bool) -> List[str]:
-    wanted = [("drain", drain), ("ping", ping), ("listen", True), ("messages", messages)]
+    wanted = [("drain", drain), ("ping", ping), ("listen", True), ("messages", messages), ("fds", True)]
     return [name for name, is_wanted in wanted if is_wanted]
 
 

@@ -14,7 +14,7 @@ const path = require('node:path');
 const test = require('node:test');
 
 const HELLO = {
-  type: 'hello', version: 1, versions: [1, 1], capabilities: ['drain', 'ping', 'listen', 'messages', 'log'],
+  type: 'hello', version: 1, versions: [1, 1], capabilities: ['drain', 'ping', 'listen', 'messages', 'log', 'fds'],
   name: 'test', pool: 'web', slot: 0, generation: 1, worker: 1,
 };
 const DEADLINE_MS = 15000;
