@@ -718,10 +718,11 @@ class Handover extends EventEmitter {
     const hello = await this.#hello;
     this.#waiting--;
     this.#hold();
-    const able = hello?.capabilities.includes(capability) && this.#carrier?.capabilities.includes(capability);
-    if (able) return;
-    if (!this.active) throw new HandoverError('gone', `${what}: there is no channel`);
-    throw new HandoverError('unsupported', `${what}: not on this channel; hint: channel = "node" in the pool`);
+    if (!hello || !this.active) throw new HandoverError('gone', `${what}: there is no channel`);
+    if (!this.#carrier.capabilities.includes(capability)) {
+      throw new HandoverError('unsupported', `${what}: not on this channel; hint: channel = "node" in the pool`);
+    }
+    if (!hello.capabilities.includes(capability)) throw new HandoverError('unsupported', `${what}: this handover has no ${capability}`);
   }
 
   send(to, data, options = {}) {

@@ -75,7 +75,8 @@ class Worker {
   }
 
   say(line, handle) {
-    if (this.channel === 'node') this.process.send({ handover: line }, handle);
+    // A program with nothing to do may have ended before handover's hello: with a callback that is no exception.
+    if (this.channel === 'node') this.process.send({ handover: line }, handle, {}, () => {});
     else this.process.stdio[3].write(`${JSON.stringify(line)}\n`);
   }
 
