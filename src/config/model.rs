@@ -258,6 +258,9 @@ pub struct Policy {
     pub stop_signal: Signal,
     /// `watchdog`: a ready worker must send `WATCHDOG=1` at least this often.
     pub watchdog: Option<Duration>,
+    /// `ping_timeout`: a ready worker that speaks on its channel must answer a ping within this time; it is asked
+    /// every half of it.
+    pub ping_timeout: Option<Duration>,
     /// `[pool.NAME.rollout]`
     pub rollout: RolloutPolicy,
     /// `[pool.NAME.restart]`

@@ -164,7 +164,7 @@ pub struct SlotFailure {
 /// A failure of a worker or of a rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// `start`, `ended_before_ready`, `start_timeout`, `died`, `watchdog`; of a rollout also `deadline`, `cancelled`.
+    /// `start`, `ended_before_ready`, `start_timeout`, `died`, `watchdog`, `unresponsive`, `channel_lost`; of a rollout also `deadline`, `cancelled`.
     pub kind: String,
     /// For a person.
     pub text: String,
@@ -339,6 +339,8 @@ impl Failure {
                 "died"
             }
             WorkerFailure::Watchdog { .. } => "watchdog",
+            WorkerFailure::Unresponsive { .. } => "unresponsive",
+            WorkerFailure::ChannelLost => "channel_lost",
         };
         said.kind = kind.to_owned();
         said

@@ -76,6 +76,14 @@ pub enum What {
         /// One printable line; empty: none any more.
         status: String,
     },
+    /// It wishes to be replaced, and serves until it is.
+    WorkerWorn {
+        /// Which.
+        #[serde(flatten)]
+        who: Who,
+        /// In its own words, one printable line; may be empty.
+        reason: String,
+    },
     /// It is asked to end.
     WorkerDraining {
         /// Which.
@@ -238,6 +246,7 @@ impl What {
             | Self::WorkerStarted(_)
             | Self::WorkerExecuted(_)
             | Self::WorkerReady { .. }
+            | Self::WorkerWorn { .. }
             | Self::WorkerDraining { .. }
             | Self::WorkerKilled(_)
             | Self::WorkerFailed { .. }
@@ -276,6 +285,7 @@ impl What {
             | Self::WorkerExecuted(who)
             | Self::WorkerReady { who, .. }
             | Self::WorkerStatus { who, .. }
+            | Self::WorkerWorn { who, .. }
             | Self::WorkerDraining { who, .. }
             | Self::WorkerKilled(who)
             | Self::WorkerFailed { who, .. }

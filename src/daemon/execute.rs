@@ -64,6 +64,8 @@ impl Daemon {
         match action {
             Action::Spawn { worker, at, exact } => self.waiting_starts.push_back(Start { worker, at, exact }),
             Action::Signal { worker, signal } => self.signal(worker, signal),
+            // For workers that said hello on a channel; none has one yet.
+            Action::Drain { .. } | Action::Ping { .. } => {}
             Action::Kill { worker } => self.kill(worker),
             Action::EndGroup { worker, signal } => self.waiting_ends.push_back((worker, signal)),
             Action::Prepare { generation, scope } => self.prepare(generation, scope),

@@ -15,6 +15,7 @@ pub(super) fn log(what: &What) {
         | What::WorkerExecuted(_)
         | What::WorkerReady { .. }
         | What::WorkerStatus { .. }
+        | What::WorkerWorn { .. }
         | What::WorkerDraining { .. }
         | What::WorkerKilled(_)
         | What::WorkerFailed { .. }
@@ -62,6 +63,9 @@ fn worker(what: &What) {
         What::WorkerExecuted(_) => debug!(pool, slot, generation, worker, pid, "worker executed"),
         What::WorkerReady { after, .. } => {
             info!(pool, slot, generation, worker, pid, after_ms = millis(*after), "worker ready");
+        }
+        What::WorkerWorn { reason, .. } => {
+            info!(pool, slot, generation, worker, pid, reason, "worker wishes to be replaced");
         }
         What::WorkerDraining { why, .. } => {
             info!(pool, slot, generation, worker, pid, %why, "worker asked to end");

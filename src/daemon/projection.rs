@@ -26,6 +26,10 @@ pub(super) fn of_event(event: &Event, table: &Table) -> Option<What> {
         | Event::Heartbeat { .. }
         | Event::WatchdogTriggered { .. }
         | Event::Stopping { .. }
+        | Event::ChannelOpened { .. }
+        | Event::Answered { .. }
+        | Event::ChannelLost { .. }
+        | Event::ReplacementWished { .. }
         | Event::MoreTime { .. }
         | Event::ListenerReplaced { .. }
         | Event::Prepared { .. } => return None,
@@ -45,6 +49,8 @@ pub(super) fn of_action(action: &Action, table: &Table) -> Option<What> {
         Action::Forget { generation } => What::GenerationForgotten(of(*generation)),
         Action::Exit { failure } => What::DaemonEnded { failure: failure.clone() },
         Action::Spawn { .. }
+        | Action::Drain { .. }
+        | Action::Ping { .. }
         | Action::Signal { .. }
         | Action::EndGroup { .. }
         | Action::Prepare { .. }
@@ -56,6 +62,9 @@ fn of_note(note: &Note, table: &Table) -> What {
     match note {
         Note::WorkerReady { worker, place, after } => {
             What::WorkerReady { who: who(*worker, place, table), after: *after }
+        }
+        Note::ReplacementWished { worker, place, reason } => {
+            What::WorkerWorn { who: who(*worker, place, table), reason: reason.clone() }
         }
         Note::Retiring { worker, place, why } => {
             What::WorkerDraining { who: who(*worker, place, table), why: *why }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{ExitStatus, Scope, StartFailure};
 use crate::config::model::Signal;
 use crate::id::{Generation, ListenerName, PoolName, RequestId, SlotIndex, WorkerId};
+use crate::time::Timeout;
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,20 @@ pub enum Action {
         at: Place,
         /// Only the very program that the generation recorded; fail with `program_changed` if that is gone.
         exact: bool,
+    },
+    /// Tell the worker on its channel to drain. Its signal comes later, if it does not end by then.
+    Drain {
+        /// Which.
+        worker: WorkerId,
+        /// Why, for the worker's own log.
+        why: Retirement,
+        /// How long it has until its signal.
+        patience: Timeout,
+    },
+    /// Ask the worker on its channel whether it is there. Answered by `Answered`, if it is.
+    Ping {
+        /// Which.
+        worker: WorkerId,
     },
     /// Send a signal to the worker's main process.
     Signal {
@@ -191,6 +206,13 @@ pub enum WorkerFailure {
         /// `watchdog`; `None`: it said so (`WATCHDOG=trigger`).
         after: Option<Duration>,
     },
+    /// It did not answer a ping in time.
+    Unresponsive {
+        /// `ping_timeout`
+        after: Duration,
+    },
+    /// Its channel was lost. It may still serve, and is replaced.
+    ChannelLost,
 }
 
 /// A decision worth knowing of.
@@ -214,6 +236,15 @@ pub enum Note {
         place: Place,
         /// Why.
         why: Retirement,
+    },
+    /// A worker wishes to be replaced, and serves until it is.
+    ReplacementWished {
+        /// Which.
+        worker: WorkerId,
+        /// Its place.
+        place: Place,
+        /// In its own words; may be empty.
+        reason: String,
     },
     /// A worker failed; its slot is filled again after `restart_in`.
     WorkerFailed {
@@ -278,7 +309,7 @@ pub enum Retirement {
     Removed,
     /// It was not ready in time.
     StartTimeout,
-    /// It did not feed its watchdog.
+    /// It did not feed its watchdog, or answer a ping.
     Watchdog,
     /// It said so itself.
     OwnWish,
@@ -304,6 +335,8 @@ impl fmt::Display for WorkerFailure {
             Self::Died { status, ready_for } => write!(f, "{status} after it was ready for {ready_for:.1?}"),
             Self::Watchdog { after: Some(after) } => write!(f, "no WATCHDOG=1 for {after:?} (watchdog)"),
             Self::Watchdog { after: None } => f.write_str("it triggered its own watchdog (WATCHDOG=trigger)"),
+            Self::Unresponsive { after } => write!(f, "no answer to a ping for {after:?} (ping_timeout)"),
+            Self::ChannelLost => f.write_str("channel lost"),
         }
     }
 }

@@ -49,6 +49,32 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
+    /// The worker said hello on its channel. Once; what it can do there does not change.
+    ChannelOpened {
+        /// Which.
+        worker: WorkerId,
+        /// It ends when it is told to drain, without a signal.
+        drains: bool,
+        /// It answers pings.
+        answers: bool,
+    },
+    /// The worker answered a ping.
+    Answered {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The channel of a worker that had said hello is gone, by its own end or by what came through it.
+    ChannelLost {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The worker wishes to be replaced, and serves until it is.
+    ReplacementWished {
+        /// Which.
+        worker: WorkerId,
+        /// In its own words; may be empty.
+        reason: String,
+    },
     /// The worker asked for more time for what it is doing (`EXTEND_TIMEOUT_USEC=`).
     MoreTime {
         /// Which.

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::event::{ExitStatus, StartFailure};
 use super::pool::{Pool, settled_at};
 use super::wanted::Stage;
-use super::worker::{State, Worker};
+use super::worker::{Escalation, State, Worker};
 use crate::config::model::Ready;
 use crate::id::{SlotIndex, WorkerId};
 use crate::time::Monotonic;
@@ -125,7 +125,7 @@ impl Pool {
         let (before, signal) = (worker.clone(), policy.stop_signal);
         let latest = cx.now.after(policy.stop_timeout);
         let kill_at = match before.state {
-            State::Draining { kill_at: Some(kill_at), .. } => Some(kill_at),
+            State::Draining { until: Some(until), next: Escalation::Kill, .. } => Some(until),
             State::Killed { .. } => None,
             _ => latest,
         };
@@ -156,7 +156,7 @@ impl Pool {
     }
 
     /// What a worker's failure means for its slot and for a rollout.
-    fn failed(
+    pub(super) fn failed(
         &mut self,
         index: SlotIndex,
         worker: &Worker,
@@ -172,7 +172,7 @@ impl Pool {
             worker.state,
             State::Draining { why: Retirement::OwnWish, .. } | State::Killed { why: Retirement::OwnWish }
         );
-        let restart_in = if wished {
+        let restart_in = if wished || worker.worn {
             // Paced when it said so.
             slot.pacing.restart_at(cx.now).map_or(Duration::ZERO, |at| at.since(cx.now))
         } else {
@@ -188,8 +188,9 @@ impl Pool {
             restart_in,
             crash_loop,
         });
-        // One that was ready and wished to go proves nothing about its successor.
-        let proves = worker.is_active() || worker.ready.is_none();
+        // One that was ready and wished to go proves nothing about its successor; nor does one that still serves.
+        let serves = failure == WorkerFailure::ChannelLost;
+        let proves = (worker.is_active() || worker.ready.is_none()) && !serves;
         match stage {
             Stage::Canary | Stage::Rolling => self.count_failure(worker, place, failure),
             Stage::Back if proves && Some(worker.generation) == self.base => self.keep_the_new(index),
@@ -214,7 +215,7 @@ impl Pool {
         let base = self.base;
         let Some(slot) = self.slots.get_mut(&index) else { return };
         if slot.kept.is_none() {
-            let stays = slot.wrong(base).find(|worker| worker.is_ready()).map(|worker| worker.generation);
+            let stays = slot.foreign(base).find(|worker| worker.is_ready()).map(|worker| worker.generation);
             slot.kept = stays;
         }
     }
@@ -243,7 +244,15 @@ impl Pool {
                 self.retire(slot, id, Retirement::StartTimeout, cx);
                 self.failed(slot, &worker, WorkerFailure::StartTimeout { after }, stage, cx);
             }
-            State::Ready { .. } => self.watchdog_ran_out(slot, id, false, stage, cx),
+            State::Ready { watchdog_by: Some(by) } if by <= cx.now => {
+                self.watchdog_ran_out(slot, id, false, stage, cx);
+            }
+            State::Ready { .. } => self.pass_ping(slot, id, stage, cx),
+            State::Draining { next: Escalation::Signal, why, .. } => {
+                let (until, signal) = (cx.now.after(policy.stop_timeout), policy.stop_signal);
+                worker.state = State::Draining { until, next: Escalation::Kill, why };
+                cx.ask(Action::Signal { worker: id, signal });
+            }
             State::Draining { why, .. } => {
                 worker.state = State::Killed { why };
                 cx.ask(Action::Kill { worker: id });

@@ -73,9 +73,10 @@ impl Supervisor {
     }
 }
 
-/// A slot has at most one active worker of a generation, and at most an old and a new one.
+/// A slot has at most one active worker of a generation that is to stay there.
 fn check_slot(slot: &Slot) {
-    let generations: Vec<Generation> = slot.active().map(|worker| worker.generation).collect();
+    let generations: Vec<Generation> =
+        slot.active().filter(|worker| !worker.worn).map(|worker| worker.generation).collect();
     let distinct: BTreeSet<&Generation> = generations.iter().collect();
     assert_eq!(distinct.len(), generations.len(), "two active workers of one generation: {slot:?}");
 }

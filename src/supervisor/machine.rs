@@ -13,6 +13,7 @@ use super::pool::Pool;
 use super::requests::{PendingScale, Queued};
 use super::rollout::{Judgement, Rollout};
 use super::wanted::Stage;
+use super::worker::Channel;
 use crate::config::model::Policy;
 use crate::id::{Generation, ListenerName, PoolName, RequestId, SlotIndex, WorkerId};
 use crate::time::Monotonic;
@@ -213,6 +214,20 @@ impl Supervisor {
             }),
             Event::Stopping { worker } => self.with_speaker(worker, |pool, slot, _, cx| {
                 pool.says_stopping(slot, worker, cx);
+            }),
+            Event::ChannelOpened { worker, drains, answers } => {
+                self.with_speaker(worker, |pool, slot, _, cx| {
+                    pool.channel_opened(slot, worker, Channel { drains, answers }, cx);
+                })
+            }
+            Event::Answered { worker } => self.with_speaker(worker, |pool, slot, _, cx| {
+                pool.answered(slot, worker, cx);
+            }),
+            Event::ReplacementWished { worker, reason } => self.with_speaker(worker, |pool, slot, _, cx| {
+                pool.wishes_replacement(slot, worker, reason, cx);
+            }),
+            Event::ChannelLost { worker } => self.with_worker(worker, |pool, slot, stage, cx| {
+                pool.channel_lost(slot, worker, stage, cx);
             }),
             Event::MoreTime { worker, by } => self.with_speaker(worker, |pool, slot, _, cx| {
                 pool.more_time(slot, worker, by, cx);

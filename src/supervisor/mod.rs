@@ -22,7 +22,8 @@
 //!   gone
 //! ```
 //!
-//! A worker that is retired before its program was executed is killed at once. The event × state table is
+//! A worker that is retired before its program was executed is killed at once. One that speaks on its channel is told to
+//! drain there, gets its signal at the deadline of that, and is killed later still. The event × state table is
 //! in `docs/architecture.md`, written by `tests/exhaustive.rs`.
 //!
 //! One planner (`planner`) compares what each slot runs with what it is to run and takes the next steps,
@@ -31,6 +32,7 @@
 
 mod action;
 mod backoff;
+mod channel;
 mod context;
 mod event;
 mod fate;

@@ -135,15 +135,18 @@ impl Pool {
         }
     }
 
-    /// Active workers of another generation than the wanted one that are no longer needed, and whether
+    /// Active workers of another generation than the wanted one, or worn, that are no longer needed, and whether
     /// each is ready.
     fn superseded(&self, wanted: &Wanted, stage: Stage) -> Vec<(SlotIndex, WorkerId, bool)> {
         let mut found = Vec::new();
         for (index, slot) in &self.slots {
             let wanted = wanted.of(*index, Some(slot));
-            // While the canary bakes nobody is asked to end.
-            let covered = stage != Stage::Canary && slot.right(wanted).is_some_and(Worker::is_ready);
-            let needless = |worker: &&Worker| covered || (stage == Stage::Back && !worker.is_ready());
+            let needless = |worker: &&Worker| match stage {
+                // While the canary bakes nobody is asked to end.
+                Stage::Canary => false,
+                Stage::Back if !worker.is_ready() && Some(worker.generation) != wanted => true,
+                _ => slot.covers(wanted, worker),
+            };
             found.extend(
                 slot.wrong(wanted).filter(needless).map(|worker| (*index, worker.id, worker.is_ready())),
             );
@@ -159,7 +162,8 @@ impl Pool {
             if budget.starts <= 0 {
                 continue;
             }
-            let exact = stage == Stage::Back && self.slots.get(&index).is_some_and(Slot::has_ready);
+            let serves = |slot: &Slot| slot.foreign(Some(generation)).any(Worker::is_ready);
+            let exact = stage == Stage::Back && self.slots.get(&index).is_some_and(serves);
             self.start(index, generation, exact, cx);
             budget.starts -= 1;
         }

@@ -11,7 +11,7 @@ use super::action::{Action, Note, Place, Retirement};
 use super::context::Context;
 use super::slot::Slot;
 use super::wanted::Part;
-use super::worker::{State, Worker};
+use super::worker::{Escalation, State, Worker};
 use crate::config::model::{Policy, Signal};
 use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
 use crate::time::{Monotonic, Timeout};
@@ -19,6 +19,18 @@ use crate::time::{Monotonic, Timeout};
 /// What a worker that missed its watchdog gets, so that it may leave a core file
 /// (`WatchdogSignal=` in `systemd.service(5)` has the same default).
 const WATCHDOG_SIGNAL: Signal = Signal(6);
+
+/// How a worker is asked to end.
+enum Way {
+    /// On its channel; the signal comes later.
+    Drain,
+    /// With a signal.
+    Signal(Signal),
+    /// Not at all: it is ending already.
+    Wait,
+    /// There is nobody to ask.
+    Kill,
+}
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,30 +91,37 @@ impl Pool {
         self.slots.entry(slot).or_default().workers.push(worker);
     }
 
-    /// Asks a worker to end, once, with the signal and the patience that its policy gives for `why`.
+    /// Asks a worker to end, once, in the way and with the patience that its policy gives for `why`.
     pub(super) fn retire(&mut self, slot: SlotIndex, id: WorkerId, why: Retirement, cx: &mut Context) {
         let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
         if !worker.is_active() {
             return;
         }
-        let (executed, generation) = (worker.executed, worker.generation);
-        worker.asked = Some(cx.now);
-        worker.state = match executed {
-            true => State::Draining { kill_at: cx.now.after(patience(policy, why)), why },
-            false => State::Killed { why },
-        };
-        let signal = match why {
-            Retirement::Watchdog => WATCHDOG_SIGNAL,
-            _ => policy.stop_signal,
-        };
-        let place = self.place(slot, generation);
-        cx.note(Note::Retiring { worker: id, place, why });
-        match (executed, why) {
+        let generation = worker.generation;
+        let patience = patience(policy, why);
+        let way = match why {
             // Nothing of the program has run yet: there is nobody to ask.
-            (false, _) => cx.ask(Action::Kill { worker: id }),
-            // It is ending already.
-            (true, Retirement::OwnWish) => {}
-            (true, _) => cx.ask(Action::Signal { worker: id, signal }),
+            _ if !worker.executed => Way::Kill,
+            Retirement::OwnWish => Way::Wait,
+            Retirement::Watchdog => Way::Signal(WATCHDOG_SIGNAL),
+            Retirement::StartTimeout => Way::Signal(policy.stop_signal),
+            _ if worker.channel.is_some_and(|channel| channel.drains) => Way::Drain,
+            _ => Way::Signal(policy.stop_signal),
+        };
+        worker.asked = Some(cx.now);
+        worker.ping = None;
+        let until = cx.now.after(patience);
+        worker.state = match way {
+            Way::Kill => State::Killed { why },
+            Way::Drain => State::Draining { until, next: Escalation::Signal, why },
+            Way::Signal(_) | Way::Wait => State::Draining { until, next: Escalation::Kill, why },
+        };
+        cx.note(Note::Retiring { worker: id, place: self.place(slot, generation), why });
+        match way {
+            Way::Kill => cx.ask(Action::Kill { worker: id }),
+            Way::Drain => cx.ask(Action::Drain { worker: id, why, patience }),
+            Way::Signal(signal) => cx.ask(Action::Signal { worker: id, signal }),
+            Way::Wait => {}
         }
         self.release_kept(slot);
     }
@@ -138,7 +157,7 @@ impl Pool {
 /// or where the worker that is ready is not of the generation that failed.
 pub(super) fn settled_at(slot: &Slot, policies: &BTreeMap<Generation, Policy>) -> Option<Monotonic> {
     let failing = slot.pacing.unsettled()?;
-    let worker = slot.active().find(|worker| worker.generation == failing)?;
+    let worker = slot.right(Some(failing))?;
     Some(worker.ready? + policies.get(&failing)?.restart.stable_after)
 }
 

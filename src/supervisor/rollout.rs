@@ -173,7 +173,7 @@ impl Rollout {
             Stage::Back => pool.base,
             _ => pool.part.as_ref().and_then(|part| part.target).or(pool.base),
         };
-        let runs_it = |slot: &Slot| slot.right(target).is_some_and(Worker::is_ready);
+        let runs_it = |slot: &Slot| slot.of(target).any(Worker::is_ready);
         let moved = pool.slots.range(..SlotIndex(slots)).filter(|(_, slot)| runs_it(slot)).count();
         (u32::try_from(moved).unwrap_or(u32::MAX), slots)
     }
@@ -225,7 +225,7 @@ fn canary_is_proven(pool: &Pool, now: Monotonic) -> bool {
 
 /// Does a slot run what is wanted, and nothing else?
 fn is_settled(slot: &Slot, wanted: Option<Generation>) -> bool {
-    slot.right(wanted).is_some_and(Worker::is_ready) && slot.wrong(wanted).next().is_none()
+    slot.of(wanted).any(Worker::is_ready) && slot.foreign(wanted).next().is_none()
 }
 
 fn is_moved(pool: &Pool) -> bool {
@@ -242,7 +242,7 @@ fn is_moved(pool: &Pool) -> bool {
 /// Nothing of the new generation is active any more, except what is kept.
 fn is_back(pool: &Pool) -> bool {
     let wanted = pool.wanted(Stage::Back);
-    pool.slots.iter().all(|(index, slot)| slot.wrong(wanted.of(*index, Some(slot))).next().is_none())
+    pool.slots.iter().all(|(index, slot)| slot.foreign(wanted.of(*index, Some(slot))).next().is_none())
 }
 
 /// The rollback takes too long: ready new workers stay where they are.
@@ -254,7 +254,7 @@ fn keep_all(pool: &mut Pool) -> bool {
     let waiting: Vec<SlotIndex> = pool
         .slots
         .iter()
-        .filter(|(_, slot)| slot.kept.is_none() && slot.wrong(base).any(Worker::is_ready))
+        .filter(|(_, slot)| slot.kept.is_none() && slot.foreign(base).any(Worker::is_ready))
         .map(|(index, _)| *index)
         .collect();
     for index in &waiting {

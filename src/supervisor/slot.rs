@@ -39,19 +39,38 @@ impl Slot {
         self.workers.iter().any(Worker::is_ready)
     }
 
-    /// The active worker of the wanted generation.
+    /// The active worker that the slot is to have: of the wanted generation, and not worn.
     pub(super) fn right(&self, wanted: Option<Generation>) -> Option<&Worker> {
-        self.active().find(|worker| Some(worker.generation) == wanted)
+        self.of(wanted).find(|worker| !worker.worn)
     }
 
-    /// The active workers of any other generation.
-    pub(super) fn wrong(&self, wanted: Option<Generation>) -> impl Iterator<Item = &Worker> {
+    /// The active workers of a generation, worn or not.
+    pub(super) fn of(&self, generation: Option<Generation>) -> impl Iterator<Item = &Worker> {
+        self.active().filter(move |worker| Some(worker.generation) == generation)
+    }
+
+    /// The active workers of any other generation than the wanted one.
+    pub(super) fn foreign(&self, wanted: Option<Generation>) -> impl Iterator<Item = &Worker> {
         self.active().filter(move |worker| Some(worker.generation) != wanted)
+    }
+
+    /// The active workers that are to be replaced.
+    pub(super) fn wrong(&self, wanted: Option<Generation>) -> impl Iterator<Item = &Worker> {
+        self.active().filter(move |worker| worker.worn || Some(worker.generation) != wanted)
+    }
+
+    /// Does another worker serve in place of this one? One that is worn, too, does if it is the younger: else a
+    /// slot whose workers wear out at once would keep them all.
+    pub(super) fn covers(&self, wanted: Option<Generation>, worker: &Worker) -> bool {
+        let is_foreign = Some(worker.generation) != wanted;
+        self.of(wanted).any(|other| {
+            other.id != worker.id && other.is_ready() && (is_foreign || !other.worn || other.id > worker.id)
+        })
     }
 
     /// A slot that was left on a thrown-away generation goes back as soon as that worker is gone.
     pub(super) fn release_kept(&mut self) {
-        if self.kept.is_some() && self.right(self.kept).is_none() {
+        if self.kept.is_some() && self.of(self.kept).next().is_none() {
             self.kept = None;
         }
     }

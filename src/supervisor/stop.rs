@@ -91,10 +91,11 @@ fn end_workers(pool: &mut Pool, cx: &mut Context) {
     }
     for worker in pool.slots.values_mut().flat_map(|slot| &mut slot.workers) {
         let Some(policy) = pool.policies.get(&worker.generation) else { continue };
-        if let State::Draining { kill_at, .. } | State::Ending { kill_at, killed: false } = &mut worker.state
+        if let State::Draining { until: at, .. } | State::Ending { kill_at: at, killed: false } =
+            &mut worker.state
             && let Some(latest) = cx.now.after(policy.stop_timeout)
         {
-            *kill_at = Some(kill_at.map_or(latest, |at| at.min(latest)));
+            *at = Some(at.map_or(latest, |at| at.min(latest)));
         }
     }
 }

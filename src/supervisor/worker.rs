@@ -28,8 +28,10 @@ pub(super) enum State {
     },
     /// Asked to end.
     Draining {
-        /// Then it is killed.
-        kill_at: Option<Monotonic>,
+        /// Until when it may take its time.
+        until: Option<Monotonic>,
+        /// What comes then.
+        next: Escalation,
         /// Why it was asked.
         why: Retirement,
     },
@@ -47,6 +49,35 @@ pub(super) enum State {
     },
 }
 
+/// What a worker gets that was asked to end and has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Escalation {
+    /// Its `stop_signal`: until now it was asked on its channel.
+    Signal,
+    /// `SIGKILL`
+    Kill,
+}
+
+/// What a worker that said hello on its channel can do there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Channel {
+    /// It ends when it is told to drain.
+    pub(super) drains: bool,
+    /// It answers pings.
+    pub(super) answers: bool,
+}
+
+/// A question whether the worker is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ping {
+    /// When it is asked; once it was, by when it must have answered.
+    pub(super) at: Monotonic,
+    /// It was asked.
+    pub(super) asked: bool,
+}
+
 /// One process in a slot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +89,11 @@ pub(super) struct Worker {
     pub(super) executed: bool,
     pub(super) ready: Option<Monotonic>,
     pub(super) asked: Option<Monotonic>,
+    pub(super) channel: Option<Channel>,
+    /// While it is ready, where its pool has a `ping_timeout` and it answers pings.
+    pub(super) ping: Option<Ping>,
+    /// It is to be replaced, by its own wish or because its channel is lost, and serves until then.
+    pub(super) worn: bool,
     pub(super) state: State,
 }
 
@@ -70,6 +106,9 @@ impl Worker {
             executed: false,
             ready: None,
             asked: None,
+            channel: None,
+            ping: None,
+            worn: false,
             state: State::Starting { ready_by: now.after(policy.start_timeout) },
         }
     }
@@ -101,8 +140,10 @@ impl Worker {
     pub(super) fn deadline(&self) -> Option<Monotonic> {
         match self.state {
             State::Starting { ready_by } => ready_by,
-            State::Ready { watchdog_by } => watchdog_by,
-            State::Draining { kill_at, .. } | State::Ending { kill_at, killed: false } => kill_at,
+            State::Ready { watchdog_by } => {
+                watchdog_by.into_iter().chain(self.ping.map(|ping| ping.at)).min()
+            }
+            State::Draining { until: at, .. } | State::Ending { kill_at: at, killed: false } => at,
             State::Killed { .. } | State::Ending { killed: true, .. } => None,
         }
     }
@@ -114,7 +155,40 @@ impl Worker {
         }
         self.ready = Some(now);
         self.state = State::Ready { watchdog_by: policy.watchdog.map(|every| now + every) };
+        self.begin_pings(now, policy);
         true
+    }
+
+    /// It said hello on its channel. False: it had done so before.
+    pub(super) fn open_channel(&mut self, channel: Channel, now: Monotonic, policy: &Policy) -> bool {
+        if self.channel.is_some() {
+            return false;
+        }
+        self.channel = Some(channel);
+        self.begin_pings(now, policy);
+        true
+    }
+
+    fn begin_pings(&mut self, now: Monotonic, policy: &Policy) {
+        if self.is_ready() && self.channel.is_some_and(|channel| channel.answers) {
+            self.ping = policy.ping_timeout.map(|timeout| Ping { at: now + timeout / 2, asked: false });
+        }
+    }
+
+    /// It is asked whether it is there.
+    pub(super) fn ask(&mut self, now: Monotonic, policy: &Policy) {
+        self.ping = policy.ping_timeout.map(|timeout| Ping { at: now + timeout, asked: true });
+    }
+
+    /// It answered: the next question comes half of `ping_timeout` after the last one.
+    pub(super) fn answer(&mut self, now: Monotonic, policy: &Policy) {
+        if let (Some(ping), Some(timeout)) = (&mut self.ping, policy.ping_timeout)
+            && ping.asked
+        {
+            // It was asked one `ping_timeout` before the answer is due.
+            let half_way = Monotonic::from_origin(ping.at.since_origin().saturating_sub(timeout / 2));
+            *ping = Ping { at: half_way.max(now), asked: false };
+        }
     }
 
     /// It fed its watchdog.
@@ -130,8 +204,9 @@ impl Worker {
     /// is moved back, never forward.
     pub(super) fn allow_more_time(&mut self, until: Monotonic) {
         match &mut self.state {
-            State::Starting { ready_by: Some(deadline) }
-            | State::Draining { kill_at: Some(deadline), .. } => *deadline = (*deadline).max(until),
+            State::Starting { ready_by: Some(deadline) } | State::Draining { until: Some(deadline), .. } => {
+                *deadline = (*deadline).max(until)
+            }
             _ => {}
         }
     }

@@ -113,6 +113,7 @@ fn policy(workers: u32) -> Policy {
         drain_timeout: seconds(3),
         stop_signal: Signal(15),
         watchdog: Some(Duration::from_secs(5)),
+        ping_timeout: None,
         rollout: RolloutPolicy {
             max_surge: Share::Count(1),
             max_unavailable: Share::Count(0),

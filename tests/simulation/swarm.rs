@@ -114,6 +114,7 @@ pub(crate) fn policy(rng: &mut Rng) -> Policy {
         drain_timeout: if rng.chance(60) { Duration::ZERO.into() } else { timeout(rng, 500, 20_000) },
         stop_signal: Signal(15),
         watchdog: rng.chance(300).then(|| rng.millis(500, 3_000)),
+        ping_timeout: None,
         rollout: rollout(rng),
         restart: restart(rng),
     }

@@ -41,6 +41,7 @@ fn policy(out: &mut Out, policy: &Policy) {
         Err(number) => out.key("stop_signal", number),
     }
     out.maybe("watchdog", policy.watchdog.map(duration));
+    out.maybe("ping_timeout", policy.ping_timeout.map(duration));
 }
 
 fn program(out: &mut Out, program: &Program, watchdog: bool) {

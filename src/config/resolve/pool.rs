@@ -104,6 +104,7 @@ fn policy(keys: &PoolKeys, facts: &dyn Facts, log: &mut Log) -> Option<Policy> {
         drain_timeout: keys.drain_timeout.cloned().unwrap_or(keys.stop_timeout.value),
         stop_signal: keys.stop_signal.0,
         watchdog: keys.watchdog.cloned().map(|watchdog| watchdog.0),
+        ping_timeout: keys.ping_timeout.cloned().map(|timeout| timeout.0),
         rollout: rollout?,
         restart: restart?,
     })

@@ -128,6 +128,8 @@ section! {
             "The signal that asks a worker to end.";
         unset("none") watchdog: Positive,
             "How often a ready worker must at least send `WATCHDOG=1`. One that does not is replaced.";
+        unset("none") ping_timeout: Positive,
+            "How long a ready worker that speaks on its channel may take to answer a ping; it is asked every half of that time. One that does not answer is replaced.";
         default("true") watchdog_pid: bool,
             "Whether to set `WATCHDOG_PID`; `false` for wrappers that fork.";
         default("true") listen_pid: bool,

@@ -42,6 +42,7 @@ fn samples_of_workers() -> Vec<What> {
         What::WorkerExecuted(who()),
         What::WorkerReady { who: who(), after: Duration::from_millis(2420) },
         What::WorkerStatus { who: who(), status: "serving".into() },
+        What::WorkerWorn { who: who(), reason: "memory".into() },
         What::WorkerDraining { who: who(), why: Retirement::Replaced },
         What::WorkerKilled(who()),
         What::WorkerFailed { who: who(), failure: failure(), restart_in: Duration::ZERO, crash_loop: true },

@@ -3,6 +3,7 @@
 //! [`Machine`] is the machine with a clock that the test moves. Its orders are read as short lines
 //! (`"spawn 2 in web/0 of 1"`), notes in brackets, so that a test reads like the log of a daemon.
 
+mod channel;
 mod limits;
 mod lost;
 mod requests;
@@ -35,6 +36,7 @@ fn policy(workers: u32) -> Policy {
         drain_timeout: thirty.into(),
         stop_signal: Signal(15),
         watchdog: None,
+        ping_timeout: None,
         rollout: RolloutPolicy {
             max_surge: Share::Count(1),
             max_unavailable: Share::Count(0),
@@ -236,6 +238,11 @@ fn line(action: &Action) -> Option<String> {
             format!("spawn {worker} in {}/{} of {}{exact}", at.pool, at.slot, at.generation)
         }
         Action::Signal { worker, signal } => format!("signal {worker} with {}", signal.0),
+        Action::Drain { worker, why, patience } => {
+            let seconds = patience.duration().map_or("ever".to_owned(), |patience| format!("{patience:?}"));
+            format!("drain {worker} for {seconds}: {why}")
+        }
+        Action::Ping { worker } => format!("ping {worker}"),
         Action::Kill { worker } => format!("kill {worker}"),
         Action::EndGroup { worker, .. } => format!("end group {worker}"),
         Action::Prepare { generation, .. } => format!("prepare {generation}"),
@@ -278,6 +285,7 @@ fn note_line(note: &Note) -> Option<String> {
             let pools: Vec<&str> = pools.iter().map(PoolName::as_str).collect();
             format!("[roll {}]", pools.join(", "))
         }
+        Note::ReplacementWished { worker, reason, .. } => format!("[worn {worker}: {reason}]"),
         Note::CanaryProven { .. } => "[canary proven]".to_owned(),
         Note::RollingBack { reason, .. } => format!("[rolling back: {reason}]"),
         Note::WorkerReady { .. }

@@ -1,0 +1,78 @@
+//! What a worker's channel means for it: a gentler way to be asked to end, questions whether it is there, its wish to be
+//! replaced, and the loss of the channel.
+//!
+//! Whoever wishes to be replaced, or has lost its channel, serves until its successor does: it is *worn*, and the
+//! planner fills its slot afresh. What it says otherwise (`ready`, `heartbeat`) counts as from its notify socket.
+
+use super::action::{Action, Note, Retirement, WorkerFailure};
+use super::context::Context;
+use super::pool::Pool;
+use super::wanted::Stage;
+use super::worker::{Channel, State};
+use crate::id::{SlotIndex, WorkerId};
+
+impl Pool {
+    pub(super) fn channel_opened(&mut self, slot: SlotIndex, id: WorkerId, channel: Channel, cx: &Context) {
+        if let Some((worker, policy)) = self.worker_and_policy(slot, id) {
+            worker.open_channel(channel, cx.now, policy);
+        }
+    }
+
+    pub(super) fn answered(&mut self, slot: SlotIndex, id: WorkerId, cx: &Context) {
+        if let Some((worker, policy)) = self.worker_and_policy(slot, id) {
+            worker.answer(cx.now, policy);
+        }
+    }
+
+    /// The worker is to be replaced, and serves until then. Its successor is paced as after `STOPPING=1`.
+    pub(super) fn wishes_replacement(
+        &mut self,
+        slot: SlotIndex,
+        id: WorkerId,
+        reason: String,
+        cx: &mut Context,
+    ) {
+        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+        if !worker.is_active() || worker.worn {
+            return;
+        }
+        worker.worn = true;
+        let (generation, ready_for) = (worker.generation, worker.ready_for(cx.now).unwrap_or_default());
+        let restart = policy.restart.clone();
+        cx.note(Note::ReplacementWished { worker: id, place: self.place(slot, generation), reason });
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.pacing.wished(cx.now, generation, ready_for, &restart, &mut cx.jitter);
+        }
+    }
+
+    /// What a worker can no longer be told or asked it is to be replaced for. One that is ending already may close
+    /// its channel when it likes.
+    pub(super) fn channel_lost(&mut self, slot: SlotIndex, id: WorkerId, stage: Stage, cx: &mut Context) {
+        let Some((worker, _)) = self.worker_and_policy(slot, id) else { return };
+        let had_one = worker.channel.take().is_some();
+        worker.ping = None;
+        if !had_one || !worker.is_active() || worker.worn {
+            return;
+        }
+        let before = worker.clone();
+        worker.worn = true;
+        self.failed(slot, &before, WorkerFailure::ChannelLost, stage, cx);
+    }
+
+    /// A question is due, or the answer to one.
+    pub(super) fn pass_ping(&mut self, slot: SlotIndex, id: WorkerId, stage: Stage, cx: &mut Context) {
+        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+        let Some(ping) = worker.ping.filter(|ping| ping.at <= cx.now) else { return };
+        if !matches!(worker.state, State::Ready { .. }) {
+            return;
+        }
+        if !ping.asked {
+            worker.ask(cx.now, policy);
+            return cx.ask(Action::Ping { worker: id });
+        }
+        let after = policy.ping_timeout.unwrap_or_default();
+        let worker = worker.clone();
+        self.retire(slot, id, Retirement::Watchdog, cx);
+        self.failed(slot, &worker, WorkerFailure::Unresponsive { after }, stage, cx);
+    }
+}
