@@ -77,20 +77,21 @@ impl Pacing {
         wait
     }
 
-    /// A ready worker of `generation` wishes to be replaced. That is no death: its successor comes at once.
+    /// A worker of `generation` wishes to be replaced. That is no death: its successor comes at once.
     /// But workers that wish so again and again, without ever being stable, must not start without a pause.
     pub(super) fn wished(
         &mut self,
         now: Monotonic,
         generation: Generation,
-        ready_for: Duration,
+        ready_for: Option<Duration>,
         policy: &RestartPolicy,
         jitter: &mut Jitter,
     ) {
-        if self.generation != Some(generation) || ready_for >= policy.stable_after {
+        let was_stable = ready_for.is_some_and(|ready| ready >= policy.stable_after);
+        if self.generation != Some(generation) || was_stable {
             *self = Self { generation: Some(generation), ..Self::default() };
         }
-        if ready_for >= policy.stable_after {
+        if was_stable {
             return;
         }
         self.wishes = self.wishes.saturating_add(1);
@@ -182,7 +183,7 @@ mod tests {
     fn the_first_wish_is_granted_at_once_and_the_next_ones_wait_without_a_verdict() {
         let mut pacing = Pacing::default();
         let mut wish = |ready: u64| {
-            let ready = Duration::from_secs(ready);
+            let ready = Some(Duration::from_secs(ready));
             pacing.wished(Monotonic::ZERO, Generation(1), ready, &POLICY, &mut Jitter::new(1));
             (pacing.allows(Monotonic::ZERO, Generation(1)), pacing.is_crash_loop(Some(Generation(1))))
         };

@@ -37,7 +37,7 @@ impl Pool {
             return;
         }
         worker.worn = true;
-        let (generation, ready_for) = (worker.generation, worker.ready_for(cx.now).unwrap_or_default());
+        let (generation, ready_for) = (worker.generation, worker.ready_for(cx.now));
         let restart = policy.restart.clone();
         cx.note(Note::ReplacementWished { worker: id, place: self.place(slot, generation), reason });
         if let Some(slot) = self.slots.get_mut(&slot) {
@@ -45,17 +45,20 @@ impl Pool {
         }
     }
 
-    /// What a worker can no longer be told or asked it is to be replaced for. One that is ending already may close
+    /// A worker that can no longer be told or asked anything is to be replaced. One that is ending already may close
     /// its channel when it likes.
     pub(super) fn channel_lost(&mut self, slot: SlotIndex, id: WorkerId, stage: Stage, cx: &mut Context) {
         let Some((worker, _)) = self.worker_and_policy(slot, id) else { return };
-        let had_one = worker.channel.take().is_some();
+        if worker.channel.is_none() {
+            return;
+        }
+        worker.channel = Some(Channel::LOST);
         worker.ping = None;
-        if !had_one || !worker.is_active() || worker.worn {
+        if !worker.is_active() || worker.worn {
             return;
         }
         let before = worker.clone();
-        worker.worn = true;
+        (worker.worn, worker.failed) = (true, true);
         self.failed(slot, &before, WorkerFailure::ChannelLost, stage, cx);
     }
 

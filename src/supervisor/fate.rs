@@ -57,14 +57,12 @@ impl Pool {
         if !worker.is_active() {
             return;
         }
-        let (generation, ready_for) = (worker.generation, worker.ready_for(cx.now));
+        let (generation, ready_for, paced) = (worker.generation, worker.ready_for(cx.now), worker.is_paced());
         let restart = policy.restart.clone();
         self.retire(slot, id, Retirement::OwnWish, cx);
-        if let Some(slot) = self.slots.get_mut(&slot) {
+        if let Some(slot) = self.slots.get_mut(&slot).filter(|_| !paced) {
             match ready_for {
-                Some(ready_for) => {
-                    slot.pacing.wished(cx.now, generation, ready_for, &restart, &mut cx.jitter);
-                }
+                Some(_) => slot.pacing.wished(cx.now, generation, ready_for, &restart, &mut cx.jitter),
                 None => drop(slot.pacing.ended(cx.now, generation, None, &restart, &mut cx.jitter)),
             }
         }
@@ -172,13 +170,13 @@ impl Pool {
             worker.state,
             State::Draining { why: Retirement::OwnWish, .. } | State::Killed { why: Retirement::OwnWish }
         );
-        let restart_in = if wished || worker.worn {
+        let restart_in = if wished || worker.is_paced() {
             // Paced when it said so.
             slot.pacing.restart_at(cx.now).map_or(Duration::ZERO, |at| at.since(cx.now))
         } else {
             slot.pacing.ended(cx.now, worker.generation, ready_for, &restart, &mut cx.jitter)
         };
-        slot.restarts += 1;
+        slot.restarts += u64::from(!worker.failed);
         slot.last_failure = Some((cx.now, worker.id, failure.clone()));
         let crash_loop = slot.pacing.is_crash_loop(Some(worker.generation));
         cx.note(Note::WorkerFailed {
@@ -192,6 +190,7 @@ impl Pool {
         let serves = failure == WorkerFailure::ChannelLost;
         let proves = (worker.is_active() || worker.ready.is_none()) && !serves;
         match stage {
+            Stage::Canary | Stage::Rolling if worker.failed => {}
             Stage::Canary | Stage::Rolling => self.count_failure(worker, place, failure),
             Stage::Back if proves && Some(worker.generation) == self.base => self.keep_the_new(index),
             Stage::Back | Stage::Steady => {}

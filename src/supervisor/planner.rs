@@ -80,6 +80,9 @@ impl Budget {
 impl Pool {
     /// Brings the pool as near to what is wanted as the limits allow now.
     pub(super) fn plan(&mut self, stage: Stage, cx: &mut Context) {
+        if stage != Stage::Back {
+            self.slots.values_mut().for_each(Slot::release_worn);
+        }
         let wanted = self.wanted(stage);
         match self.governing(stage) {
             None => self.retire_surplus(stage, cx),
@@ -127,35 +130,41 @@ impl Pool {
     }
 
     fn retire_superseded(&mut self, wanted: &Wanted, budget: &mut Budget, stage: Stage, cx: &mut Context) {
-        let why = if stage == Stage::Back { Retirement::RolledBack } else { Retirement::Replaced };
-        for (index, id, is_ready) in self.superseded(wanted, stage) {
+        for (index, id, is_ready, is_foreign) in self.superseded(wanted, stage) {
+            let goes_back = stage == Stage::Back && is_foreign;
+            let why = if goes_back { Retirement::RolledBack } else { Retirement::Replaced };
             if budget.take_end(is_ready, stage) {
                 self.retire(index, id, why, cx);
             }
         }
     }
 
-    /// Active workers of another generation than the wanted one, or worn, that are no longer needed, and whether
-    /// each is ready.
-    fn superseded(&self, wanted: &Wanted, stage: Stage) -> Vec<(SlotIndex, WorkerId, bool)> {
+    /// Active workers of another generation than the wanted one, or worn, that are no longer needed; whether each is
+    /// ready, and whether of another generation. Those that are only worn come last, the oldest first: workers that wear out again and again
+    /// must not use up what the others wait for.
+    fn superseded(&self, wanted: &Wanted, stage: Stage) -> Vec<(SlotIndex, WorkerId, bool, bool)> {
         let mut found = Vec::new();
         for (index, slot) in &self.slots {
-            let wanted = wanted.of(*index, Some(slot));
+            let here = wanted.of(*index, Some(slot));
             let needless = |worker: &&Worker| match stage {
-                // While the canary bakes nobody is asked to end.
-                Stage::Canary => false,
-                Stage::Back if !worker.is_ready() && Some(worker.generation) != wanted => true,
-                _ => slot.covers(wanted, worker),
+                // While the canary bakes nobody is asked to end for it; who is worn makes way for its own successor.
+                Stage::Canary if wanted.moves_to(worker.generation) => false,
+                Stage::Canary => slot.covers(wanted.before(slot), worker) || slot.is_late(here, worker),
+                Stage::Back if !worker.is_ready() && Some(worker.generation) != here => true,
+                _ => slot.covers(here, worker) || slot.is_late(here, worker),
             };
-            found.extend(
-                slot.wrong(wanted).filter(needless).map(|worker| (*index, worker.id, worker.is_ready())),
-            );
+            found.extend(slot.wrong(here).filter(needless).map(|worker| {
+                let only_worn = (Some(worker.generation) == here).then_some(worker.id);
+                (only_worn, *index, worker.id, worker.is_ready())
+            }));
         }
-        found
+        found.sort_by_key(|(only_worn, ..)| *only_worn);
+        let foreign = |only_worn: Option<WorkerId>| only_worn.is_none();
+        found.into_iter().map(|(worn, index, id, is_ready)| (index, id, is_ready, foreign(worn))).collect()
     }
 
     fn fill_slots(&mut self, wanted: &Wanted, budget: &mut Budget, stage: Stage, cx: &mut Context) {
-        for (index, generation) in self.unfilled(wanted, cx) {
+        for (index, generation) in self.unfilled(wanted, stage, cx) {
             if budget.starts <= 0 && budget.stop_first {
                 self.stop_first(index, generation, budget, stage, cx);
             }
@@ -169,19 +178,21 @@ impl Pool {
         }
     }
 
-    /// Slots that want a worker and may start one now; those that serve nobody come first.
-    fn unfilled(&self, wanted: &Wanted, cx: &Context) -> Vec<(SlotIndex, Generation)> {
+    /// Slots that want a worker and may start one now; those that serve nobody come first, and those whose worker
+    /// is only worn come last, the oldest first.
+    fn unfilled(&self, wanted: &Wanted, stage: Stage, cx: &Context) -> Vec<(SlotIndex, Generation)> {
         let mut found = Vec::new();
         for (index, slot) in self.wanted_places(wanted.slots) {
             let Some(generation) = wanted.of(index, slot) else { continue };
-            let filled = slot.is_some_and(|slot| slot.right(Some(generation)).is_some());
+            let filled = slot.is_some_and(|slot| is_filled(slot, generation, wanted, stage));
             let paced = slot.is_none_or(|slot| slot.pacing.allows(cx.now, generation));
             if !filled && paced {
-                found.push((slot.is_some_and(Slot::has_ready), index, generation));
+                let worn = slot.and_then(|slot| slot.of(Some(generation)).map(|worker| worker.id).min());
+                found.push((slot.is_some_and(Slot::has_ready), worn, index, generation));
             }
         }
         found.sort_unstable();
-        found.into_iter().map(|(_, index, generation)| (index, generation)).collect()
+        found.into_iter().map(|(_, _, index, generation)| (index, generation)).collect()
     }
 
     /// Makes room in a slot by asking its old worker to end before the new one starts.
@@ -199,6 +210,13 @@ impl Pool {
             self.retire(index, id, Retirement::Replaced, cx);
         }
     }
+}
+
+/// Does a slot have the worker that it is to have, or must it do with the one it has?
+fn is_filled(slot: &Slot, generation: Generation, wanted: &Wanted, stage: Stage) -> bool {
+    // A canary that is worn bakes all the same, and what was kept of a thrown-away generation is not started again.
+    let must_do = slot.kept == Some(generation) || (stage == Stage::Canary && wanted.moves_to(generation));
+    slot.right(Some(generation)).is_some() || (must_do && slot.of(Some(generation)).next().is_some())
 }
 
 fn why_unwanted(stage: Stage) -> Retirement {

@@ -210,11 +210,12 @@ impl Rollout {
     }
 }
 
-/// When the canary of a pool will have stayed ready long enough; `None` while it is not ready.
+/// When the canary of a pool will have stayed ready long enough; `None` while it is not ready. One that is worn
+/// serves like any other, so it proves as much.
 fn canary_proven_at(pool: &Pool) -> Option<Monotonic> {
     let part = pool.part.as_ref()?;
     let slot = pool.slots.get(&part.canary?)?;
-    let worker = slot.right(part.target).filter(|worker| worker.is_ready())?;
+    let worker = slot.of(part.target).find(|worker| worker.is_ready())?;
     Some(worker.ready? + pool.policy_of(worker).rollout.bake_time)
 }
 

@@ -59,18 +59,31 @@ impl Slot {
         self.active().filter(move |worker| worker.worn || Some(worker.generation) != wanted)
     }
 
-    /// Does another worker serve in place of this one? One that is worn, too, does if it is the younger: else a
-    /// slot whose workers wear out at once would keep them all.
+    /// Does another worker serve in place of this one? In place of one that is worn, one of its generation does; that
+    /// may be worn, too, if it is the younger: else a slot whose workers wear out at once would keep them all.
     pub(super) fn covers(&self, wanted: Option<Generation>, worker: &Worker) -> bool {
         let is_foreign = Some(worker.generation) != wanted;
-        self.of(wanted).any(|other| {
-            other.id != worker.id && other.is_ready() && (is_foreign || !other.worn || other.id > worker.id)
-        })
+        let follows = |other: &&Worker| other.id > worker.id || (other.id < worker.id && !other.worn);
+        let succeeds = || self.of(Some(worker.generation)).filter(follows).any(Worker::is_ready);
+        (is_foreign && self.of(wanted).any(Worker::is_ready)) || (worker.worn && succeeds())
+    }
+
+    /// Was this worker started in place of one that is worn, and a successor of another generation is now wanted?
+    pub(super) fn is_late(&self, wanted: Option<Generation>, worker: &Worker) -> bool {
+        let is_foreign = Some(worker.generation) != wanted;
+        is_foreign && !worker.is_ready() && self.of(Some(worker.generation)).any(Worker::is_ready)
     }
 
     /// A slot that was left on a thrown-away generation goes back as soon as that worker is gone.
     pub(super) fn release_kept(&mut self) {
         if self.kept.is_some() && self.of(self.kept).next().is_none() {
+            self.kept = None;
+        }
+    }
+
+    /// It goes back, start-first, when that worker is worn: a thrown-away generation is not started again.
+    pub(super) fn release_worn(&mut self) {
+        if self.kept.is_some() && self.right(self.kept).is_none() {
             self.kept = None;
         }
     }

@@ -50,12 +50,22 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// Is this the generation that the pool moves to?
+    pub(super) fn moves_to(&self, generation: Generation) -> bool {
+        self.target == Some(generation)
+    }
+
+    /// The generation that a slot runs as long as it does not move.
+    pub(super) fn before(&self, slot: &Slot) -> Option<Generation> {
+        slot.kept.or(self.base)
+    }
+
     /// The generation that a slot is to run; `None`: nothing.
     pub(super) fn of(&self, index: SlotIndex, slot: Option<&Slot>) -> Option<Generation> {
         if index.0 >= self.slots {
             return None;
         }
-        let base = slot.and_then(|slot| slot.kept).or(self.base);
+        let base = slot.map_or(self.base, |slot| self.before(slot));
         let moves = match self.stage {
             Stage::Steady | Stage::Back => false,
             Stage::Rolling => true,

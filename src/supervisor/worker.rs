@@ -68,6 +68,11 @@ pub(super) struct Channel {
     pub(super) answers: bool,
 }
 
+impl Channel {
+    /// It was lost: nothing can be said on it, and there will be no other.
+    pub(super) const LOST: Self = Self { drains: false, answers: false };
+}
+
 /// A question whether the worker is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,6 +99,8 @@ pub(super) struct Worker {
     pub(super) ping: Option<Ping>,
     /// It is to be replaced, by its own wish or because its channel is lost, and serves until then.
     pub(super) worn: bool,
+    /// It counts as failed, though it may still serve.
+    pub(super) failed: bool,
     pub(super) state: State,
 }
 
@@ -109,6 +116,7 @@ impl Worker {
             channel: None,
             ping: None,
             worn: false,
+            failed: false,
             state: State::Starting { ready_by: now.after(policy.start_timeout) },
         }
     }
@@ -129,6 +137,12 @@ impl Worker {
 
     pub(super) fn is_ending(&self) -> bool {
         matches!(self.state, State::Ending { .. })
+    }
+
+    /// When its successor may come was settled when it wished to be replaced, or lost its channel. One that only
+    /// wished it and never became ready is like any other start that failed.
+    pub(super) fn is_paced(&self) -> bool {
+        self.failed || (self.worn && self.ready.is_some())
     }
 
     /// How long it has been ready, or was when it stopped being so.

@@ -182,8 +182,7 @@ fn a_channel_on_which_nothing_was_said_is_no_loss_nor_is_one_of_a_worker_that_dr
 fn workers_that_lose_their_channels_at_once_do_not_pile_up() {
     let mut m = Machine::new(policy(1));
     m.orders();
-    let mut newest = 1;
-    for _ in 0..20 {
+    for newest in 1..=20 {
         m.starts(newest);
         m.opens(newest);
         m.loses(newest);
@@ -195,7 +194,6 @@ fn workers_that_lose_their_channels_at_once_do_not_pile_up() {
             m.ends(old, 0);
         }
         assert_eq!(orders.iter().filter(|order| order.starts_with("spawn")).count(), 1, "{orders:?}");
-        newest += 1;
     }
     assert!(m.status().pools[&PoolName::new("web")].slots[&SlotIndex(0)].crash_loop);
 }
@@ -277,4 +275,118 @@ fn an_answer_that_nobody_asked_for_changes_nothing() {
     m.orders();
     m.wait(5_000);
     assert_eq!(m.orders(), ["ping 1"]);
+}
+
+#[test]
+fn a_channel_that_was_lost_is_not_opened_again() {
+    let mut m = Machine::running(policy(1));
+    m.opens(1);
+    m.loses(1);
+    m.opens(1);
+    m.scale(0);
+    assert_eq!(m.orders().last().unwrap(), "answer 1: done");
+    assert_eq!(m.slot(0)[0], "1:Draining");
+    m.wait(30_000);
+    assert!(m.orders().contains(&"kill 1".to_owned()), "it was signalled, not told to drain");
+}
+
+#[test]
+fn a_worker_that_loses_its_channel_and_then_dies_has_failed_once() {
+    let mut m = Machine::running(policy_with(2, |policy| policy.rollout.max_failures = 2));
+    m.reload_to(policy_with(2, |policy| policy.rollout.max_failures = 2));
+    m.starts(3);
+    m.opens(3);
+    m.loses(3);
+    m.ends(3, 1);
+    let orders = m.orders();
+    assert!(!orders.iter().any(|order| order.starts_with("[rolling back")), "{orders:?}");
+    assert_eq!(m.status().pools[&PoolName::new("web")].slots[&SlotIndex(0)].restarts, 1);
+}
+
+#[test]
+fn one_that_wishes_to_be_replaced_before_it_is_ready_and_then_dies_is_a_failed_start() {
+    let mut m = Machine::new(policy(1));
+    m.orders();
+    for worker in 1..=5 {
+        m.spawned(worker);
+        m.wishes(worker);
+        m.ends(worker, 1);
+        if m.status().phase == "stopping" {
+            return assert!(m.orders().last().unwrap().starts_with("exit: "));
+        }
+        m.wait(30_000);
+        let more = m.slot(0).len();
+        assert!(more <= 2, "{:?}", m.slot(0));
+    }
+    let slot = m.status().pools[&PoolName::new("web")].slots[&SlotIndex(0)].clone();
+    assert!(slot.crash_loop, "{slot:?}");
+}
+
+#[test]
+fn a_wish_and_then_the_end_that_it_says_is_one_wish() {
+    let mut m = Machine::running(policy(1));
+    m.wishes(1);
+    m.orders();
+    m.starts(2);
+    m.orders();
+    m.scale(1);
+    m.wishes(2);
+    m.stopping(2);
+    m.ends(2, 0);
+    let orders = m.orders();
+    assert!(orders.iter().any(|order| order.starts_with("spawn 3")), "the first unstable wish: {orders:?}");
+}
+
+#[test]
+fn a_reload_does_not_wait_for_what_a_worn_worker_holds_of_the_surge() {
+    let mut m = Machine::running(policy(1));
+    m.wishes(1);
+    m.orders();
+    m.reload_to(policy(1));
+    m.spawned(2);
+    m.wait(0);
+    // Its successor is of no use any more; the worn one serves until the new one does.
+    assert_eq!(m.slot(0)[0], "1:Ready");
+    assert!(m.slot(0).contains(&"3:Starting".to_owned()), "{:?}", m.slot(0));
+    m.starts(3);
+    m.wait(2_000);
+    assert!(m.orders().contains(&"commit 2".to_owned()));
+}
+
+#[test]
+fn a_worn_worker_makes_way_for_its_successor_while_a_canary_waits_for_room() {
+    let mut m = Machine::running(policy(2));
+    m.wishes(2);
+    m.orders();
+    m.reload_to(policy(2));
+    m.starts(3);
+    assert_eq!(m.orders(), ["[retire 2: Replaced]", "signal 2 with 15", "spawn 4 in web/0 of 2"]);
+}
+
+#[test]
+fn a_first_new_worker_that_is_worn_proves_the_new_program_all_the_same() {
+    let mut m = Machine::running(policy(1));
+    m.reload_to(policy(1));
+    m.starts(2);
+    m.wishes(2);
+    m.orders();
+    m.wait(2_000);
+    let orders = m.orders();
+    assert_eq!(orders[..3], ["[canary proven]", "[retire 1: Replaced]", "signal 1 with 15"]);
+    assert!(orders.contains(&"commit 2".to_owned()), "{orders:?}");
+    assert!(orders.contains(&"spawn 3 in web/0 of 2".to_owned()), "{orders:?}");
+}
+
+#[test]
+fn slots_that_have_not_moved_come_before_those_whose_new_worker_is_worn() {
+    let mut m = Machine::running(policy(3));
+    m.reload_to(policy(3));
+    m.starts(4);
+    m.wait(2_000);
+    m.starts(5);
+    m.wishes(4);
+    let orders = m.orders();
+    assert_eq!(orders.iter().filter(|order| order.starts_with("spawn")).count(), 2, "{orders:?}");
+    assert_eq!(orders.last().unwrap(), "[worn 4: memory]");
+    assert!(orders.contains(&"spawn 6 in web/2 of 2".to_owned()), "{orders:?}");
 }

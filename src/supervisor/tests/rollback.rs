@@ -141,6 +141,36 @@ fn a_kept_slot_goes_back_when_its_worker_ends() {
 }
 
 #[test]
+fn a_kept_slot_goes_back_start_first_when_its_worker_wishes_to_be_replaced() {
+    let mut m = half_moved();
+    m.cancel();
+    m.spawn_fails(5, true);
+    m.ends(4, 0);
+    m.wait(60_000);
+    m.orders();
+    m.event(Event::ReplacementWished { worker: WorkerId(3), reason: "memory".to_owned() });
+    assert_eq!(
+        m.orders(),
+        ["[worn 3: memory]", "spawn 6 in web/0 of 1"],
+        "no thrown-away program is started"
+    );
+    m.starts(6);
+    assert_eq!(m.orders(), ["[retire 3: Replaced]", "signal 3 with 15"]);
+}
+
+#[test]
+fn a_worn_worker_that_cannot_go_back_stays_for_the_rollback() {
+    let mut m = half_moved();
+    m.event(Event::ReplacementWished { worker: WorkerId(3), reason: "memory".to_owned() });
+    m.cancel();
+    m.orders();
+    m.spawn_fails(5, true);
+    let orders = m.orders();
+    assert_eq!(orders[..3], ["READY", "answer 2: done", "answer 1: rolled back from 2 but for slot 0"]);
+    assert_eq!(orders[3..], ["spawn 6 in web/0 of 1"], "whatever the program is now");
+}
+
+#[test]
 fn a_kept_slot_moves_with_the_next_rollout() {
     let mut m = half_moved();
     m.cancel();
