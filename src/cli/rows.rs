@@ -64,7 +64,7 @@ pub(super) fn in_motion(pool: &Pool) -> Vec<Row> {
 /// The one worker of a slot of which there is nothing particular to say.
 fn quiet_worker(slot: &Slot) -> Option<&Worker> {
     let [worker] = &slot.workers[..] else { return None };
-    let is_quiet = worker.state == WorkerState::Ready && worker.leftovers == 0 && !slot.kept;
+    let is_quiet = worker.state == WorkerState::Ready && worker.leftovers == 0 && !worker.worn && !slot.kept;
     is_quiet.then_some(worker)
 }
 
@@ -117,7 +117,7 @@ fn of_worker(pool: &Pool, slot: &Slot, worker: &Worker) -> Row {
         worker.worker.to_string(),
         worker.pid.map_or_else(dash, |pid| pid.to_string()),
         worker.generation.to_string(),
-        state.to_owned(),
+        if worker.worn { format!("{state}, to be replaced") } else { state.to_owned() },
         since.map_or_else(dash, |moment| span(moment.seconds_ago)),
         slot.restarts.to_string(),
         notes.join("; "),
@@ -198,6 +198,7 @@ mod tests {
     fn many_slots_share_a_row_and_those_unlike_them_have_their_own() {
         let mut pool = pool(1000);
         pool.slots[4].workers[0].state = WorkerState::Draining;
+        pool.slots[5].workers[0].worn = true;
         pool.slots[7].workers.clear();
         pool.slots[7].crash_loop = true;
         pool.slots[9].workers[0].generation = 4;
@@ -205,9 +206,10 @@ mod tests {
         assert_eq!(
             rows,
             [
-                "web 0-3,5-6,8,10-999 - - 3 997 ready 1min+ 997",
+                "web 0-3,6,8,10-999 - - 3 996 ready 1min+ 996",
                 "web 9 - - 4 1 ready 1min 9s+ 1",
                 "web 4 5 104 3 draining - 1",
+                "web 5 6 105 3 ready, to be replaced 1min 5s 1",
                 "web 7 - - - crash loop - 1",
             ]
         );

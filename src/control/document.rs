@@ -135,6 +135,9 @@ pub struct Worker {
     pub generation: u64,
     /// What it is doing.
     pub state: WorkerState,
+    /// It wishes to be replaced or has lost its channel, and serves until its successor does.
+    #[serde(default)]
+    pub worn: bool,
     /// When it was started.
     pub started: Moment,
     /// When it became ready.

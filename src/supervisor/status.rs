@@ -74,6 +74,8 @@ pub struct WorkerStatus {
     pub generation: Generation,
     /// What it is doing.
     pub state: WorkerState,
+    /// It wishes to be replaced or has lost its channel, and serves until its successor does.
+    pub worn: bool,
     /// When it was started.
     pub started: Monotonic,
     /// When it became ready.
@@ -205,6 +207,7 @@ fn worker_status(worker: &Worker) -> WorkerStatus {
             State::Killed { .. } => WorkerState::Killed,
             State::Ending { .. } => WorkerState::Ending,
         },
+        worn: worker.worn && worker.is_active(),
         started: worker.started,
         ready: worker.ready,
         asked: worker.asked,
