@@ -7,10 +7,16 @@
 
 use std::path::Path;
 
+#[path = "simulation/channel.rs"]
+mod channel;
+#[path = "simulation/ends.rs"]
+mod ends;
 #[path = "simulation/lost.rs"]
 mod lost;
 #[path = "simulation/orders.rs"]
 mod orders;
+#[path = "simulation/pace.rs"]
+mod pace;
 #[path = "simulation/shadow.rs"]
 mod shadow;
 #[path = "exhaustive/table.rs"]
@@ -19,6 +25,8 @@ mod table;
 mod upkeep;
 #[path = "exhaustive/walk.rs"]
 mod walk;
+#[path = "exhaustive/words.rs"]
+mod words;
 
 const PAGE: &str = "docs/architecture.md";
 const BEGIN: &str = "<!-- table:begin -->\n";

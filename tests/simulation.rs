@@ -20,8 +20,12 @@ use simulation::swarm::Setup;
 
 mod simulation {
     pub(crate) mod bench;
+    pub(crate) mod channel;
+    pub(crate) mod client;
+    pub(crate) mod ends;
     pub(crate) mod lost;
     pub(crate) mod orders;
+    pub(crate) mod pace;
     pub(crate) mod rng;
     pub(crate) mod run;
     pub(crate) mod shadow;

@@ -6,12 +6,13 @@ use std::time::Duration;
 use handover::config::model::{Policy, Ready, RestartPolicy, RolloutPolicy, Share, Signal};
 use handover::id::{ListenerName, PoolName, RequestId, WorkerId};
 use handover::supervisor::{
-    Action, Event, ExitStatus, ManagerState, Note, Outcome, Request, Retirement, Scope, StartFailure, Status,
-    Supervisor, WorkerState, WorkerStatus,
+    Action, Event, ExitStatus, Request, Retirement, Scope, StartFailure, Status, Supervisor, WorkerState,
+    WorkerStatus,
 };
 use handover::time::Monotonic;
 
 use super::table::Tables;
+use super::words::{cause, daemon_cause, daemon_orders, orders_for, outcome};
 use crate::shadow::Shadow;
 
 /// So many events follow each prefix.
@@ -59,6 +60,11 @@ enum Step {
     Spawned(u64),
     Ends(u64),
     Wishes(u64),
+    /// It says hello on its channel: it can be told to drain, and answers.
+    Opens(u64),
+    /// It wishes to be replaced, and serves until then.
+    Wears(u64),
+    Loses(u64),
     /// So many seconds later the worker feeds its watchdog.
     Feeds(u64, u64),
     Reload,
@@ -92,6 +98,14 @@ fn prefixes(slots: u32) -> Vec<Vec<Step>> {
         up().chain([Step::Ends(1)]).collect(),
         up().chain([Step::Wishes(1)]).collect(),
         up().chain([Step::Wishes(1), Step::Time]).collect(),
+        up().chain([Step::Opens(1)]).collect(),
+        up().chain([Step::Opens(1), Step::Time]).collect(),
+        up().chain([Step::Opens(1), Step::Loses(1), Step::Up(slots + 1)]).collect(),
+        up().chain([Step::Opens(1), Step::Stop]).collect(),
+        up().chain([Step::Wears(1)]).collect(),
+        up().chain([Step::Wears(1), Step::Reload, Step::Prepared]).collect(),
+        moved().chain([Step::Opens(1), Step::Wears(slots + 1)]).collect(),
+        moved().chain([Step::Wears(slots + 1), Step::Cancel]).collect(),
         up().chain([Step::Replaced]).collect(),
         up().chain([Step::Replaced, Step::Prepared]).collect(),
         up().chain([Step::Replaced, Step::Refused]).collect(),
@@ -113,7 +127,7 @@ fn policy(workers: u32) -> Policy {
         drain_timeout: seconds(3),
         stop_signal: Signal(15),
         watchdog: Some(Duration::from_secs(5)),
-        ping_timeout: None,
+        ping_timeout: Some(Duration::from_secs(3)),
         rollout: RolloutPolicy {
             max_surge: Share::Count(1),
             max_unavailable: Share::Count(0),
@@ -177,6 +191,11 @@ impl Node {
             Step::Spawned(worker) => Event::Spawned { worker: WorkerId(worker) },
             Step::Ends(worker) => Event::Exited { worker: WorkerId(worker), status: ExitStatus::Code(1) },
             Step::Wishes(worker) => Event::Stopping { worker: WorkerId(worker) },
+            Step::Opens(worker) => {
+                Event::ChannelOpened { worker: WorkerId(worker), drains: true, answers: true }
+            }
+            Step::Wears(worker) => wish(WorkerId(worker)),
+            Step::Loses(worker) => Event::ChannelLost { worker: WorkerId(worker) },
             Step::Feeds(worker, seconds) => {
                 self.now = self.now + Duration::from_secs(seconds);
                 Event::Heartbeat { worker: WorkerId(worker) }
@@ -269,8 +288,12 @@ impl Node {
         let wish = shadow.asked.is_some_and(|(_, why)| why == Retirement::OwnWish);
         match found.state {
             WorkerState::Starting if !shadow.executed => "starting, not executed",
+            WorkerState::Starting if found.worn => "starting, to be replaced",
             WorkerState::Starting => "starting",
+            WorkerState::Ready if found.worn => "ready, to be replaced",
+            WorkerState::Ready if shadow.channel.asked => "ready, asked",
             WorkerState::Ready => "ready",
+            WorkerState::Draining if shadow.awaits_signal() => "draining, without a signal",
             WorkerState::Draining if wish => "draining as it wished",
             WorkerState::Draining => "draining",
             WorkerState::Killed if wish => "killed after its wish",
@@ -308,6 +331,10 @@ fn everything_again() -> Scope {
     Scope { reread: true, pools: None, changed_only: false }
 }
 
+fn wish(worker: WorkerId) -> Event {
+    Event::ReplacementWished { worker, reason: "memory".to_owned() }
+}
+
 fn of_worker(worker: WorkerId) -> Vec<Event> {
     let (stage, reason) = ("exec".to_owned(), "no such file".to_owned());
     let failure = StartFailure { stage, reason, program_changed: false };
@@ -320,104 +347,13 @@ fn of_worker(worker: WorkerId) -> Vec<Event> {
         Event::Heartbeat { worker },
         Event::WatchdogTriggered { worker },
         Event::Stopping { worker },
+        Event::ChannelOpened { worker, drains: true, answers: true },
+        Event::Answered { worker },
+        wish(worker),
+        Event::ChannelLost { worker },
         Event::MoreTime { worker, by: Duration::from_secs(60) },
         Event::Exited { worker, status: ExitStatus::Code(0) },
         Event::Exited { worker, status: ExitStatus::Code(1) },
         Event::GroupEnded { worker },
     ]
-}
-
-/// What it was, from the worker's point of view, that happened to it; `None` for nothing.
-fn cause(worker: WorkerId, event: &Event, due: &[WorkerId], actions: &[Action]) -> Option<String> {
-    let text = match event {
-        Event::Spawned { worker: who } if *who == worker => "is executed",
-        Event::SpawnFailed { worker: who, failure } if *who == worker => match failure.program_changed {
-            true => "cannot be started: another program",
-            false => "cannot be started",
-        },
-        Event::Ready { worker: who } if *who == worker => "says that it is ready",
-        Event::Heartbeat { worker: who } if *who == worker => "feeds its watchdog",
-        Event::WatchdogTriggered { worker: who } if *who == worker => "triggers its watchdog",
-        Event::Stopping { worker: who } if *who == worker => "says that it is stopping",
-        Event::MoreTime { worker: who, .. } if *who == worker => "asks for more time",
-        Event::Exited { worker: who, status } if *who == worker => match status {
-            ExitStatus::Code(0) => "exits with 0",
-            _ => "exits with 1",
-        },
-        Event::GroupEnded { worker: who } if *who == worker => "its group has ended",
-        Event::DeadlinePassed if due.contains(&worker) => "its time is up",
-        Event::Requested { what: Request::Stop { now: true }, .. } => "stop now",
-        _ => return retired(worker, actions),
-    };
-    Some(text.to_owned())
-}
-
-fn retired(worker: WorkerId, actions: &[Action]) -> Option<String> {
-    actions.iter().find_map(|action| match action {
-        Action::Note(Note::Retiring { worker: who, why, .. }) if *who == worker => {
-            let text = match why {
-                Retirement::DaemonStops => "stop",
-                _ => "is no longer wanted",
-            };
-            Some(text.to_owned())
-        }
-        _ => None,
-    })
-}
-
-fn outcome(state: &str, orders: &[&str]) -> String {
-    if orders.is_empty() { state.to_owned() } else { format!("{state}: {}", orders.join(", ")) }
-}
-
-fn orders_for(worker: WorkerId, actions: &[Action]) -> Vec<&'static str> {
-    let order = |action: &Action| match action {
-        Action::Signal { worker: who, .. } if *who == worker => Some("signal"),
-        Action::Kill { worker: who } if *who == worker => Some("kill"),
-        Action::EndGroup { worker: who, .. } if *who == worker => Some("end the group"),
-        Action::Note(Note::WorkerFailed { worker: who, .. }) if *who == worker => Some("counts as failed"),
-        _ => None,
-    };
-    actions.iter().filter_map(order).collect()
-}
-
-fn daemon_cause(event: &Event, actions: &[Action]) -> Option<String> {
-    let rolls_unasked =
-        || actions.iter().any(|action| matches!(action, Action::Note(Note::PoolsRolled { .. })));
-    let text = match event {
-        Event::DeadlinePassed if rolls_unasked() => "time passes, and a lost listener is due",
-        Event::ListenerReplaced { .. } => "a listener is lost and replaced",
-        Event::Prepared { .. } => "generation prepared",
-        Event::PrepareRefused { .. } => "generation refused",
-        Event::Broken { .. } => "a promise is broken",
-        Event::Requested { what, .. } => match what {
-            Request::Roll(_) => "reload or restart",
-            Request::Cancel { .. } => "cancel",
-            Request::Scale { .. } => "scale",
-            Request::Stop { now: false } => "stop",
-            Request::Stop { now: true } => "stop now",
-        },
-        _ => return None,
-    };
-    Some(text.to_owned())
-}
-
-fn daemon_orders(actions: &[Action]) -> Vec<&'static str> {
-    let order = |action: &Action| match action {
-        Action::Prepare { .. } => Some("prepare"),
-        Action::Commit { .. } => Some("commit"),
-        Action::Tell(ManagerState::Ready) => Some("READY"),
-        Action::Tell(ManagerState::Reloading) => Some("RELOADING"),
-        Action::Tell(ManagerState::Stopping) => Some("STOPPING"),
-        Action::Exit { .. } => Some("exit"),
-        Action::Answer { outcome, .. } => Some(match outcome {
-            Outcome::Done { .. } => "answer: done",
-            Outcome::RolledBack { .. } => "answer: rolled back",
-            Outcome::Refused { .. } => "answer: refused",
-            Outcome::Failed { .. } => "answer: failed",
-        }),
-        _ => None,
-    };
-    let mut orders: Vec<&str> = actions.iter().filter_map(order).collect();
-    orders.dedup();
-    orders
 }

@@ -2,19 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use handover::config::model::Share;
 use handover::id::{Generation, PoolName, WorkerId};
 use handover::supervisor::{
-    Action, ManagerState, Note, Outcome, Place, Request, Retirement, RolloutFailure, Scope, WorkerFailure,
+    Action, ManagerState, Note, Outcome, Place, Request, RolloutFailure, Scope, WorkerFailure,
 };
 
-use super::shadow::{Check, Shadow, Stage, Violation, Worker, hold, patience};
-
-/// So many workers may be asked to end by ourselves, and so many may be started above the slots.
-struct Limits {
-    surge: u32,
-    unavailable: u32,
-}
+use super::channel::Channel;
+use super::shadow::{Check, Shadow, Stage, Violation, Worker, hold};
 
 impl Shadow {
     /// Checks an order, and notes what follows from it.
@@ -23,6 +17,8 @@ impl Shadow {
         hold(!self.ended || last_words, "nothing follows Exit", || format!("{action:?}"))?;
         match action {
             Action::Spawn { worker, at, exact } => self.spawn(*worker, at, *exact),
+            Action::Drain { worker, why, patience } => self.drain(*worker, *why, *patience),
+            Action::Ping { worker } => self.ping(*worker),
             Action::Signal { worker, .. } => self.signal(*worker),
             Action::Kill { worker } => self.kill(*worker),
             Action::EndGroup { worker, .. } => {
@@ -56,7 +52,7 @@ impl Shadow {
         }
     }
 
-    fn living(&mut self, id: WorkerId, what: &str) -> Result<&mut Worker, Violation> {
+    pub(crate) fn living(&mut self, id: WorkerId, what: &str) -> Result<&mut Worker, Violation> {
         self.workers.get_mut(&id).ok_or_else(|| Violation {
             property: "no order is given for a worker that is gone",
             detail: format!("{what} for {id}"),
@@ -82,9 +78,12 @@ impl Shadow {
         }
         let most = self.most_slots(&at.pool);
         hold(at.slot.0 < most, "only wanted slots are filled", || wrong("slot"))?;
-        let twin = self.in_slot(at).any(|w| w.is_active() && w.place.generation == at.generation);
-        hold(!twin, "a slot runs a generation once", || wrong("twin"))?;
-        let may = exact == (stage == Stage::Back && self.in_slot(at).any(Worker::is_ready));
+        let is_canary = stage == Stage::Canary && Some(at.generation) == target;
+        let fills = |w: &Worker| w.is_active() && (!w.worn || is_canary);
+        let twin = self.in_slot(at).any(|w| fills(w) && w.place.generation == at.generation);
+        hold(!twin, "a slot runs a generation once, except beside who is worn", || wrong("twin"))?;
+        let is_foreign = |worker: &Worker| worker.is_ready() && worker.place.generation != at.generation;
+        let may = exact == (stage == Stage::Back && self.in_slot(at).any(is_foreign));
         hold(may, "exact starts belong to rollbacks", || wrong("exact"))?;
         if let Some(pace) = self.paces.get(&(at.pool.clone(), at.slot)) {
             let early = pace.generation == at.generation && self.now < pace.not_before;
@@ -110,6 +109,8 @@ impl Shadow {
             group_asked: false,
             said_stopping: false,
             triggered: false,
+            channel: Channel::default(),
+            worn: false,
             failed: false,
             dead: BTreeSet::new(),
         };
@@ -118,7 +119,7 @@ impl Shadow {
     }
 
     /// The slots there may be: those of the old and of the new generation, and the canary's.
-    fn most_slots(&self, pool: &PoolName) -> u32 {
+    pub(crate) fn most_slots(&self, pool: &PoolName) -> u32 {
         let slots = self.slots(pool);
         let target = self.target(pool);
         match self.stage(pool) {
@@ -130,30 +131,12 @@ impl Shadow {
         }
     }
 
-    fn limits(&self, pool: &PoolName) -> Limits {
-        let slots = self.most_slots(pool);
-        let policy = self.governing(pool).map(|policy| &policy.rollout);
-        let surge = policy.map_or(Share::Count(1), |rollout| rollout.max_surge).of_rounded_up(slots);
-        let unavailable = policy.map_or(Share::Count(0), |rollout| rollout.max_unavailable);
-        let unavailable = unavailable.of_rounded_down(slots);
-        let start_first = unavailable == 0 || self.stage(pool) == Stage::Back;
-        Limits { surge: if start_first { surge.max(1) } else { surge }, unavailable }
-    }
-
     fn check_live_limit(&self, pool: &PoolName, slots: u32, stage: Stage) -> Check {
         let live = self.in_pool(pool).filter(|worker| worker.is_active()).count() + 1;
         let most = slots + self.limits(pool).surge;
         hold(live <= most as usize, "live workers are at most N + surge", || {
             format!("{live} of {most} in pool {pool}, {stage:?}")
         })
-    }
-
-    fn signal(&mut self, id: WorkerId) -> Check {
-        let worker = self.living(id, "Signal")?;
-        let asked = worker.asked.is_some_and(|(_, why)| why != Retirement::OwnWish);
-        let fair = asked && worker.executed && !worker.exited && !worker.killed && !worker.signalled;
-        worker.signalled = true;
-        hold(fair, "a worker is signalled once, when it is asked to end", || format!("{worker:?}"))
     }
 
     fn kill(&mut self, id: WorkerId) -> Check {
@@ -247,7 +230,9 @@ impl Shadow {
         for worker in self.workers.values_mut().filter(|worker| !worker.is_active() && !worker.killed) {
             let policy = &policies[&(worker.place.pool.clone(), worker.place.generation)];
             let latest = now.after(policy.stop_timeout);
-            worker.kill_from = [worker.kill_from, latest].into_iter().flatten().min();
+            let waits = worker.awaits_signal();
+            let at = if waits { &mut worker.channel.signal_from } else { &mut worker.kill_from };
+            *at = [*at, latest].into_iter().flatten().min();
         }
         Ok(())
     }
@@ -298,6 +283,7 @@ impl Shadow {
         let stays = |w: &&Worker| w.is_active() && w.place.generation == generation;
         let mut kept: Vec<Place> = self.workers.values().filter(stays).map(|w| w.place.clone()).collect();
         kept.sort();
+        kept.dedup();
         kept
     }
 
@@ -328,6 +314,11 @@ impl Shadow {
                 Ok(())
             }
             Note::RollingBack { generation, reason } => self.roll_back(*generation, reason),
+            Note::ReplacementWished { worker, .. } => {
+                let worn =
+                    self.workers.get(worker).is_some_and(|worker| worker.worn && !worker.channel.counted);
+                hold(worn, "a wish is told when it is made", || format!("{note:?}"))
+            }
             Note::RolloutDone { .. } => Ok(()),
             Note::RolledBack { generation, kept } => {
                 let really = self.kept(*generation);
@@ -357,90 +348,34 @@ impl Shadow {
     }
 
     fn worker_failed(&mut self, id: WorkerId, place: &Place, failure: &WorkerFailure) -> Check {
+        let mut counts = true;
         if let Some(worker) = self.workers.get_mut(&id) {
             let again = std::mem::replace(&mut worker.failed, true);
-            hold(!again, "a worker fails once", || format!("{worker:?} {failure:?}"))?;
-            if matches!(failure, WorkerFailure::Died { .. }) != worker.ready.is_some()
-                && !matches!(failure, WorkerFailure::Watchdog { .. })
-            {
-                return hold(false, "a failure is told as it was", || format!("{worker:?} {failure:?}"));
-            }
+            // One whose channel was lost serves on; that it dies is told, and counts no more.
+            counts = !again;
+            hold(!again || worker.channel.counted, "a worker fails once", || {
+                format!("{worker:?} {failure:?}")
+            })?;
+            let fits = match failure {
+                WorkerFailure::Watchdog { .. } => true,
+                WorkerFailure::Unresponsive { .. } => worker.ready.is_some(),
+                WorkerFailure::ChannelLost => worker.channel.counted && !again,
+                WorkerFailure::Died { .. } => worker.ready.is_some(),
+                _ => worker.ready.is_none(),
+            };
+            hold(fits, "a failure is told as it was", || format!("{worker:?} {failure:?}"))?;
+        }
+        if matches!(failure, WorkerFailure::Unresponsive { .. }) {
+            self.check_silence(id)?;
         }
         let target = self.target(&place.pool);
         let forward = matches!(self.stage(&place.pool), Stage::Canary | Stage::Rolling);
         if let Some(pool) = self.pools.get_mut(&place.pool)
             && forward
+            && counts
             && target == Some(place.generation)
         {
             pool.failures += 1;
-        }
-        Ok(())
-    }
-
-    fn retire(&mut self, id: WorkerId, place: &Place, why: Retirement) -> Check {
-        let detail = || format!("{why:?} {:?}, {:?}", self.workers.get(&id), self.rollout);
-        let active = self.workers.get(&id).is_some_and(Worker::is_active);
-        hold(active, "a worker is asked to end once", detail)?;
-        let worker = &self.workers[&id];
-        let (is_ready, ready) = (worker.is_ready(), worker.ready);
-        let fair = match why {
-            Retirement::DaemonStops => self.stopping.is_some(),
-            Retirement::OwnWish => worker.said_stopping,
-            Retirement::StartTimeout => worker.ready_by.is_some_and(|by| by <= self.now),
-            Retirement::Watchdog => worker.triggered || worker.watchdog_by.is_some_and(|by| by <= self.now),
-            Retirement::Removed => place.slot.0 >= self.slots(&place.pool),
-            Retirement::RolledBack => self.may_roll_back(worker),
-            Retirement::Replaced => {
-                matches!(self.stage(&place.pool), Stage::Canary | Stage::Rolling)
-                    && Some(place.generation) != self.target(&place.pool)
-            }
-        };
-        hold(fair, "a worker is asked to end for a reason", detail)?;
-        if why == Retirement::Replaced && is_ready {
-            self.check_replaced(id, place)?;
-        }
-        match (why, ready) {
-            (Retirement::OwnWish, Some(since)) => self.wish(place, since),
-            (Retirement::StartTimeout | Retirement::Watchdog | Retirement::OwnWish, _) => {
-                self.unstable_end(place, ready);
-            }
-            _ => {}
-        }
-        let waits = self.moment(patience(self.policy(place), why));
-        let now = self.now;
-        let worker = self.living(id, "Retiring")?;
-        worker.asked = Some((now, why));
-        worker.kill_from = if worker.executed { waits } else { Some(now) };
-        (worker.ready_by, worker.watchdog_by) = (None, None);
-        Ok(())
-    }
-
-    /// A rollback ends a ready new worker when its slot's old one is ready, or when the slot goes.
-    fn may_roll_back(&self, worker: &Worker) -> bool {
-        let place = &worker.place;
-        let covered = || self.in_slot(place).any(|other| other.id != worker.id && other.is_ready());
-        let gone = place.slot.0 >= self.slots(&place.pool);
-        let new = Some(place.generation) != self.pools[&place.pool].base;
-        self.stage(&place.pool) == Stage::Back && (!worker.is_ready() || gone || (new && covered()))
-    }
-
-    fn check_replaced(&mut self, id: WorkerId, place: &Place) -> Check {
-        let detail = || format!("{:?}, {:?}", self.workers.get(&id), self.rollout);
-        let (name, limits) = (&place.pool, self.limits(&place.pool));
-        let stop_first = limits.surge == 0;
-        let target = self.target(name);
-        let covered = self.in_slot(place).any(|w| w.is_ready() && Some(w.place.generation) == target);
-        hold(covered || stop_first, "its successor is ready first", detail)?;
-        let least = self.slots(name).saturating_sub(limits.unavailable);
-        hold(self.ready(name) > least, "ready workers stay at N - max_unavailable", detail)?;
-        let draining = self.in_pool(name).filter(|w| w.asked.is_some() && !w.exited).count();
-        let most = self.governing(name).map_or(0, |policy| policy.rollout.max_draining);
-        hold(draining < most as usize, "at most max_draining drain", detail)?;
-        let proven = self.rollout.as_ref().is_some_and(|rollout| rollout.proven);
-        if let Some(pool) = self.pools.get_mut(name).filter(|_| !proven) {
-            pool.stopped_first += 1;
-            let first = stop_first && pool.stopped_first == 1;
-            return hold(first, "no old worker ends before every canary baked", || place.to_string());
         }
         Ok(())
     }

@@ -128,6 +128,10 @@ impl Run {
             Event::Ready { worker },
             Event::Stopping { worker },
             Event::WatchdogTriggered { worker },
+            Event::ChannelOpened { worker, drains: true, answers: true },
+            Event::Answered { worker },
+            Event::ReplacementWished { worker, reason: String::new() },
+            Event::ChannelLost { worker },
             Event::Exited { worker, status: ExitStatus::Code(1) },
             Event::GroupEnded { worker },
         ];
@@ -181,8 +185,8 @@ impl Run {
         })
     }
 
-    /// Every slot has a ready worker of the pool's generation, or of one that was kept; nobody else is there, and
-    /// nobody has a dead socket.
+    /// Every slot has a ready worker of the pool's generation, or of one that was kept; nobody else is there, nobody
+    /// is to be replaced, and nobody has a dead socket.
     fn is_settled(&self, pool: &PoolName) -> bool {
         let shadow = &self.bench.shadow;
         let slots = shadow.slots(pool);
@@ -191,7 +195,7 @@ impl Run {
             let place = &worker.place;
             let may = Some(place.generation) == shadow.pools[pool].base
                 || shadow.failed.contains(&place.generation);
-            if !worker.is_ready() || !may || place.slot.0 >= slots || !worker.dead.is_empty() {
+            if !worker.is_ready() || worker.worn || !may || place.slot.0 >= slots || !worker.dead.is_empty() {
                 return false;
             }
             ready.push(place.slot.0);

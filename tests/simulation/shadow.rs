@@ -12,7 +12,9 @@ use handover::id::{Generation, ListenerName, PoolName, RequestId, SlotIndex, Wor
 use handover::supervisor::{Event, Place, Request, Retirement};
 use handover::time::{Monotonic, Timeout};
 
+use super::channel::Channel;
 use super::lost::Rolls;
+use super::pace::Pace;
 
 /// A property that does not hold.
 #[derive(Clone, Debug)]
@@ -53,6 +55,9 @@ pub(crate) struct Worker {
     pub(crate) group_asked: bool,
     pub(crate) said_stopping: bool,
     pub(crate) triggered: bool,
+    pub(crate) channel: Channel,
+    /// It is to be replaced, and serves until then.
+    pub(crate) worn: bool,
     pub(crate) failed: bool,
     /// Listeners of which it may have a socket that was ended for all.
     pub(crate) dead: BTreeSet<ListenerName>,
@@ -89,16 +94,6 @@ pub(crate) struct Rollout {
     pub(crate) started: Monotonic,
     pub(crate) proven: bool,
     pub(crate) back: bool,
-}
-
-/// The unstable ends in a row of one generation in one slot.
-#[derive(Clone, Debug)]
-pub(crate) struct Pace {
-    pub(crate) generation: Generation,
-    pub(crate) deaths: u32,
-    /// Ready workers in a row that asked to be replaced before they were stable.
-    pub(crate) wishes: u32,
-    pub(crate) not_before: Monotonic,
 }
 
 /// See the module.
@@ -239,7 +234,7 @@ impl Shadow {
                     && gone.is_active()
                     && !failure.program_changed
                 {
-                    self.unstable_end(&gone.place, gone.ready);
+                    self.unasked_end(&gone);
                 }
             }
             Event::Exited { worker, .. } => self.learn_exit(*worker),
@@ -248,6 +243,10 @@ impl Shadow {
                     self.workers.remove(worker);
                 }
             }
+            Event::ChannelOpened { worker, .. }
+            | Event::Answered { worker }
+            | Event::ReplacementWished { worker, .. }
+            | Event::ChannelLost { worker } => self.learn_channel(*worker, event),
             Event::Spawned { worker }
             | Event::Ready { worker }
             | Event::Heartbeat { worker }
@@ -272,6 +271,7 @@ impl Shadow {
             worker.ready = Some(now);
             worker.ready_by = None;
             worker.watchdog_by = policy.watchdog.map(|every| now + every);
+            worker.begin_pings(now, policy.ping_timeout);
         }
         match event {
             Event::Heartbeat { .. } if worker.is_ready() => {
@@ -284,6 +284,7 @@ impl Shadow {
                 worker.ready_by = worker.ready_by.map(|at| at.max(until));
                 if !worker.exited && worker.asked.is_some() && !worker.killed {
                     worker.kill_from = worker.kill_from.map(|at| at.max(until));
+                    worker.channel.signal_from = worker.channel.signal_from.map(|at| at.max(until));
                 }
             }
             _ => {}
@@ -295,71 +296,18 @@ impl Shadow {
         if worker.exited {
             return;
         }
-        let (place, was_active, ready) = (worker.place.clone(), worker.is_active(), worker.ready);
-        let patience = self.moment(self.policy(&place).stop_timeout);
+        let (was_active, before) = (worker.is_active(), worker.clone());
+        let patience = self.moment(self.policy(&before.place).stop_timeout);
         if was_active {
-            self.unstable_end(&place, ready);
+            self.unasked_end(&before);
         }
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.exited = true;
         worker.ready_by = None;
         worker.watchdog_by = None;
+        worker.channel.forget_times();
         if !worker.killed && (was_active || worker.kill_from.is_none()) {
             worker.kill_from = patience;
-        }
-    }
-
-    /// A worker stopped being of use, unasked by us.
-    pub(crate) fn unstable_end(&mut self, place: &Place, ready: Option<Monotonic>) {
-        let policy = &self.policy(place).restart;
-        let (stable_after, backoff, most) = (policy.stable_after, policy.backoff, policy.backoff_max);
-        let burst = policy.burst;
-        let key = (place.pool.clone(), place.slot);
-        if ready.is_some_and(|since| self.now.since(since) >= stable_after) {
-            self.paces.remove(&key);
-            return;
-        }
-        let generation = place.generation;
-        let before = self.paces.get(&key).filter(|pace| pace.generation == generation);
-        let deaths = before.map_or(0, |pace| pace.deaths) + 1;
-        let wishes = before.map_or(0, |pace| pace.wishes);
-        let full = if deaths >= burst { most } else { most.min(backoff * (1 << (deaths - 1).min(16))) };
-        let not_before = self.now + full / 5 * 4;
-        self.paces.insert(key, Pace { generation, deaths, wishes, not_before });
-    }
-
-    /// A ready worker asked to be replaced: at once the first time, after `backoff` if that goes on.
-    pub(crate) fn wish(&mut self, place: &Place, since: Monotonic) {
-        let policy = &self.policy(place).restart;
-        let (stable_after, backoff) = (policy.stable_after, policy.backoff);
-        let key = (place.pool.clone(), place.slot);
-        let generation = place.generation;
-        let before = self.paces.remove(&key).filter(|pace| pace.generation == generation);
-        if self.now.since(since) >= stable_after {
-            return;
-        }
-        let before = before.unwrap_or(Pace { generation, deaths: 0, wishes: 0, not_before: Monotonic::ZERO });
-        let wishes = before.wishes + 1;
-        let not_before = if wishes > 1 { self.now + backoff / 5 * 4 } else { before.not_before };
-        self.paces.insert(key, Pace { wishes, not_before, ..before });
-    }
-
-    /// A worker that stays makes what was before forgotten.
-    fn settle(&mut self) {
-        let stable: Vec<Place> = self
-            .workers
-            .values()
-            .filter(|worker| {
-                let after = self.policy(&worker.place).restart.stable_after;
-                worker.is_ready() && worker.ready.is_some_and(|since| since + after <= self.now)
-            })
-            .map(|worker| worker.place.clone())
-            .collect();
-        for place in stable {
-            let key = (place.pool, place.slot);
-            if self.paces.get(&key).is_some_and(|pace| pace.generation == place.generation) {
-                self.paces.remove(&key);
-            }
         }
     }
 

@@ -36,6 +36,13 @@ pub(crate) struct Faults {
     pub(crate) crashes_early: u64,
     pub(crate) crashes_later: u64,
     pub(crate) wishes: u64,
+    /// It wishes to be replaced, and serves on.
+    pub(crate) wears: u64,
+    /// It says hello on its channel; no fault, but it comes with some.
+    pub(crate) speaks: u64,
+    pub(crate) loses_channel: u64,
+    /// It does not answer, or late.
+    pub(crate) deaf: u64,
     pub(crate) hangs: u64,
     pub(crate) triggers: u64,
     pub(crate) extends: u64,
@@ -79,6 +86,10 @@ impl Faults {
             crashes_early: rate(600),
             crashes_later: rate(600),
             wishes: rate(400),
+            wears: rate(900),
+            speaks: rate(1_000),
+            loses_channel: rate(900),
+            deaf: rate(400),
             hangs: rate(400),
             triggers: rate(200),
             extends: rate(300),
@@ -114,7 +125,7 @@ pub(crate) fn policy(rng: &mut Rng) -> Policy {
         drain_timeout: if rng.chance(60) { Duration::ZERO.into() } else { timeout(rng, 500, 20_000) },
         stop_signal: Signal(15),
         watchdog: rng.chance(300).then(|| rng.millis(500, 3_000)),
-        ping_timeout: None,
+        ping_timeout: rng.chance(400).then(|| rng.millis(400, 4_000)),
         rollout: rollout(rng),
         restart: restart(rng),
     }

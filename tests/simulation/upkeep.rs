@@ -44,12 +44,22 @@ impl Shadow {
         hold(!(active && self.stopping.is_some()), "a stop asks everybody to end", detail)?;
         hold(!(active && worker.said_stopping), "a wish is granted", detail)?;
         hold(!(active && worker.triggered), "a triggered watchdog is obeyed", detail)?;
-        let spoke = !worker.executed || worker.signalled || active || worker.killed || worker.exited;
+        let spoke = !worker.executed
+            || worker.signalled
+            || worker.channel.drained
+            || active
+            || worker.killed
+            || worker.exited;
         let own = worker.asked.is_some_and(|(_, why)| why == handover::supervisor::Retirement::OwnWish);
         hold(spoke || own, "who is asked to end is told so", detail)?;
         hold(worker.exited == worker.group_asked, "the rest of a group is ended", detail)?;
         hold(!self.stop_now || worker.killed, "a stop at once kills everybody", detail)?;
-        let due = if active { [worker.ready_by, worker.watchdog_by] } else { [worker.kill_from, None] };
+        let told = !worker.channel.counted || worker.failed;
+        hold(told, "a lost channel is told", detail)?;
+        let due = match active {
+            true => [worker.ready_by, worker.watchdog_by, worker.channel.ping_at],
+            false => [worker.kill_from, worker.channel.signal_from, None],
+        };
         for at in due.into_iter().flatten().filter(|_| !worker.killed) {
             hold(at >= self.now, "nothing due is left lying", detail)?;
             let latest = at.max(self.now + TICK);

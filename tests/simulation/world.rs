@@ -9,11 +9,12 @@ use handover::id::{Generation, ListenerName, PoolName, RequestId, WorkerId};
 use handover::supervisor::{Action, Event, ExitStatus, Request, Scope, StartFailure};
 use handover::time::Monotonic;
 
+use super::client::Client;
 use super::rng::Rng;
 use super::swarm::{Faults, Setup, policy, pool_name};
 
 const KILLED: ExitStatus = ExitStatus::Signal { signal: 9, core: false };
-const SOON: Duration = Duration::from_millis(5);
+pub(crate) const SOON: Duration = Duration::from_millis(5);
 
 /// See the module.
 pub(crate) struct World {
@@ -21,10 +22,10 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) faults: Faults,
     /// No more faults: everything that can behave does.
-    calm: bool,
+    pub(crate) calm: bool,
     queue: BTreeMap<(Monotonic, u64), Event>,
     sequence: u64,
-    processes: BTreeMap<WorkerId, Process>,
+    pub(crate) processes: BTreeMap<WorkerId, Process>,
     policies: BTreeMap<(PoolName, Generation), Policy>,
     /// What the file says that is in force, and the one that a rollout tries.
     configured: BTreeMap<PoolName, Policy>,
@@ -36,7 +37,7 @@ pub(crate) struct World {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Life {
+pub(crate) enum Life {
     Forking,
     Running,
     /// The main process is gone, the group may not be.
@@ -44,10 +45,11 @@ enum Life {
     Gone,
 }
 
-struct Process {
+pub(crate) struct Process {
     life: Life,
     watchdog: Option<Duration>,
-    asked: bool,
+    pub(crate) client: Client,
+    pub(crate) asked: bool,
     killed: bool,
     ignores_stop: bool,
     extends_stop: bool,
@@ -106,12 +108,12 @@ impl World {
         !self.calm && self.rng.chance(self.faults.buggify)
     }
 
-    fn fault(&mut self, rate: fn(&Faults) -> u64) -> bool {
+    pub(crate) fn fault(&mut self, rate: fn(&Faults) -> u64) -> bool {
         let rate = rate(&self.faults);
         !self.calm && self.rng.chance(rate)
     }
 
-    fn push(&mut self, after: Duration, event: Event) {
+    pub(crate) fn push(&mut self, after: Duration, event: Event) {
         self.sequence += 1;
         self.queue.insert((self.now + after, self.sequence), event);
     }
@@ -127,6 +129,10 @@ impl World {
             | Event::Heartbeat { worker }
             | Event::WatchdogTriggered { worker }
             | Event::Stopping { worker }
+            | Event::ChannelOpened { worker, .. }
+            | Event::Answered { worker }
+            | Event::ReplacementWished { worker, .. }
+            | Event::ChannelLost { worker }
             | Event::MoreTime { worker, .. } => (worker, None),
             _ => return true,
         };
@@ -147,6 +153,9 @@ impl World {
             Event::Exited { .. } if alive => process.life = Life::Dead,
             Event::Heartbeat { .. } if alive => self.beat(worker),
             Event::Stopping { .. } => process.asked = true,
+            Event::ChannelOpened { .. } | Event::Answered { .. } | Event::ChannelLost { .. } => {
+                return alive && process.client.says(event);
+            }
             _ => {}
         }
         alive || matches!(event, Event::GroupEnded { .. })
@@ -182,8 +191,10 @@ impl World {
         match action {
             Action::Spawn { worker, at, exact } => {
                 let policy = self.policies.get(&(at.pool.clone(), at.generation)).cloned();
-                self.spawn(*worker, policy.as_ref().and_then(|policy| policy.watchdog), *exact);
+                self.spawn(*worker, policy.as_ref(), *exact);
             }
+            Action::Drain { worker, .. } => self.drain(*worker),
+            Action::Ping { worker } => self.ping(*worker),
             Action::Signal { worker, .. } => self.signal(*worker),
             Action::Kill { worker } => self.kill(*worker),
             Action::EndGroup { worker, .. } => self.end_group(*worker),
@@ -193,10 +204,11 @@ impl World {
         }
     }
 
-    fn spawn(&mut self, worker: WorkerId, watchdog: Option<Duration>, exact: bool) {
+    fn spawn(&mut self, worker: WorkerId, policy: Option<&Policy>, exact: bool) {
         let process = Process {
             life: Life::Forking,
-            watchdog,
+            watchdog: policy.and_then(|policy| policy.watchdog),
+            client: Client::new(policy.and_then(|policy| policy.ping_timeout)),
             asked: false,
             killed: false,
             ignores_stop: self.fault(|faults| faults.ignores_stop),
@@ -225,6 +237,7 @@ impl World {
             at += self.rng.millis(0, 20);
         }
         self.push(at, Event::Spawned { worker });
+        self.open_channel(worker, at);
         self.start_up(worker, at);
     }
 
@@ -250,6 +263,9 @@ impl World {
         if self.fault(|faults| faults.triggers) {
             self.push(at, Event::WatchdogTriggered { worker });
         } else if self.fault(|faults| faults.crashes_later) {
+            if self.fault(|faults| faults.loses_channel) {
+                self.push(at, Event::ChannelLost { worker });
+            }
             self.push(at, Event::Exited { worker, status: KILLED });
         } else if self.fault(|faults| faults.wishes) {
             self.push(at, Event::Stopping { worker });
@@ -261,7 +277,7 @@ impl World {
         }
     }
 
-    fn signal(&mut self, worker: WorkerId) {
+    pub(crate) fn signal(&mut self, worker: WorkerId) {
         let after = self.rng.millis(1, 3_000);
         let (more, calm) = (self.rng.millis(0, 6_000), self.calm);
         let Some(process) = self.processes.get_mut(&worker) else { return };
@@ -393,6 +409,7 @@ impl World {
                 Life::Forking | Life::Running => {
                     self.push(after, Event::Spawned { worker });
                     self.push(after + SOON, Event::Ready { worker });
+                    self.push(after + SOON, Event::Answered { worker });
                 }
             }
         }

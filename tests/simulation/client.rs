@@ -1,0 +1,93 @@
+//! A worker's end of its channel, as a script: when it says hello, what it can, when it wishes to be replaced or loses
+//! the channel, whether it answers and whether it ends when it is told to.
+
+use std::time::Duration;
+
+use handover::id::WorkerId;
+use handover::supervisor::Event;
+
+use super::world::{SOON, World};
+
+/// What is known of one worker's end.
+pub(crate) struct Client {
+    ping_timeout: Option<Duration>,
+    is_open: bool,
+    was_opened: bool,
+    was_asked: bool,
+}
+
+impl Client {
+    pub(crate) fn new(ping_timeout: Option<Duration>) -> Self {
+        Self { ping_timeout, is_open: false, was_opened: false, was_asked: false }
+    }
+
+    /// Takes in what it says; false where it cannot say that now.
+    pub(crate) fn says(&mut self, event: &Event) -> bool {
+        match event {
+            Event::ChannelOpened { .. } => {
+                let first = !std::mem::replace(&mut self.was_opened, true);
+                self.is_open |= first;
+                first
+            }
+            Event::ChannelLost { .. } => std::mem::take(&mut self.is_open),
+            Event::Answered { .. } => self.is_open && std::mem::take(&mut self.was_asked),
+            _ => true,
+        }
+    }
+}
+
+impl World {
+    /// What a worker is going to say on its channel, unasked.
+    pub(crate) fn open_channel(&mut self, worker: WorkerId, spawned: Duration) {
+        let mut at = spawned;
+        if self.rng.chance(self.faults.speaks) {
+            at += self.rng.millis(0, 900);
+            let (drains, answers) = (self.rng.chance(800), self.rng.chance(800));
+            self.push(at, Event::ChannelOpened { worker, drains, answers });
+            if self.fault(|faults| faults.loses_channel) {
+                let after = self.later();
+                self.push(at + after, Event::ChannelLost { worker });
+            }
+        }
+        while self.fault(|faults| faults.wears) {
+            at += self.later();
+            self.push(at, Event::ReplacementWished { worker, reason: String::new() });
+        }
+    }
+
+    /// Soon, before it is ready, or when it has served for a while.
+    fn later(&mut self) -> Duration {
+        let most = self.rng.pick(&[20, 700, 12_000]);
+        self.rng.millis(0, most)
+    }
+
+    /// It is told to drain: it ends, or does nothing until its signal comes.
+    pub(crate) fn drain(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        process.asked = true;
+        let deaf = self.fault(|faults| faults.deaf);
+        if self.fault(|faults| faults.wears) {
+            self.push(SOON, Event::ReplacementWished { worker, reason: String::new() });
+        }
+        if self.fault(|faults| faults.loses_channel) {
+            let after = self.later();
+            self.push(after, Event::ChannelLost { worker });
+        }
+        if self.calm || !deaf {
+            self.signal(worker);
+        }
+    }
+
+    /// It is asked whether it is there.
+    pub(crate) fn ping(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        process.client.was_asked = true;
+        let timeout = process.client.ping_timeout.unwrap_or_default();
+        let (is_deaf, is_slow) = (self.fault(|faults| faults.deaf), self.fault(|faults| faults.deaf));
+        let most = if is_slow { timeout.mul_f64(1.3) } else { timeout / 4 };
+        let after = self.rng.millis(0, 1 + most.as_millis() as u64);
+        if !is_deaf {
+            self.push(after, Event::Answered { worker });
+        }
+    }
+}
