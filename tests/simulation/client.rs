@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use handover::id::WorkerId;
 use handover::supervisor::Event;
+use handover::time::Timeout;
 
 use super::world::{SOON, World};
 
@@ -49,6 +50,10 @@ impl World {
                 self.push(at + after, Event::ChannelLost { worker });
             }
         }
+        if self.restless {
+            let after = self.rng.millis(0, 1_500);
+            self.push(at + after, Event::ReplacementWished { worker, reason: String::new() });
+        }
         while self.fault(|faults| faults.wears) {
             at += self.later();
             self.push(at, Event::ReplacementWished { worker, reason: String::new() });
@@ -59,6 +64,14 @@ impl World {
     fn later(&mut self) -> Duration {
         let most = self.rng.pick(&[20, 700, 12_000]);
         self.rng.millis(0, most)
+    }
+
+    /// From here on workers wear out again and again, and nothing but that keeps a rollout from its end.
+    pub(crate) fn become_restless(&mut self) {
+        self.restless = true;
+        for policy in self.configured.values_mut() {
+            policy.rollout.deadline = Timeout::INFINITY;
+        }
     }
 
     /// It is told to drain: it ends, or does nothing until its signal comes.

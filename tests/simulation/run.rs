@@ -64,6 +64,9 @@ impl Run {
         self.converge()?;
         if self.bench.shadow.stopping.is_none() {
             self.roll_in_calm()?;
+            if self.world.rng.chance(100) {
+                self.roll_with_worn_workers()?;
+            }
             let stop = self.world.request(Request::Stop { now: false });
             self.give(stop)?;
             self.until("a stop ends", |run| run.bench.shadow.ended)?;
@@ -213,6 +216,32 @@ impl Run {
         let outcome = self.outcome(request);
         let done = matches!(outcome, Some(Outcome::Done { generation: Some(Generation(_)) }));
         hold(done, "a calm rollout succeeds", || format!("{outcome:?}"))?;
+        self.converge()
+    }
+
+    /// Where every worker wishes to be replaced as soon as it serves, a rollout ends all the same, and so does a
+    /// rollback; when they are content again, none of them is left to be replaced.
+    fn roll_with_worn_workers(&mut self) -> Check {
+        self.world.become_restless();
+        for cancelled in [false, true] {
+            let roll = self.world.request(Request::Roll(everything()));
+            let Event::Requested { request, .. } = roll else { return Ok(()) };
+            self.give(roll)?;
+            let waits = |run: &Self| run.bench.shadow.requests.contains_key(&request);
+            if cancelled {
+                let proven =
+                    |run: &Self| run.bench.shadow.rollout.as_ref().is_some_and(|rollout| rollout.proven);
+                self.until("a canary that is worn bakes", |run| proven(run) || !waits(run))?;
+                let cancel = self.world.request(Request::Cancel { pool: None });
+                self.give(cancel)?;
+            }
+            let property = "a rollout ends whatever worn workers do";
+            self.until(property, |run| !waits(run))?;
+            let outcome = self.outcome(request);
+            let done = matches!(outcome, Some(Outcome::Done { .. }));
+            hold(done || cancelled, property, || format!("{outcome:?}"))?;
+        }
+        self.world.restless = false;
         self.converge()
     }
 

@@ -23,12 +23,14 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     /// No more faults: everything that can behave does.
     pub(crate) calm: bool,
+    /// Except that every worker wishes to be replaced as soon as it serves.
+    pub(crate) restless: bool,
     queue: BTreeMap<(Monotonic, u64), Event>,
     sequence: u64,
     pub(crate) processes: BTreeMap<WorkerId, Process>,
     policies: BTreeMap<(PoolName, Generation), Policy>,
     /// What the file says that is in force, and the one that a rollout tries.
-    configured: BTreeMap<PoolName, Policy>,
+    pub(crate) configured: BTreeMap<PoolName, Policy>,
     candidate: BTreeMap<PoolName, Policy>,
     last_request: u64,
     next_request: Monotonic,
@@ -65,6 +67,7 @@ impl World {
             now: Monotonic::ZERO,
             rng: Rng::new(setup.seed ^ 0x5EED),
             calm: false,
+            restless: false,
             queue: BTreeMap::new(),
             sequence: 0,
             processes: BTreeMap::new(),

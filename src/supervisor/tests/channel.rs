@@ -383,10 +383,28 @@ fn slots_that_have_not_moved_come_before_those_whose_new_worker_is_worn() {
     m.reload_to(policy(3));
     m.starts(4);
     m.wait(2_000);
-    m.starts(5);
     m.wishes(4);
-    let orders = m.orders();
-    assert_eq!(orders.iter().filter(|order| order.starts_with("spawn")).count(), 2, "{orders:?}");
-    assert_eq!(orders.last().unwrap(), "[worn 4: memory]");
-    assert!(orders.contains(&"spawn 6 in web/2 of 2".to_owned()), "{orders:?}");
+    m.orders();
+    m.starts(5);
+    assert_eq!(m.orders(), ["[retire 2: Replaced]", "signal 2 with 15", "spawn 6 in web/2 of 2"]);
+    m.starts(6);
+    assert!(m.orders().contains(&"spawn 7 in web/0 of 2".to_owned()));
+}
+
+#[test]
+fn old_workers_drain_before_new_ones_that_are_worn() {
+    let narrow = |policy: &mut Policy| {
+        policy.rollout.max_surge = Share::Count(2);
+        policy.rollout.max_draining = 1;
+    };
+    let mut m = Machine::running(policy_with(2, narrow));
+    m.reload_to(policy_with(2, narrow));
+    m.starts(3);
+    m.wait(2_000);
+    m.wishes(3);
+    m.starts(4);
+    m.starts(5);
+    m.orders();
+    m.ends(1, 0);
+    assert_eq!(m.orders()[..2], ["end group 1", "[retire 2: Replaced]"]);
 }
