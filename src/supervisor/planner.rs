@@ -8,6 +8,9 @@
 //! 2. slots where the wanted worker is ready: ask the others there to end;
 //! 3. slots without the wanted worker: start it, if the pacing and the surge allow; where the surge is
 //!    nothing, ask the old one to end first, if enough others are ready.
+//!
+//! A worker that is *worn* is one more that is not the wanted one, except that it comes last in steps 2 and 3: a
+//! rollout must end whatever worn workers do.
 
 use super::action::Retirement;
 use super::context::Context;
