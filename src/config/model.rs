@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ListenerName, PoolName};
 use crate::time::Timeout;
 
+mod channel;
+
+pub use channel::{Channel, Dialect};
+
 /// Everything that a configuration file says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
@@ -136,6 +140,8 @@ pub struct Pool {
     pub program: Program,
     /// The listeners that a worker gets as fds 3, 4, …, in this order.
     pub listeners: Vec<ListenerName>,
+    /// What they may say and ask for on their channel.
+    pub channel: Channel,
     /// How its workers are started, judged, replaced and ended.
     pub policy: Policy,
 }

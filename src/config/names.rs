@@ -24,6 +24,8 @@ const OWN_VARIABLES: &[&str] = &[
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
 ];
 const OWN_PREFIX: &str = "HANDOVER_";
 

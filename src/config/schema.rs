@@ -7,7 +7,7 @@ mod choices;
 mod sections;
 
 pub(super) use self::sections::{File, ListenerKeys, LogKeys, PoolKeys, RestartKeys, RolloutKeys};
-pub(super) use choices::{Mode, ReadyKind};
+pub(super) use choices::{ChannelKind, Mode, ReadyKind};
 
 use toml::de::DeTable;
 

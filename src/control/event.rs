@@ -76,6 +76,14 @@ pub enum What {
         /// One printable line; empty: none any more.
         status: String,
     },
+    /// It sent a message to handover.
+    WorkerMessage {
+        /// Which.
+        #[serde(flatten)]
+        who: Who,
+        /// What it said, as it said it.
+        data: serde_json::Value,
+    },
     /// It wishes to be replaced, and serves until it is.
     WorkerWorn {
         /// Which.
@@ -259,6 +267,7 @@ impl What {
             | Self::RolledBack { .. } => true,
             Self::Hello { .. }
             | Self::WorkerStatus { .. }
+            | Self::WorkerMessage { .. }
             | Self::RequestReceived { .. }
             | Self::RequestAnswered { .. }
             | Self::PoolsRolled { .. }
@@ -285,6 +294,7 @@ impl What {
             | Self::WorkerExecuted(who)
             | Self::WorkerReady { who, .. }
             | Self::WorkerStatus { who, .. }
+            | Self::WorkerMessage { who, .. }
             | Self::WorkerWorn { who, .. }
             | Self::WorkerDraining { who, .. }
             | Self::WorkerKilled(who)

@@ -17,6 +17,7 @@ use tokio::net::UnixDatagram;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
+use super::channel::{Channel, Receipt, Told};
 use super::output::Pump;
 use super::process::Process;
 use crate::config::model::Signal;
@@ -62,6 +63,8 @@ pub(super) enum Report {
         /// Who sent it, as far as that is known.
         sender: Option<u32>,
     },
+    /// What came through its channel.
+    Channel(Box<(Told, Receipt)>),
     /// Its main process ended.
     Exited(ExitStatus),
     /// Nothing of its process group is left.
@@ -86,6 +89,7 @@ pub(super) struct Attendant {
     pub(super) buffer: DatagramBuffer,
     pub(super) ready: Option<pipe::Receiver>,
     pub(super) output: Vec<Pump>,
+    pub(super) channel: Option<Channel>,
     /// What to do about the rest of the group, once the main process has ended.
     pub(super) end_group: oneshot::Receiver<GroupOrder>,
     pub(super) reports: Reports,
@@ -204,6 +208,9 @@ impl Attendant {
     async fn take_last_words(&mut self) {
         for pump in &mut self.output {
             pump.drain().await;
+        }
+        if let Some(channel) = &mut self.channel {
+            channel.drain().await;
         }
         // What others send meanwhile could go on for ever.
         let mut most = LAST_DATAGRAMS_MAX;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as Socket;
 use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
@@ -14,7 +15,9 @@ use tokio::sync::oneshot;
 
 use super::Daemon;
 use super::attendant::Attendant;
-use super::output::{Pump, SharedTail, Way};
+use super::backlog::Way;
+use super::channel::{self, Channel, Link, Means, SharedLink};
+use super::output::{Pump, SharedTail};
 use super::process::Process;
 use super::projection::{self, who};
 use super::start::{self, Plan};
@@ -26,7 +29,8 @@ use crate::observe::{Origin, Stream};
 use crate::os::socket::bind_notify_socket;
 use crate::os::spawn::{Starting, Streams, spawn};
 use crate::os::words;
-use crate::supervisor::{Action, Event, ManagerState, Note, Place, StartFailure};
+use crate::supervisor::{Action, Event, ManagerState, Note, Place, Retirement, StartFailure};
+use crate::time::Timeout;
 
 /// Starts that one turn makes at most: each takes a fraction of a millisecond, and a thousand of them at
 /// once would keep signals, clients and the service manager's watchdog waiting.
@@ -46,6 +50,16 @@ struct Pipes {
     captured: Vec<(Stream, pipe::Receiver)>,
     /// The worker's end of its ready fd, its number there, and ours.
     ready: Option<(OwnedFd, i32, pipe::Receiver)>,
+    /// The worker's end of its channel, and ours.
+    channel: Option<(Socket, Socket)>,
+}
+
+/// What we have of a start that was made.
+struct Made {
+    starting: Starting,
+    captured: Vec<(Stream, pipe::Receiver)>,
+    ready: Option<pipe::Receiver>,
+    channel: Option<Socket>,
 }
 
 impl Daemon {
@@ -64,8 +78,8 @@ impl Daemon {
         match action {
             Action::Spawn { worker, at, exact } => self.waiting_starts.push_back(Start { worker, at, exact }),
             Action::Signal { worker, signal } => self.signal(worker, signal),
-            // For workers that said hello on a channel; none has one yet.
-            Action::Drain { .. } | Action::Ping { .. } => {}
+            Action::Drain { worker, why, patience } => self.tell_to_drain(worker, why, patience),
+            Action::Ping { worker } => self.ping(worker),
             Action::Kill { worker } => self.kill(worker),
             Action::EndGroup { worker, signal } => self.waiting_ends.push_back((worker, signal)),
             Action::Prepare { generation, scope } => self.prepare(generation, scope),
@@ -122,10 +136,15 @@ impl Daemon {
         let notify = bind_notify_socket(&notify_path)
             .and_then(UnixDatagram::from_std)
             .map_err(|error| fault("notify", &at_path(&notify_path, &error)))?;
-        let pipes = Pipes::open(self.output, ready_fd).map_err(|error| fault("pipes", &error))?;
+        let has_channel = plan.channel.is_some();
+        let pipes =
+            Pipes::open(self.output, ready_fd, has_channel).map_err(|error| fault("pipes", &error))?;
         let uid = plan.uid;
         let changed = plan.program_changed;
-        let (starting, captured, ready) = self.start(plan, pipes).map_err(|error| fault("fork", &error))?;
+        let hello = channel::hello(&self.surroundings.name, worker, &at);
+        let link = pool.and_then(|pool| Link::new(&pool.channel.dialect, hello));
+        let made = self.start(plan, pipes).map_err(|error| fault("fork", &error))?;
+        let Made { starting, captured, ready, channel } = made;
         if changed && let Some(held_back) = self.limits.pass("program changed", self.now()) {
             tracing::warn!(pool = %at.pool, generation = at.generation.0, held_back, "program changed since this generation was made");
         }
@@ -134,8 +153,12 @@ impl Daemon {
         let tail: SharedTail = Rc::new(RefCell::default());
         let output = captured
             .into_iter()
-            .map(|(stream, pipe)| self.pump(pipe, tail.clone(), origin(&at, worker, pid, stream)))
+            .map(|(stream, pipe)| Pump::start(pipe, self.way(tail.clone(), origin(&at, worker, pid, stream))))
             .collect();
+        let channel = channel.zip(link.as_ref()).and_then(|(socket, link)| {
+            let way = self.way(tail.clone(), origin(&at, worker, pid, Stream::Channel));
+            self.open_channel(socket, link, way)
+        });
         let (end_group, order) = oneshot::channel();
         let attendant = Attendant {
             worker,
@@ -146,38 +169,62 @@ impl Daemon {
             buffer: self.datagram_buffer.clone(),
             ready,
             output,
+            channel,
             end_group: order,
             reports: self.reports.clone(),
         };
         tokio::task::spawn_local(attendant.attend());
         let ready_by_notify = ready_mode == Ready::Notify;
-        let entry = Entry::new(at.clone(), process, end_group, tail, ready_by_notify, notify_path);
+        let entry = Entry::new(at.clone(), process, end_group, tail, ready_by_notify, notify_path, link);
         self.table.insert(worker, entry);
         self.happened(What::WorkerStarted(who(worker, &at, &self.table)));
         Ok(())
     }
 
-    #[expect(clippy::type_complexity, reason = "the parts of one start, taken apart at once")]
-    fn start(
-        &self,
-        plan: Plan<'_>,
-        pipes: Pipes,
-    ) -> io::Result<(Starting, Vec<(Stream, pipe::Receiver)>, Option<pipe::Receiver>)> {
+    fn start(&self, plan: Plan<'_>, pipes: Pipes) -> io::Result<Made> {
         let mut fds = plan.fds;
         let (theirs, ours) = match pipes.ready {
             Some((theirs, number, ours)) => (Some((theirs, number)), Some(ours)),
             None => (None, None),
         };
         fds.extend(theirs.iter().map(|(fd, number)| (fd.as_fd(), *number)));
+        let (their_channel, channel) = pipes.channel.unzip();
+        fds.extend(their_channel.iter().zip(plan.channel).map(|(fd, number)| (fd.as_fd(), number)));
         let starting = spawn(&self.helper, &plan.spec, &fds, pipes.streams)?;
-        Ok((starting, pipes.captured, ours))
+        Ok(Made { starting, captured: pipes.captured, ready: ours, channel })
     }
 
-    fn pump(&self, pipe: pipe::Receiver, tail: SharedTail, origin: Origin) -> Pump {
+    /// Where the lines of a worker go.
+    fn way(&self, tail: SharedTail, origin: Origin) -> Way {
         let log = self.log.clone();
         let (form, origin) = (Box::new(move || log.form()), Arc::new(origin));
         let (writer, unwritten) = (self.writer.clone(), self.unwritten.clone());
-        Pump::start(pipe, Way { origin, tail, writer, unwritten, form })
+        Way { origin, tail, writer, unwritten, form }
+    }
+
+    fn open_channel(&self, socket: Socket, link: &SharedLink, way: Way) -> Option<Channel> {
+        let means = Means {
+            link: link.clone(),
+            reports: self.reports.clone(),
+            buffer: self.channel_buffer.clone(),
+            all: self.in_hand.clone(),
+            way,
+        };
+        Channel::start(socket, means)
+            .inspect_err(|error| tracing::warn!(worker = link.worker.0, %error, "channel not watched"))
+            .ok()
+    }
+
+    fn tell_to_drain(&self, worker: WorkerId, why: Retirement, patience: Timeout) {
+        // One whose queue is gone gets its signal when its time is over.
+        let Some(link) = self.table.get(worker).and_then(|entry| entry.link.as_ref()) else { return };
+        link.drain(why, patience);
+    }
+
+    fn ping(&self, worker: WorkerId) {
+        // One that cannot be asked does not answer either: the machine's deadline says so.
+        let Some(link) = self.table.get(worker).and_then(|entry| entry.link.as_ref()) else { return };
+        link.ping();
     }
 
     fn signal(&self, worker: WorkerId, signal: Signal) {
@@ -215,7 +262,7 @@ impl Daemon {
 }
 
 impl Pipes {
-    fn open(output: WorkerOutput, ready_fd: Option<i32>) -> io::Result<Self> {
+    fn open(output: WorkerOutput, ready_fd: Option<i32>, has_channel: bool) -> io::Result<Self> {
         let mut captured = Vec::new();
         let mut capture = |stream| -> io::Result<Stdio> {
             let (theirs, ours) = open_pipe()?;
@@ -235,7 +282,8 @@ impl Pipes {
             }
             None => None,
         };
-        Ok(Self { streams, captured, ready })
+        let channel = has_channel.then(Socket::pair).transpose()?;
+        Ok(Self { streams, captured, ready, channel })
     }
 }
 

@@ -8,6 +8,8 @@
 //! wait. The status document (`report`) and what the service manager is told (`manager`) are projections of state.
 
 mod attendant;
+mod backlog;
+mod channel;
 mod chronicle;
 mod commands;
 mod draft;
@@ -43,6 +45,7 @@ pub use runtime::RuntimeError;
 pub use source::{Refused, Source, ThisMachine, read_text};
 
 use attendant::{DatagramBuffer, Reports};
+use channel::{Buffer, Deadlines, Grants, Pot};
 use chronicle::Chronicle;
 use commands::{FailedRollout, Waiting};
 use execute::Start;
@@ -95,6 +98,15 @@ struct Daemon {
     waiting_ends: VecDeque<(WorkerId, Signal)>,
     reports: Reports,
     datagram_buffer: DatagramBuffer,
+    channel_buffer: Buffer,
+    /// What workers have sent and we have in our hands, all together.
+    in_hand: Rc<Pot>,
+    /// Questions of workers to each other.
+    deadlines: Deadlines,
+    /// Sockets that workers asked for by address.
+    grants: Grants,
+    /// Messages that did not reach a worker.
+    messages_refused: u64,
     notifications_dropped: u64,
     drift_is_possible: bool,
     /// What workers have done to listeners.

@@ -15,6 +15,7 @@ pub(super) fn log(what: &What) {
         | What::WorkerExecuted(_)
         | What::WorkerReady { .. }
         | What::WorkerStatus { .. }
+        | What::WorkerMessage { .. }
         | What::WorkerWorn { .. }
         | What::WorkerDraining { .. }
         | What::WorkerKilled(_)

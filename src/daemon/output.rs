@@ -5,32 +5,25 @@
 //! into the tail at once, so that the report of the end can name the last words. Workers may end for ever while
 //! nobody reads our standard error, and leave processes behind that hold their pipes: `Unwritten` bounds both.
 
-use std::collections::VecDeque;
 use std::io;
-use std::mem::size_of;
 use std::os::fd::AsFd;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-use super::unwritten::{Stray, Unwritten};
+use super::backlog::{Backlog, Way};
+use super::unwritten::Stray;
 use crate::observe::output::LINE_MAX;
-use crate::observe::{Form, Line, Origin, Room, Splitter, Tail, Writer};
-use crate::os::clock;
+use crate::observe::{Origin, Splitter, Tail};
 
 /// Read from a pipe in one go.
 const CHUNK: usize = 16 * 1024;
 /// What is taken of a pipe whose worker has ended before that is reported: what a pipe holds where nobody has
 /// changed that (`pipe(7)`). Others may still write to it, and what is left is read when there is room.
 const LAST_WORDS_MAX: usize = 64 * 1024;
-/// What a pump costs beside its lines, about: its task, and the tail that it holds.
-const PUMP_BYTES: usize = 4 * 1024;
-/// What a line gets when it is written, about: its time and its origin.
-const ORIGIN_BYTES: usize = 256;
 /// A pump answers at once; one that does not must not hold up the report of an exit.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -50,29 +43,13 @@ struct Orders {
     attended: oneshot::Receiver<()>,
 }
 
-/// Where the lines of a pump go, and as what.
-pub(super) struct Way {
-    pub(super) origin: Arc<Origin>,
-    pub(super) tail: SharedTail,
-    pub(super) writer: Writer,
-    pub(super) unwritten: Unwritten,
-    /// What becomes of a line at the moment when it is written.
-    pub(super) form: Box<dyn Fn() -> Form>,
-}
-
 impl Pump {
     /// Starts a task that carries lines until the pipe is closed by all who hold it.
     pub(super) fn start(pipe: pipe::Receiver, way: Way) -> Self {
         // Two that carry one value each: a queue would take more memory than all the rest of the pump.
         let (drain, drained) = oneshot::channel();
         let (attended, left) = oneshot::channel();
-        let task = Task {
-            pipe: Some(pipe),
-            splitter: Splitter::new(LINE_MAX),
-            way,
-            waiting: VecDeque::new(),
-            charged: 0,
-        };
+        let task = Task { pipe: Some(pipe), splitter: Splitter::new(LINE_MAX), backlog: Backlog::new(way) };
         tokio::task::spawn_local(task.run(Orders { drain: drained, attended: left }));
         Self { drain: Some(drain), _attended: attended }
     }
@@ -86,34 +63,19 @@ impl Pump {
     }
 }
 
-/// A line for which the writer had no room yet. It is rendered when it is written: that makes it longer.
-struct Waiting {
-    read: SystemTime,
-    line: Line,
-}
-
-impl Waiting {
-    fn bytes(&self) -> usize {
-        size_of::<Self>() + self.line.text.len()
-    }
-}
-
 struct Task {
     /// `None`: closed by all who held it, or by us.
     pipe: Option<pipe::Receiver>,
     splitter: Splitter,
-    way: Way,
-    waiting: VecDeque<Waiting>,
-    /// Bytes for the pump itself, once its worker has ended.
-    charged: usize,
+    backlog: Backlog,
 }
 
 impl Task {
     async fn run(mut self, mut orders: Orders) {
         let (mut to_drain, mut attended) = (true, true);
         let mut stray: Option<Stray> = None;
-        while self.pipe.is_some() || !self.waiting.is_empty() {
-            let next = self.waiting.front().map(|next| next.line.text.len() + ORIGIN_BYTES);
+        while self.pipe.is_some() || !self.backlog.is_empty() {
+            let next = self.backlog.next();
             tokio::select! {
                 order = &mut orders.drain, if to_drain => {
                     to_drain = false;
@@ -125,10 +87,10 @@ impl Task {
                 _ = &mut orders.attended, if attended => {
                     (attended, to_drain) = (false, false);
                     self.take_last_words();
-                    stray = self.pipe.is_some().then(|| self.way.unwritten.keep_stray());
+                    stray = self.pipe.is_some().then(|| self.backlog.way.unwritten.keep_stray());
                 }
                 // Nothing is queued by a future that is dropped before it has finished.
-                room = self.way.writer.room(next.unwrap_or_default()), if next.is_some() => self.write(room),
+                room = self.backlog.way.writer.room(next.unwrap_or_default()), if next.is_some() => self.backlog.write(room),
                 open = readable(self.pipe.as_ref()), if next.is_none() => {
                     if !open || !self.take() {
                         self.close();
@@ -144,14 +106,6 @@ impl Task {
             }
         }
         // Whoever orders a drain from now on is told at once that there is nothing left.
-        self.way.unwritten.release(self.charged);
-    }
-
-    fn write(&mut self, room: Room) {
-        if let Some(next) = self.waiting.pop_front() {
-            self.way.unwritten.release_line(next.bytes());
-            room.fill((self.way.form)().worker_line(next.read, &self.way.origin, next.line));
-        }
     }
 
     /// Reads once. False: the pipe is closed.
@@ -167,8 +121,7 @@ impl Task {
     }
 
     fn split(&mut self, bytes: &[u8]) {
-        let lines = self.splitter.push(bytes);
-        self.keep(lines);
+        self.backlog.keep(self.splitter.push(bytes));
     }
 
     fn take_last_words(&mut self) {
@@ -190,7 +143,7 @@ impl Task {
         }
         // The worker will not finish its last line.
         self.take_rest();
-        self.lose_what_is_too_much();
+        self.backlog.lose_what_is_too_much();
     }
 
     fn close(&mut self) {
@@ -199,38 +152,13 @@ impl Task {
     }
 
     fn take_rest(&mut self) {
-        let rest = self.splitter.finish();
-        self.keep(rest.into_iter().collect());
-    }
-
-    fn keep(&mut self, lines: Vec<Line>) {
-        let read = clock::wall_time();
-        for line in lines {
-            self.way.tail.borrow_mut().push(&line.text);
-            let line = Waiting { read, line };
-            self.way.unwritten.keep_line(line.bytes());
-            self.waiting.push_back(line);
-        }
-    }
-
-    /// The worker has ended, so nothing slows it down: what is beyond the common limit is lost, the latest
-    /// lines first.
-    fn lose_what_is_too_much(&mut self) {
-        if self.charged == 0 {
-            self.charged = PUMP_BYTES;
-            self.way.unwritten.charge(PUMP_BYTES);
-        }
-        while self.way.unwritten.is_too_much()
-            && let Some(line) = self.waiting.pop_back()
-        {
-            self.way.unwritten.lose_line(line.bytes());
-        }
-        self.waiting.shrink_to_fit();
+        self.backlog.keep(self.splitter.finish());
     }
 
     fn say_given_up(&self) {
-        let Origin { pool, slot, worker, stream, .. } = &*self.way.origin;
-        if let Some(held_back) = self.way.unwritten.may_warn() {
+        let way = &self.backlog.way;
+        let Origin { pool, slot, worker, stream, .. } = &*way.origin;
+        if let Some(held_back) = way.unwritten.may_warn() {
             tracing::warn!(
                 %pool, slot = slot.0, worker = worker.0, stream = stream.as_str(), held_back,
                 "output closed: a process that left the worker's group still holds it, and there are too many of them"
@@ -257,12 +185,12 @@ async fn given_up(stray: Option<&mut Stray>) {
 #[cfg(test)]
 mod tests {
     use std::io::{PipeWriter, Write};
-    use std::sync::mpsc as channel;
+    use std::sync::{Arc, mpsc as channel};
 
-    use super::super::unwritten::{BYTES_MAX, STRAYS_MAX};
+    use super::super::unwritten::{BYTES_MAX, STRAYS_MAX, Unwritten};
     use super::*;
     use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
-    use crate::observe::{Format, Stream};
+    use crate::observe::{Format, Stream, Writer};
 
     /// Takes nothing before the gate is opened; then it takes all.
     struct Gate(channel::Receiver<()>, channel::Sender<usize>);

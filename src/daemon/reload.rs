@@ -158,6 +158,7 @@ impl Daemon {
         self.output = new.config.log.workers;
         self.drifts.retain(|name, _| new.config.listeners.contains_key(name));
         self.committed = generation;
+        self.tell_of_removed_listeners();
     }
 
     /// Nothing needs a generation any more.
@@ -169,6 +170,7 @@ impl Daemon {
                 self.happened(What::ListenerClosed { at: at(&name, &held), reset });
             }
         }
+        self.retain_grants();
         let status = self.machine.status();
         self.table.retain_slots(|pool, slot| {
             status.pools.get(pool).is_some_and(|pool| pool.slots.contains_key(&slot))

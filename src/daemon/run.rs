@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::channel::{self, Deadlines, Grants, Pot};
 use super::chronicle::Chronicle;
 use super::found::Found;
 use super::generation::{Listeners, Record};
@@ -250,6 +251,11 @@ impl Parts {
             waiting_ends: VecDeque::new(),
             reports,
             datagram_buffer: Rc::new(vec![0; DATAGRAM_MAX + 1].into()),
+            channel_buffer: Rc::new(vec![0; channel::CHUNK].into()),
+            in_hand: Pot::of_all(open_files()),
+            deadlines: Deadlines::default(),
+            grants: Grants::default(),
+            messages_refused: 0,
             notifications_dropped: 0,
             drift_is_possible: false,
             drifts: BTreeMap::new(),
@@ -358,6 +364,12 @@ fn find_group(name: &Option<String>) -> Result<Option<GroupId>, RunError> {
 fn access(control_group: &Option<String>) -> Result<Access, RunError> {
     let group = find_group(control_group)?.map(|group| group.gid);
     Ok(Access { owner: nix::unistd::geteuid().as_raw(), group })
+}
+
+/// How many files this process may have open.
+fn open_files() -> u64 {
+    let limit = limits::Limit::of_this_process(limits::Resource::NoFile);
+    limit.ok().and_then(|limit| limit.soft).unwrap_or(u64::MAX)
 }
 
 /// Within which time the service manager wants to hear from us, if it does (`sd_watchdog_enabled(3)`): zero

@@ -10,7 +10,7 @@ use super::found::Value;
 use super::generation::{PoolRecord, Record};
 use super::program::{DEFAULT_PATH, Located, variable};
 use crate::config::expand::expand;
-use crate::config::model::{Pool, Program, Ready, Resource};
+use crate::config::model::{Dialect, Pool, Program, Ready, Resource};
 use crate::id::{ListenerName, WorkerId};
 use crate::listeners::Held;
 use crate::os::limits;
@@ -21,7 +21,8 @@ use crate::supervisor::{Place, StartFailure};
 const FIRST_FD: RawFd = 3;
 
 /// Variables of our own environment that no worker inherits, beside those that handover sets for it.
-const NOT_INHERITED: [&str; 7] = [
+const NOT_INHERITED: [&str; 8] = [
+    "NODE_UNIQUE_ID",
     "MAINPID",
     "MANAGERPID",
     "FDSTORE",
@@ -46,6 +47,8 @@ pub(super) struct Plan<'a> {
     pub(super) spec: StartSpec,
     /// The listeners' sockets, at the numbers that the worker expects.
     pub(super) fds: Vec<(BorrowedFd<'a>, RawFd)>,
+    /// The number at which it expects its channel; `None`: it has none.
+    pub(super) channel: Option<RawFd>,
     /// The program is not the one that the generation remembers.
     pub(super) program_changed: bool,
     /// The user that it starts as; `None`: our own.
@@ -68,7 +71,9 @@ pub(super) fn plan<'a>(
     let values = own_values(worker, place, surroundings);
     let listeners = record.listeners_of(&pool.pool);
     let fds = fds(&listeners);
-    let environment = environment(pool, &values, &listeners, surroundings, notify_path)?;
+    let channel = channel_fd(&pool.pool, fds.len());
+    let mut environment = environment(pool, &values, &listeners, surroundings, notify_path)?;
+    environment.extend(channel_variables(&pool.pool, channel));
     let (located, changed) = locate(pool, &values, &environment)?;
     if changed && exact {
         let reason =
@@ -91,7 +96,7 @@ pub(super) fn plan<'a>(
         parent_death_signal: Some(pool.pool.policy.stop_signal.0),
     };
     let uid = program.user.as_ref().map(|user| user.uid);
-    Ok(Plan { spec, fds, program_changed: changed, uid })
+    Ok(Plan { spec, fds, channel, program_changed: changed, uid })
 }
 
 fn failure(stage: &str, reason: String) -> StartFailure {
@@ -186,6 +191,28 @@ fn listen_variables(listeners: &[(&ListenerName, &Rc<Held>)]) -> Vec<(OsString, 
         ("LISTEN_FDS".into(), names.len().to_string().into()),
         ("LISTEN_FDNAMES".into(), names.join(":").into()),
     ]
+}
+
+/// The next free number behind the listeners that is not the one of the ready fd.
+fn channel_fd(pool: &Pool, listeners: usize) -> Option<RawFd> {
+    let first = FIRST_FD + RawFd::try_from(listeners).ok()?;
+    let number = if ready_fd(pool) == Some(first) { first + 1 } else { first };
+    (pool.channel.dialect != Dialect::None).then_some(number)
+}
+
+/// By which a program finds its channel.
+fn channel_variables(pool: &Pool, fd: Option<RawFd>) -> Vec<(OsString, OsString)> {
+    let Some(fd) = fd else { return Vec::new() };
+    let number = OsString::from(fd.to_string());
+    match pool.channel.dialect {
+        Dialect::None => Vec::new(),
+        Dialect::Handover => vec![("HANDOVER_CHANNEL".into(), number)],
+        // As `child_process.fork()` sets them.
+        Dialect::Node { .. } => vec![
+            ("NODE_CHANNEL_FD".into(), number),
+            ("NODE_CHANNEL_SERIALIZATION_MODE".into(), "json".into()),
+        ],
+    }
 }
 
 fn is_inherited(name: &OsStr) -> bool {

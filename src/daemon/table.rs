@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tokio::sync::oneshot;
 
 use super::attendant::GroupOrder;
+use super::channel::SharedLink;
 use super::output::SharedTail;
 use super::process::Process;
 use crate::id::{PoolName, SlotIndex, WorkerId};
@@ -36,6 +37,8 @@ pub(super) struct Entry {
     pub(super) dropped: u64,
     /// Its notify socket's file, removed with the entry.
     pub(super) notify_path: PathBuf,
+    /// Its channel, where its pool has one.
+    pub(super) link: Option<SharedLink>,
 }
 
 impl Entry {
@@ -46,6 +49,7 @@ impl Entry {
         tail: SharedTail,
         ready_by_notify: bool,
         notify_path: PathBuf,
+        link: Option<SharedLink>,
     ) -> Self {
         Self {
             place,
@@ -59,6 +63,7 @@ impl Entry {
             has_notified: false,
             dropped: 0,
             notify_path,
+            link,
         }
     }
 }

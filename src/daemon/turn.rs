@@ -84,7 +84,8 @@ impl Daemon {
 
     fn next_wake(&self) -> Option<Monotonic> {
         let of_machine = self.machine.next_deadline().into_iter();
-        of_machine.chain(self.manager.next_feed()).chain(self.readings.next_deadline()).min()
+        let of_shell = [self.manager.next_feed(), self.readings.next_deadline(), self.deadlines.next()];
+        of_machine.chain(of_shell.into_iter().flatten()).min()
     }
 
     /// Gives everything in the inbox to the machine, and carries out what it says.
@@ -98,6 +99,7 @@ impl Daemon {
             self.end_groups();
             self.look_for_drift();
             self.look_after_readings();
+            self.look_after_questions();
             if self.inbox.is_empty() {
                 break;
             }
@@ -169,7 +171,11 @@ impl Daemon {
 
     fn take_report(&mut self, worker: WorkerId, report: Report) {
         let event = match report {
-            Report::Executed => Event::Spawned { worker },
+            Report::Executed => {
+                self.inbox.push_back(Event::Spawned { worker });
+                // Node's programs need not say hello.
+                return self.channel_opened(worker);
+            }
             Report::StartFailed(fault) => {
                 self.table.keep_last_words(worker);
                 let failure =
@@ -182,7 +188,11 @@ impl Daemon {
                 None => return,
             },
             Report::Dropped { why, sender } => return self.take_dropped(worker, &why, sender),
-            Report::Exited(status) => Event::Exited { worker, status },
+            Report::Channel(told) => return self.take_told(worker, *told),
+            Report::Exited(status) => {
+                self.close_channel(worker);
+                Event::Exited { worker, status }
+            }
             Report::GroupEnded => Event::GroupEnded { worker },
         };
         self.inbox.push_back(event);
@@ -199,12 +209,7 @@ impl Daemon {
             Message::WatchdogTrigger => Some(Event::WatchdogTriggered { worker }),
             Message::ExtendTimeout(by) => Some(Event::MoreTime { worker, by }),
             Message::Status(text) => {
-                if entry.status_text != text {
-                    entry.status_text.clone_from(&text);
-                    let place = entry.place.clone();
-                    let who = who(worker, &place, &self.table);
-                    self.happened(What::WorkerStatus { who, status: text });
-                }
+                self.take_status(worker, text);
                 None
             }
             Message::MainPid(_) => {
@@ -219,6 +224,17 @@ impl Daemon {
         }
     }
 
+    /// A worker says what it does: one printable line.
+    pub(super) fn take_status(&mut self, worker: WorkerId, text: String) {
+        let Some(entry) = self.table.get_mut(worker) else { return };
+        if entry.status_text != text {
+            entry.status_text.clone_from(&text);
+            let place = entry.place.clone();
+            let who = who(worker, &place, &self.table);
+            self.happened(What::WorkerStatus { who, status: text });
+        }
+    }
+
     fn take_dropped(&mut self, worker: WorkerId, why: &str, sender: Option<u32>) {
         if let Some(entry) = self.table.get_mut(worker) {
             entry.dropped += 1;
@@ -228,7 +244,7 @@ impl Daemon {
     }
 
     /// Logs something about a worker that it could repeat for ever. `what` is one of a few texts.
-    fn warn_once(&mut self, worker: WorkerId, what: &str, sender: Option<u32>) {
+    pub(super) fn warn_once(&mut self, worker: WorkerId, what: &str, sender: Option<u32>) {
         let now = self.now();
         let Some(entry) = self.table.get_mut(worker) else { return };
         if entry.warned.insert(what.to_owned())

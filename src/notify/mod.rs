@@ -10,6 +10,6 @@ pub mod text;
 pub mod upward;
 
 pub use credentials::{Group, Sender, Verdict, WorkerProcess, judge};
-pub use parse::{Fault, Message, Notification, Refused, parse};
+pub use parse::{Fault, Message, Notification, Refused, parse, printable_line};
 pub use text::Text;
 pub use upward::{AddressError, Delivery, ServiceManager};

@@ -217,7 +217,7 @@ fn fd_name(value: &[u8]) -> Option<String> {
 }
 
 /// Text that can be shown on a terminal: invalid UTF-8 becomes U+FFFD, control characters become spaces.
-fn printable_line(bytes: &[u8]) -> String {
+pub fn printable_line(bytes: &[u8]) -> String {
     const MARK: char = '…';
     // Cut first: what is beyond the limit need not be looked at. Three bytes may be made of one (U+FFFD).
     let bytes = &bytes[..bytes.len().min(STATUS_MAX + 4)];

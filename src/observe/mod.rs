@@ -18,6 +18,6 @@ pub use form::{Destination, Form};
 pub use journal::Journal;
 pub use limit::{Limiter, Limits};
 pub use log::{AlreadyStarted, Log};
-pub use output::{Line, Splitter, Tail};
+pub use output::{Line, Said, Splitter, Tail};
 pub use render::{Format, Origin, Stream};
 pub use writer::{Item, Room, Writer};

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use serde_json::Value;
+
 /// The longest piece of a line, in bytes, where nothing else is said.
 pub const LINE_MAX: usize = 16 * 1024;
 /// Lines of a worker that are kept for `status`.
@@ -25,6 +27,29 @@ pub struct Line {
     pub truncated: bool,
     /// It goes on where the last piece was cut.
     pub continuation: bool,
+    /// What else a record of its channel says; `None` for what came through a pipe.
+    pub said: Option<Box<Said>>,
+}
+
+/// What a record of a worker has beside its text and its level.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// The part of the program that says so.
+    pub target: Option<String>,
+    /// What belongs to it: strings, numbers, booleans and nulls, by name, in their order.
+    pub fields: Vec<(String, Value)>,
+}
+
+impl Line {
+    /// The bytes of its texts, about.
+    pub fn bytes(&self) -> usize {
+        let said = self.said.iter().flat_map(|said| {
+            let fields =
+                said.fields.iter().map(|(name, value)| name.len() + 16 + value.as_str().map_or(8, str::len));
+            fields.chain(said.target.as_ref().map(String::len))
+        });
+        self.text.len() + said.sum::<usize>()
+    }
 }
 
 /// Cuts what comes from one pipe into lines.
@@ -98,7 +123,7 @@ fn piece(bytes: &[u8], continues: Option<Option<u8>>, truncated: bool) -> Line {
         Some(priority) => (priority, bytes),
         None => level_prefix(bytes),
     };
-    Line { text: printable(bytes), priority, truncated, continuation: continues.is_some() }
+    Line { text: printable(bytes), priority, truncated, continuation: continues.is_some(), said: None }
 }
 
 /// Where to cut so that a character is not torn apart: at most three bytes before the end.

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::form::Destination;
-use super::output::Line;
+use super::output::{Line, Said};
 use crate::config::model::LogFormat;
 use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
 use crate::stamp;
@@ -45,21 +45,24 @@ impl Format {
     }
 }
 
-/// Which of a worker's two outputs.
+/// Through what a worker said something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stream {
     /// Standard output.
     Stdout,
     /// Standard error.
     Stderr,
+    /// Its channel.
+    Channel,
 }
 
 impl Stream {
-    /// `stdout` or `stderr`.
+    /// `stdout`, `stderr` or `channel`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
+            Self::Channel => "channel",
         }
     }
 }
@@ -126,6 +129,19 @@ fn worker_json(now: SystemTime, origin: &Origin, line: &Line, priority: u8) -> S
     if line.continuation {
         object.put("continuation", &true.into());
     }
+    if let Some(Said { target, fields }) = line.said.as_deref() {
+        if let Some(target) = target {
+            object.put("target", &target.as_str().into());
+        }
+        // Apart from ours, so that a worker cannot say that it is another one.
+        if !fields.is_empty() {
+            let fields = fields.iter().fold(Object::new(), |mut all, (name, value)| {
+                all.put(name, value);
+                all
+            });
+            object.put_json("fields", &fields.end());
+        }
+    }
     object.end()
 }
 
@@ -133,8 +149,12 @@ fn worker_json(now: SystemTime, origin: &Origin, line: &Line, priority: u8) -> S
 struct Object(String);
 
 impl Object {
+    fn new() -> Self {
+        Self(String::from("{"))
+    }
+
     fn begun(now: SystemTime, level: &str, message: &str) -> Self {
-        let mut object = Self(String::from("{"));
+        let mut object = Self::new();
         object.put("time", &stamp::rfc3339(now).into());
         object.put("level", &level.into());
         object.put("message", &message.into());
@@ -142,6 +162,11 @@ impl Object {
     }
 
     fn put(&mut self, name: &str, value: &Value) {
+        self.put_json(name, value);
+    }
+
+    /// `value` is JSON already.
+    fn put_json(&mut self, name: &str, value: &dyn std::fmt::Display) {
         let comma = if self.0.len() > 1 { "," } else { "" };
         // Writing to a String cannot fail.
         let _ = write!(self.0, "{comma}{}:{value}", Value::from(name));
@@ -189,6 +214,14 @@ fn push_marked(text: &mut String, line: &Line) {
     push_escaped(text, &line.text);
     if line.truncated {
         text.push_str(" …");
+    }
+    if let Some(said) = line.said.as_deref() {
+        for (name, value) in &said.fields {
+            text.push(' ');
+            push_escaped(text, name);
+            text.push('=');
+            push_value(text, value);
+        }
     }
 }
 
@@ -259,13 +292,16 @@ fn push_record(text: &mut String, record: &Record, names: Style) {
     push_escaped(text, &record.message);
     for (name, value) in &record.fields {
         let _ = write!(text, " {}", names.wrap(format_args!("{name}=")));
-        match value {
-            // As JSON where it needs quotes, which needs no explanation and is one line.
-            Value::String(plain) if !needs_quotes(plain) => text.push_str(plain),
-            value => {
-                let _ = write!(text, "{value}");
-            }
-        }
+        push_value(text, value);
+    }
+}
+
+/// As JSON where it needs quotes, which needs no explanation and is one line.
+fn push_value(text: &mut String, value: &Value) {
+    match value {
+        Value::String(plain) if !needs_quotes(plain) => text.push_str(plain),
+        // JSON leaves DEL and the C1 control characters as they are.
+        value => push_escaped(text, &value.to_string()),
     }
 }
 
@@ -345,6 +381,22 @@ mod tests {
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn a_record_of_a_worker_keeps_its_fields() {
+        let fields = vec![
+            ("pool".to_owned(), Value::from("mine")),
+            ("t\x1b".to_owned(), "a b\x7f".into()),
+            ("ms".to_owned(), 5.into()),
+        ];
+        let said = Some(Box::new(Said { target: Some("app::db".into()), fields }));
+        let line = Line { text: "slow".into(), priority: Some(4), said, ..Line::default() };
+        assert_eq!(shown(TERMINAL, &line), "web/1[4711]| slow pool=mine t\\u{1b}=\"a b\\u{7f}\" ms=5\n");
+        let json: Value = serde_json::from_str(&shown(Format::Json, &line)).unwrap();
+        assert_eq!((&json["pool"], &json["level"]), (&"web".into(), &"warn".into()));
+        assert_eq!(json["target"], "app::db");
+        assert_eq!(json["fields"], serde_json::json!({"pool": "mine", "t\x1b": "a b\x7f", "ms": 5}));
     }
 
     #[test]

@@ -194,6 +194,12 @@ impl Supervisor {
         Generation(self.last_generation.0 + 1 + u64::from(self.preparing.is_some()))
     }
 
+    /// The worker that serves in a slot; the youngest, where an old and a new one do.
+    pub fn serving(&self, pool: &PoolName, slot: SlotIndex) -> Option<WorkerId> {
+        let slot = self.pools.get(pool)?.slots.get(&slot)?;
+        slot.active().filter(|worker| worker.is_ready()).map(|worker| worker.id).max()
+    }
+
     fn take_in(&mut self, event: Event) {
         match event {
             Event::DeadlinePassed => {}

@@ -112,7 +112,7 @@ fn a_backlog_that_is_cut_long_after_the_start_is_shown_to_who_asks() {
 #[test]
 fn without_free_fds_the_old_workers_serve_and_a_reload_fails_with_the_reason() {
     let plan = Plan::new().workers(2);
-    let setup = plan.setup().under(["prlimit", "--nofile=40:40", "--"]);
+    let setup = plan.setup().under(["prlimit", "--nofile=46:46", "--"]);
     let mut service = plan.start_with(setup);
     service.configure("pool.web", "workers", Some("30"));
     let load = Load::open(service.address(), 100).start();

@@ -56,7 +56,12 @@ fn a_worker_has_its_streams_and_its_sockets_and_no_other_fd() {
         let dump = Dump::of(&service);
         let fds = dump.section("fds");
         let kinds: Vec<&str> = fds.iter().map(|fd| fd.split('[').next().unwrap_or("")).collect();
-        assert_eq!(kinds, ["0 /dev/null", "1 pipe:", "2 pipe:", "3 socket:", "4 socket:"], "{fds:?}");
+        assert_eq!(
+            kinds,
+            ["0 /dev/null", "1 pipe:", "2 pipe:", "3 socket:", "4 socket:", "5 socket:"],
+            "{fds:?}"
+        );
+        assert_eq!(dump.variable("HANDOVER_CHANNEL"), Some("5"));
         service.reload_and_settle();
     }
     service.stop();
@@ -86,7 +91,28 @@ fn a_worker_is_told_who_it_is() {
     assert_eq!(dump.variable("HANDOVER_SLOT"), Some(worker.slot.to_string().as_str()));
     assert_eq!(dump.variable("HANDOVER_GENERATION"), Some("1"));
     assert_eq!(dump.variable("HANDOVER_WORKER"), Some(worker.worker.to_string().as_str()));
+    assert_eq!(dump.variable("HANDOVER_CHANNEL"), Some("4"));
+    service.stop();
+}
+
+#[test]
+fn a_worker_of_a_pool_without_a_channel_has_none() {
+    let service = Plan::new().pool("channel", "\"none\"").start();
+    let dump = Dump::of(&service);
+    assert_eq!(dump.section("fds").len(), 4, "{:?}", dump.section("fds"));
     assert_eq!(dump.variable("HANDOVER_CHANNEL"), None);
+    service.stop();
+}
+
+#[test]
+fn the_channel_makes_room_for_the_ready_fd_and_node_finds_it_by_its_own_name() {
+    let plan = Plan::new().pool("ready", "\"fd\"").pool("ready_fd", "4").pool("channel", "\"node\"");
+    let setup = plan.setup().env("NODE_CHANNEL_FD", "99").env("NODE_UNIQUE_ID", "7");
+    let service = plan.script("serve\nready-fd=4").start_with(setup);
+    let dump = Dump::of(&service);
+    assert_eq!(dump.variable("NODE_CHANNEL_FD"), Some("5"));
+    assert_eq!(dump.variable("NODE_CHANNEL_SERIALIZATION_MODE"), Some("json"));
+    assert_eq!((dump.variable("HANDOVER_CHANNEL"), dump.variable("NODE_UNIQUE_ID")), (None, None));
     service.stop();
 }
 

@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod channel;
 mod control;
 mod dry_run;
 mod events;

@@ -11,7 +11,7 @@ use crate::support::scratch::Scratch;
 /// `$HANDOVER_TAPLO`, or the one in `PATH`.
 fn taplo() -> Option<PathBuf> {
     let given = std::env::var_os("HANDOVER_TAPLO").map(PathBuf::from);
-    given.or_else(|| stage::find("taplo").map(PathBuf::from)).filter(|path| path.exists())
+    given.or_else(|| crate::support::machine::find("taplo").map(PathBuf::from)).filter(|path| path.exists())
 }
 
 fn schema() -> Vec<u8> {

@@ -57,21 +57,21 @@ fn lives(stage: &Stage, file: &str, bad: &str, complaint: &str) {
 
 #[test]
 fn a_node_server_on_fd_3() {
-    if skipped("node", stage::find("node").is_none()) {
+    if skipped("node", support::machine::find("node").is_none()) {
         return;
     }
     let stage = Stage::new("node.toml", &["server.js"]);
-    stage.replace("/usr/bin/node", &stage::find("node").expect("looked up above"));
+    stage.replace("/usr/bin/node", &support::machine::find("node").expect("looked up above"));
     lives(&stage, "server.js", "throw new Error('no such module');\n", "no such module");
 }
 
 #[test]
 fn a_python_asyncio_server() {
-    if skipped("python3", stage::find("python3").is_none()) {
+    if skipped("python3", support::machine::find("python3").is_none()) {
         return;
     }
     let stage = Stage::new("python.toml", &["server.py"]);
-    stage.replace("/usr/bin/python3", &stage::find("python3").expect("looked up above"));
+    stage.replace("/usr/bin/python3", &support::machine::find("python3").expect("looked up above"));
     lives(&stage, "server.py", "import no_such_module\n", "no_such_module");
 }
 
@@ -98,7 +98,7 @@ fn nginx_with_its_own_way_to_inherit_sockets() {
 
 #[test]
 fn a_shell_script_with_systemd_notify() {
-    if skipped("systemd-notify", stage::find("systemd-notify").is_none()) {
+    if skipped("systemd-notify", support::machine::find("systemd-notify").is_none()) {
         return;
     }
     let stage = Stage::new("shell.toml", &["job.sh"]);

@@ -12,22 +12,12 @@ use crate::support::load::{Load, Running};
 use crate::support::manager::NotifySocket;
 use crate::support::scratch::{Address, Scratch};
 
-/// A program in `PATH`. A shim that picks one of several versions is resolved to the program itself.
-pub fn find(program: &str) -> Option<String> {
-    let path = std::env::var_os("PATH")?;
-    let candidates = std::env::split_paths(&path).chain([PathBuf::from("/usr/bin")]);
-    let is_shim = |path: &Path| path.components().any(|part| part.as_os_str() == "shims");
-    let mut found =
-        candidates.map(|directory| directory.join(program)).filter(|path| path.exists() && !is_shim(path));
-    found.next().map(|path| path.display().to_string())
-}
-
 /// How to execute gunicorn, as words of a TOML array: `$HANDOVER_GUNICORN`, or that of `python3`.
 pub fn gunicorn() -> Option<String> {
     if let Some(path) = std::env::var_os("HANDOVER_GUNICORN") {
         return Path::new(&path).exists().then(|| format!("\"{}\"", path.to_string_lossy()));
     }
-    let python = find("python3")?;
+    let python = crate::support::machine::find("python3")?;
     let probe = Command::new(&python)
         .args(["-m", "gunicorn", "--version"])
         .stdout(Stdio::null())

@@ -2,6 +2,7 @@
 //! skipped and counted, never passed in silence.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -43,4 +44,14 @@ pub fn cannot_be_nobody() -> bool {
     let program = handover().display().to_string();
     let words: Vec<&str> = AS_NOBODY.into_iter().chain([program.as_str(), "--version"]).collect();
     skipped("another user", !succeeds(&words))
+}
+
+/// A program in `PATH`. A shim that picks one of several versions is resolved to the program itself.
+pub fn find(program: &str) -> Option<String> {
+    let path = std::env::var_os("PATH")?;
+    let candidates = std::env::split_paths(&path).chain([PathBuf::from("/usr/bin")]);
+    let is_shim = |path: &Path| path.components().any(|part| part.as_os_str() == "shims");
+    let mut found =
+        candidates.map(|directory| directory.join(program)).filter(|path| path.exists() && !is_shim(path));
+    found.next().map(|path| path.display().to_string())
 }

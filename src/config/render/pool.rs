@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Out, duration, mode, quote, timeout};
 use crate::config::model::{
-    Limit, Policy, Pool, Program, Ready, Resource, RestartPolicy, RolloutPolicy, Share,
+    Channel, Dialect, Limit, Policy, Pool, Program, Ready, Resource, RestartPolicy, RolloutPolicy, Share,
 };
 use crate::config::signal;
 use crate::config::units::{format_duration, format_size};
@@ -14,12 +14,25 @@ pub(super) fn pool(out: &mut Out, path: &str, pool: &Pool) {
     out.section(path);
     out.list("command", pool.program.command.iter().map(|word| quote(word)));
     out.list("listeners", pool.listeners.iter().map(|name| quote(name.as_str())));
+    channel(out, &pool.channel);
     policy(out, &pool.policy);
     program(out, &pool.program, pool.policy.watchdog.is_some());
     out.section(&format!("{path}.rollout"));
     rollout(out, &pool.policy.rollout);
     out.section(&format!("{path}.restart"));
     restart(out, &pool.policy.restart);
+}
+
+fn channel(out: &mut Out, channel: &Channel) {
+    match &channel.dialect {
+        Dialect::Handover => out.key("channel", r#""handover""#),
+        Dialect::Node { stop_message } => {
+            out.key("channel", r#""node""#);
+            out.maybe("stop_message", stop_message.as_deref().map(quote));
+        }
+        Dialect::None => return out.key("channel", r#""none""#),
+    }
+    out.list("allow_listen", channel.allow_listen.iter().map(|address| quote(&address.to_string())));
 }
 
 fn policy(out: &mut Out, policy: &Policy) {

@@ -2,11 +2,13 @@
 
 use crate::config::error::Wrong;
 use crate::config::facts::Facts;
-use crate::config::model::{GroupId, Policy, Pool, Program, Ready, RestartPolicy, RolloutPolicy};
+use crate::config::model::{
+    Channel, Dialect, GroupId, Policy, Pool, Program, Ready, RestartPolicy, RolloutPolicy,
+};
 use crate::config::resolve::{group, no_such, platform, user};
-use crate::config::schema::{PoolKeys, ReadyKind, RestartKeys, RolloutKeys};
+use crate::config::schema::{ChannelKind, PoolKeys, ReadyKind, RestartKeys, RolloutKeys};
 use crate::config::values::{Account, Workers};
-use crate::config::walk::{Given, Log, Placed};
+use crate::config::walk::{Given, Log, Placed, Stands};
 use crate::id::ListenerName;
 
 /// The first fd after standard input, output and error.
@@ -15,9 +17,10 @@ const FIRST_LISTENER_FD: usize = 3;
 pub(super) fn resolve(keys: &PoolKeys, facts: &dyn Facts, log: &mut Log) -> Option<Pool> {
     let program = program(keys, facts, log);
     let policy = policy(keys, facts, log);
+    let channel = channel(keys, log);
     platform::pool(keys, facts.platform(), log);
     let listeners = keys.listeners.iter().map(|name| ListenerName::new(name.as_str())).collect();
-    Some(Pool { program: program?, listeners, policy: policy? })
+    Some(Pool { program: program?, listeners, channel: channel?, policy: policy? })
 }
 
 fn program(keys: &PoolKeys, facts: &dyn Facts, log: &mut Log) -> Option<Program> {
@@ -77,6 +80,33 @@ fn groups(accounts: &[Placed<Account>], facts: &dyn Facts, log: &mut Log) -> Opt
         })
         .collect();
     found.into_iter().collect()
+}
+
+fn channel(keys: &PoolKeys, log: &mut Log) -> Option<Channel> {
+    let kind = keys.channel.value;
+    let nothing = |why: &str| Wrong::new(format!("does nothing {why}"));
+    if keys.channel.is_stand_in() {
+        return None;
+    }
+    if let Some(at) = keys.stop_message.place()
+        && kind != ChannelKind::Node
+    {
+        let hint = "in handover's own protocol a worker is told to drain";
+        log.key(at, nothing("without `channel = \"node\"`").hint(hint));
+    }
+    let spoken = [keys.ping_timeout.place(), keys.allow_listen.place()];
+    for at in spoken.into_iter().flatten().filter(|_| kind == ChannelKind::Nothing) {
+        log.key(at, nothing("with `channel = \"none\"`"));
+    }
+    let dialect = match kind {
+        ChannelKind::Handover => Dialect::Handover,
+        ChannelKind::Node => Dialect::Node { stop_message: keys.stop_message.cloned() },
+        ChannelKind::Nothing => Dialect::None,
+    };
+    Some(Channel {
+        dialect,
+        allow_listen: keys.allow_listen.iter().map(|address| address.value.clone()).collect(),
+    })
 }
 
 fn policy(keys: &PoolKeys, facts: &dyn Facts, log: &mut Log) -> Option<Policy> {

@@ -21,6 +21,14 @@ pub(in crate::config) enum ReadyKind {
     Fd,
 }
 
+/// `channel`, without the stop message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum ChannelKind {
+    Handover,
+    Node,
+    Nothing,
+}
+
 macro_rules! choices {
     ($type:ident { $($word:literal => $variant:ident),* $(; later $($later:literal),*)? }) => {
         impl Read for $type {
@@ -45,6 +53,7 @@ macro_rules! choices {
 
 choices!(Mode { "shared" => Shared; later "per-slot", "dispatch" });
 choices!(ReadyKind { "notify" => Notify, "exec" => Exec, "fd" => Fd });
+choices!(ChannelKind { "handover" => Handover, "node" => Node, "none" => Nothing });
 choices!(Start { "socket" => Socket, "service" => Service, "none" => Nothing });
 choices!(UnusedSockets { "error" => Error, "close" => Close });
 choices!(LogFormat { "auto" => Auto, "human" => Human, "json" => Json, "journal" => Journal });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::choices::{Mode, ReadyKind};
+use super::choices::{ChannelKind, Mode, ReadyKind};
 use crate::config::model::{
     Address, LogFormat, LogLevel, Share, Start, UnixKind, UnixName, UnusedSockets, WorkerOutput,
 };
@@ -130,6 +130,12 @@ section! {
             "How often a ready worker must at least send `WATCHDOG=1`. One that does not is replaced.";
         unset("none") ping_timeout: Positive,
             "How long a ready worker that speaks on its channel may take to answer a ping; it is asked every half of that time. One that does not answer is replaced.";
+        default("'handover'") channel: ChannelKind,
+            "What handover and a worker speak on their private socket. `\"handover\"`: lines of JSON, at `HANDOVER_CHANNEL`; a program that does not know of it need not. `\"node\"`: what Node's `process.send` speaks. `\"none\"`: there is no socket.";
+        unset("none") stop_message: String,
+            "With `channel = \"node\"`: the message that asks the program to end, for example `\"shutdown\"`; `stop_signal` follows at `drain_timeout`.";
+        default("[]") allow_listen: Vec<Placed<Address>>,
+            "Addresses that a worker may ask handover to listen on, beside `listeners`. All who ask for one get the same socket.";
         default("true") watchdog_pid: bool,
             "Whether to set `WATCHDOG_PID`; `false` for wrappers that fork.";
         default("true") listen_pid: bool,
@@ -160,8 +166,6 @@ section! {
             "How a slot is filled again after its worker died.";
         + later {
             recycle: "a table", "Replace workers by age or memory: `max_age`, `max_memory`, `jitter`.";
-            channel: "\"handover\", \"node\" or \"none\"", "What handover and a worker speak on their private socket. Until it is built there is none.";
-            allow_listen: "a list", "Addresses that a worker may ask handover to listen on.";
         }
     }
 }

@@ -19,6 +19,7 @@ impl fmt::Display for What {
                 write!(f, "{who} takes its status back")
             }
             Self::WorkerStatus { who, status } => write!(f, "{who} says: {status}"),
+            Self::WorkerMessage { who, data } => write!(f, "{who} sent a message: {data}"),
             Self::WorkerWorn { who, reason } if reason.is_empty() => write!(f, "{who} wishes to be replaced"),
             Self::WorkerWorn { who, reason } => write!(f, "{who} wishes to be replaced: {reason}"),
             Self::WorkerDraining { who, why } => write!(f, "{who} is asked to end: {why}"),

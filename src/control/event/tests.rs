@@ -42,6 +42,7 @@ fn samples_of_workers() -> Vec<What> {
         What::WorkerExecuted(who()),
         What::WorkerReady { who: who(), after: Duration::from_millis(2420) },
         What::WorkerStatus { who: who(), status: "serving".into() },
+        What::WorkerMessage { who: who(), data: serde_json::json!({"a": [1, "b"]}) },
         What::WorkerWorn { who: who(), reason: "memory".into() },
         What::WorkerDraining { who: who(), why: Retirement::Replaced },
         What::WorkerKilled(who()),

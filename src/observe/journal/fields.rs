@@ -6,14 +6,14 @@
 
 use std::io::Write as _;
 
-use crate::observe::output::Line;
+use crate::observe::output::{Line, Said};
 use crate::observe::render::{Origin, PRIORITY_INFO};
 
 /// What stands before the name of a field of our own.
 pub const PREFIX: &str = "HANDOVER";
 
 /// The fields, as docs/output.md lists them: the name, and whether lines of workers have it, our own, or both.
-pub const FIELDS: [(&str, Who); 16] = [
+pub const FIELDS: [(&str, Who); 17] = [
     ("MESSAGE", Who::Both),
     ("PRIORITY", Who::Both),
     ("SYSLOG_IDENTIFIER", Who::Both),
@@ -26,7 +26,8 @@ pub const FIELDS: [(&str, Who); 16] = [
     ("HANDOVER_STREAM", Who::Worker),
     ("HANDOVER_TRUNCATED", Who::Worker),
     ("HANDOVER_CONTINUATION", Who::Worker),
-    ("TARGET", Who::Own),
+    ("TARGET", Who::Both),
+    ("F_…", Who::Worker),
     ("CODE_FILE", Who::Own),
     ("CODE_LINE", Who::Own),
     ("HANDOVER_…", Who::Own),
@@ -62,8 +63,27 @@ pub fn worker_record(name: &str, origin: &Origin, line: &Line) -> Vec<u8> {
     if line.continuation {
         record.extend_from_slice(b"HANDOVER_CONTINUATION=true\n");
     }
+    if let Some(Said { target, fields }) = line.said.as_deref() {
+        if let Some(target) = target {
+            put(&mut record, "TARGET", target.as_bytes());
+        }
+        for (name, value) in fields {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            put(&mut record, &workers_field(name), text.as_bytes());
+        }
+    }
     put(&mut record, "MESSAGE", line.text.as_bytes());
     record
+}
+
+/// The name of a field of a worker's own: letters, digits and underscores, at most 64 bytes
+/// (`journal_field_valid` in systemd), and none of those that somebody trusts.
+fn workers_field(name: &str) -> String {
+    const LENGTH_MAX: usize = 64;
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let mut field = format!("F_{}", name.chars().map(plain).collect::<String>());
+    field.truncate(LENGTH_MAX);
+    field
 }
 
 /// A field whose value may be anything.
@@ -100,13 +120,29 @@ mod tests {
 
     #[test]
     fn a_workers_record_has_the_fields_of_the_list() {
-        let line = Line { text: "=".into(), truncated: true, continuation: true, ..Line::default() };
+        let said = Said { target: Some("a::b".into()), fields: vec![("ms".into(), 5.into())] };
+        let line = Line {
+            text: "=".into(),
+            priority: None,
+            truncated: true,
+            continuation: true,
+            said: Some(Box::new(said)),
+        };
         let mut found = names(&worker_record("myapp", &origin(), &line));
+        let own = found.iter_mut().find(|name| *name == "F_MS").expect("a field of its own");
+        "F_…".clone_into(own);
         let mut listed: Vec<_> =
             FIELDS.iter().filter(|(_, who)| *who != Who::Own).map(|(name, _)| (*name).to_owned()).collect();
         found.sort();
         listed.sort();
         assert_eq!(found, listed);
+    }
+
+    #[test]
+    fn a_field_of_a_worker_is_none_that_somebody_trusts() {
+        let names = ["MESSAGE", "_PID", "prix €", "a\nPRIORITY=0", "", &"x".repeat(100)].map(workers_field);
+        assert_eq!(names[..5], ["F_MESSAGE", "F__PID", "F_PRIX__", "F_A_PRIORITY_0", "F_"]);
+        assert_eq!(names[5].len(), 64);
     }
 
     #[test]

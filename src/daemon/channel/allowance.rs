@@ -1,0 +1,163 @@
+//! How much of what workers sent may be in our hands at once, as bytes and as fds: for each worker, and for all together.
+//!
+//! What is taken in carries its own receipt, which is given back when it is dropped, wherever that happens. Where too much is
+//! out, nothing more is read: the kernel holds the rest, and its sender waits.
+
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+/// Fds of one worker in our hands: sent by it, and not acknowledged by their receiver.
+const FDS_OF_WORKER: usize = 128;
+/// Bytes of one worker in our hands; one line may exceed that.
+const BYTES_OF_WORKER: usize = 1024 * 1024;
+/// Bytes of all workers.
+const BYTES_OF_ALL: usize = 64 * 1024 * 1024;
+
+/// A limit, and how much of it is used.
+pub(in crate::daemon) struct Pot {
+    fds: Cell<usize>,
+    bytes: Cell<usize>,
+    fds_max: usize,
+    bytes_max: usize,
+    freed: Notify,
+}
+
+impl Pot {
+    fn new(fds_max: usize, bytes_max: usize) -> Rc<Self> {
+        Rc::new(Self { fds: Cell::new(0), bytes: Cell::new(0), fds_max, bytes_max, freed: Notify::new() })
+    }
+
+    /// What all workers share, where this process may have `open_files` open.
+    pub(in crate::daemon) fn of_all(open_files: u64) -> Rc<Self> {
+        let fds = usize::try_from(open_files / 4).unwrap_or(usize::MAX);
+        Self::new(fds.max(FDS_OF_WORKER), BYTES_OF_ALL)
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.fds.get() >= self.fds_max || self.bytes.get() >= self.bytes_max
+    }
+
+    fn take(&self, fds: usize, bytes: usize) {
+        self.fds.set(self.fds.get() + fds);
+        self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    fn give_back(&self, fds: usize, bytes: usize) {
+        self.fds.set(self.fds.get() - fds);
+        self.bytes.set(self.bytes.get() - bytes);
+        self.freed.notify_waiters();
+    }
+}
+
+/// What one worker may have in our hands.
+#[derive(Clone)]
+pub(super) struct Allowance {
+    own: Rc<Pot>,
+    all: Rc<Pot>,
+}
+
+impl Allowance {
+    pub(super) fn new(all: Rc<Pot>) -> Self {
+        Self { own: Pot::new(FDS_OF_WORKER, BYTES_OF_WORKER), all }
+    }
+
+    /// Nothing more is to be read now.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.own.is_used_up() || self.all.is_used_up()
+    }
+
+    /// Returns when something was given back.
+    pub(super) async fn freed(&self) {
+        tokio::select! {
+            () = self.own.freed.notified() => {}
+            () = self.all.freed.notified() => {}
+        }
+    }
+
+    /// Takes an fd in.
+    pub(super) fn carry(&self, fd: OwnedFd) -> Fd {
+        Rc::new(Carried { fd, _receipt: Some(self.receipt(1, 0)) })
+    }
+
+    /// Takes so many bytes in.
+    pub(super) fn weigh(&self, bytes: usize) -> Receipt {
+        self.receipt(0, bytes)
+    }
+
+    fn receipt(&self, fds: usize, bytes: usize) -> Receipt {
+        self.own.take(fds, bytes);
+        self.all.take(fds, bytes);
+        Receipt { fds, bytes, of: self.clone() }
+    }
+}
+
+/// Gives back what was taken when it is dropped.
+pub(in crate::daemon) struct Receipt {
+    fds: usize,
+    bytes: usize,
+    of: Allowance,
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.of.own.give_back(self.fds, self.bytes);
+        self.of.all.give_back(self.fds, self.bytes);
+    }
+}
+
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} fds, {} bytes", self.fds, self.bytes)
+    }
+}
+
+/// An fd on its way; our copy stays open until its receiver has it.
+pub(in crate::daemon) type Fd = Rc<Carried>;
+
+/// See [`Fd`].
+#[derive(Debug)]
+pub(in crate::daemon) struct Carried {
+    fd: OwnedFd,
+    _receipt: Option<Receipt>,
+}
+
+impl Carried {
+    /// One of our own.
+    pub(super) fn own(fd: OwnedFd) -> Fd {
+        Rc::new(Self { fd, _receipt: None })
+    }
+}
+
+impl AsFd for Carried {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fd() -> OwnedFd {
+        std::io::pipe().unwrap().0.into()
+    }
+
+    #[test]
+    fn what_is_dropped_is_given_back() {
+        let all = Pot::of_all(1024);
+        let (one, other) = (Allowance::new(all.clone()), Allowance::new(all.clone()));
+        let held: Vec<Fd> = (0..FDS_OF_WORKER).map(|_| one.carry(fd())).collect();
+        assert!(one.is_used_up() && !other.is_used_up());
+        let more: Vec<Fd> = (0..FDS_OF_WORKER).map(|_| other.carry(fd())).collect();
+        assert!(Allowance::new(all.clone()).is_used_up(), "a quarter of 1024 for all");
+        drop((held, more));
+        assert!(!one.is_used_up() && !other.is_used_up());
+        let weight = one.weigh(BYTES_OF_WORKER);
+        assert!(one.is_used_up());
+        drop(weight);
+        assert_eq!((all.fds.get(), all.bytes.get()), (0, 0));
+    }
+}

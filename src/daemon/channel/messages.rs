@@ -1,0 +1,283 @@
+//! Messages: from worker to worker, to handover, and from handover to workers.
+//!
+//! Nothing is decided here and nothing waits: a message goes into the queues of its receivers, or is refused to its
+//! sender. Who asked a question is remembered beside it, with the worker that was asked; if that ends, or takes too long, the
+//! asker is told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::allowance::Fd;
+use super::link::{No, Question, SharedLink};
+use crate::control::What;
+use crate::daemon::Daemon;
+use crate::daemon::projection::who;
+use crate::id::WorkerId;
+use crate::time::Monotonic;
+use crate::wire::limits::{REPLY_TIMEOUT_MS, SENT_REFUSED_MAX};
+use crate::wire::{
+    Capability, ErrorCode, Id, NotReached, Open, Payload, Refused, Sender, Target, ToHandover, ToWorker,
+    Until,
+};
+
+/// Who waits for what becomes of a message.
+#[derive(Debug)]
+pub(in crate::daemon) struct Passed {
+    /// The worker that sent it, and its question.
+    asker: (WorkerId, Id),
+    /// It wants the answer of the receiver, and no `sent`.
+    reply: bool,
+    /// Its place among the deadlines.
+    deadline: Option<Deadline>,
+}
+
+type Deadline = (Monotonic, u64);
+
+/// The questions that wait for a worker's answer, by their deadline.
+#[derive(Default)]
+pub(in crate::daemon) struct Deadlines {
+    next: u64,
+    by_time: BTreeMap<Deadline, (WorkerId, Id)>,
+}
+
+impl Deadlines {
+    fn at(&mut self, at: Monotonic) -> Deadline {
+        self.next += 1;
+        (at, self.next)
+    }
+
+    /// The first of them.
+    pub(in crate::daemon) fn next(&self) -> Option<Monotonic> {
+        self.by_time.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    fn pop(&mut self, now: Monotonic) -> Option<(WorkerId, Id)> {
+        let first = self.by_time.first_entry().filter(|first| first.key().0 <= now)?;
+        Some(first.remove())
+    }
+}
+
+/// A message as its sender said it.
+pub(super) struct Message {
+    pub(super) id: Option<Id>,
+    pub(super) to: Target,
+    pub(super) data: Payload,
+    pub(super) reply: bool,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) fds: Vec<Fd>,
+}
+
+impl Daemon {
+    /// A worker sent a message.
+    pub(super) fn pass(&mut self, from: WorkerId, message: Message) {
+        match &message.to {
+            Target::Handover => self.take_for_handover(from, message),
+            _ if message.reply || !message.fds.is_empty() => self.pass_question(from, message),
+            to => {
+                let receivers = self.receivers(to, Some(from));
+                let to_one = message.to.is_one();
+                self.pass_on(from, message.id, receivers, to_one, &message.data);
+            }
+        }
+    }
+
+    /// Nobody in this program answers; who reads events sees it.
+    fn take_for_handover(&mut self, from: WorkerId, message: Message) {
+        let Some(entry) = self.table.get(from) else { return };
+        if message.reply {
+            let no = No::new(ErrorCode::Unsupported, "handover answers no questions; another worker may");
+            return self.refuse(from, message.id, no);
+        }
+        let who = who(from, &entry.place.clone(), &self.table);
+        let data = message.data.to().unwrap_or_default();
+        self.happened(What::WorkerMessage { who, data });
+        self.say_sent(from, message.id, 1, Vec::new());
+    }
+
+    /// To any number of workers, without fds, and without an answer of theirs.
+    fn pass_on(&mut self, from: WorkerId, id: Option<Id>, to: Vec<SharedLink>, to_one: bool, data: &Payload) {
+        let sender = self.sender(from);
+        let mut refused = Vec::new();
+        let mut receivers = 0;
+        for link in &to {
+            let line = ToWorker::Message { id: None, from: sender.clone(), data: data.clone(), reply: false };
+            match link.say(&line, Vec::new()) {
+                Ok(()) => receivers += 1,
+                Err(no) => refused.push((link.worker, no)),
+            }
+        }
+        self.messages_refused += refused.len() as u64;
+        if receivers == 0 && (to_one || !refused.is_empty()) {
+            let nobody = || No::new(ErrorCode::Gone, "there is no such worker, or it takes no messages");
+            let no = refused.into_iter().next().map_or_else(nobody, |(_, no)| no);
+            return self.refuse(from, id, no);
+        }
+        let refused = refused
+            .into_iter()
+            .take(SENT_REFUSED_MAX)
+            .map(|(worker, no)| NotReached { worker, error: no.error })
+            .collect();
+        self.say_sent(from, id, receivers, refused);
+    }
+
+    /// To one worker, with fds, or with an answer wanted.
+    fn pass_question(&mut self, from: WorkerId, message: Message) {
+        let Message { id: Some(re), to, data, reply, timeout_ms, fds } = message else { return };
+        let Some(link) = self.receivers(&to, None).into_iter().next() else {
+            let no = No::new(ErrorCode::Gone, "there is no such worker, or it takes no messages");
+            return self.refuse(from, Some(re), no);
+        };
+        let sender = self.sender(from);
+        let until = if reply { Until::Answer } else { Until::Ack };
+        let patience = Duration::from_millis(timeout_ms.unwrap_or(REPLY_TIMEOUT_MS));
+        let late = self.now() + patience;
+        let deadline = reply.then(|| self.deadlines.at(late));
+        let passed = Passed { asker: (from, re), reply, deadline };
+        let line = |id| ToWorker::Message { id: Some(id), from: sender, data, reply };
+        match link.ask(until, Question::Passed(passed), fds, line) {
+            Ok(id) => {
+                let waits = deadline.map(|deadline| (deadline, (link.worker, id)));
+                self.deadlines.by_time.extend(waits);
+            }
+            Err((no, _)) => {
+                self.messages_refused += 1;
+                self.refuse(from, Some(re), no);
+            }
+        }
+    }
+
+    /// A worker answered what another one asked, or has what it was sent.
+    pub(super) fn pass_back(
+        &mut self,
+        from: WorkerId,
+        open: Open<Question, Fd>,
+        line: ToHandover,
+        fds: Vec<Fd>,
+    ) {
+        let Question::Passed(Passed { asker: (asker, re), reply, deadline }) = open.question else { return };
+        if let Some(deadline) = deadline {
+            self.deadlines.by_time.remove(&deadline);
+        }
+        match line {
+            ToHandover::Reply { data, .. } => self.pass_reply(from, asker, re, data, fds),
+            ToHandover::Refused(refused) => {
+                self.refuse(asker, Some(re), No { error: refused.error, reason: refused.reason });
+            }
+            ToHandover::Ack { .. } if !reply => self.say_sent(asker, Some(re), 1, Vec::new()),
+            _ => {
+                let reason = format!("worker {from} answered with something else than a reply");
+                self.refuse(asker, Some(re), No::new(ErrorCode::Failed, reason));
+            }
+        }
+    }
+
+    fn pass_reply(&mut self, from: WorkerId, asker: WorkerId, re: Id, data: Payload, fds: Vec<Fd>) {
+        let Some(link) = self.link(asker) else { return };
+        let sender = self.sender(from);
+        let said = if fds.is_empty() {
+            link.say(&ToWorker::Reply { re, id: None, from: sender, data }, fds)
+        } else {
+            let line = |id| ToWorker::Reply { re, id: Some(id), from: sender, data };
+            link.ask(Until::Ack, Question::Replied, fds, line).map(drop).map_err(|(no, _)| no)
+        };
+        if let Err(no) = said {
+            self.messages_refused += 1;
+            self.refuse(asker, Some(re), no);
+        }
+    }
+
+    /// A worker has no channel any more: whoever waits for it is told.
+    pub(in crate::daemon) fn close_channel(&mut self, worker: WorkerId) {
+        let Some(link) = self.link(worker) else { return };
+        for open in link.close() {
+            let gone = Refused {
+                re: None,
+                error: ErrorCode::Gone,
+                reason: format!("worker {worker} ended, or lost its channel, before it answered"),
+            };
+            self.pass_back(worker, open, ToHandover::Refused(gone), Vec::new());
+        }
+    }
+
+    /// Tells those who have waited too long.
+    pub(in crate::daemon) fn look_after_questions(&mut self) {
+        let now = self.now();
+        while let Some((receiver, id)) = self.deadlines.pop(now) {
+            let Some(open) = self.link(receiver).and_then(|link| link.close_question(id)) else { continue };
+            let reason = format!("worker {receiver} did not answer in time");
+            let late = Refused { re: None, error: ErrorCode::Timeout, reason };
+            self.pass_back(receiver, open, ToHandover::Refused(late), Vec::new());
+        }
+    }
+
+    /// Something that a client sends to workers: how many get it, and who does not.
+    pub(in crate::daemon) fn send_to_workers(
+        &mut self,
+        to: &Target,
+        data: &Payload,
+    ) -> (u64, Vec<(WorkerId, No)>) {
+        let mut refused = Vec::new();
+        let mut receivers = 0;
+        for link in self.receivers(to, None) {
+            let line =
+                ToWorker::Message { id: None, from: Sender::Handover, data: data.clone(), reply: false };
+            match link.say(&line, Vec::new()) {
+                Ok(()) => receivers += 1,
+                Err(no) => refused.push((link.worker, no)),
+            }
+        }
+        self.messages_refused += refused.len() as u64;
+        (receivers, refused)
+    }
+
+    /// The workers that a target names and that take messages, without the sender where it is for many.
+    fn receivers(&self, to: &Target, from: Option<WorkerId>) -> Vec<SharedLink> {
+        let takes = |worker: &WorkerId| {
+            let link = self.table.get(*worker)?.link.as_ref()?;
+            link.can(Capability::Messages).then(|| link.clone())
+        };
+        match to {
+            Target::Handover => Vec::new(),
+            Target::Worker(worker) => takes(worker).into_iter().collect(),
+            Target::Slot(pool, slot) => {
+                self.machine.serving(pool, *slot).and_then(|worker| takes(&worker)).into_iter().collect()
+            }
+            Target::Pool(pool) => {
+                let all = self
+                    .table
+                    .iter()
+                    .filter(|(worker, entry)| entry.place.pool == *pool && Some(*worker) != from);
+                all.filter_map(|(worker, _)| takes(&worker)).collect()
+            }
+            Target::All => {
+                let all = self.table.iter().filter(|(worker, _)| Some(*worker) != from);
+                all.filter_map(|(worker, _)| takes(&worker)).collect()
+            }
+        }
+    }
+
+    fn sender(&self, worker: WorkerId) -> Sender {
+        match self.table.get(worker) {
+            Some(entry) => Sender::Worker { pool: entry.place.pool.clone(), slot: entry.place.slot, worker },
+            None => Sender::Handover,
+        }
+    }
+
+    fn say_sent(&self, to: WorkerId, re: Option<Id>, receivers: u64, refused: Vec<NotReached>) {
+        if let (Some(re), Some(link)) = (re, self.link(to)) {
+            let _ = link.say(&ToWorker::Sent { re, receivers, refused }, Vec::new());
+        }
+    }
+
+    /// The answer to a question that gets no better one.
+    pub(super) fn refuse(&self, to: WorkerId, re: Option<Id>, no: No) {
+        if let (Some(re), Some(link)) = (re, self.link(to)) {
+            let refused = Refused { re: Some(re), error: no.error, reason: no.reason };
+            let _ = link.say(&ToWorker::Refused(refused), Vec::new());
+        }
+    }
+
+    pub(super) fn link(&self, worker: WorkerId) -> Option<SharedLink> {
+        self.table.get(worker)?.link.clone()
+    }
+}

@@ -1,0 +1,310 @@
+//! Reads and writes one channel, beside the loop, and writes the records of its worker.
+//!
+//! What the worker says goes to the loop one line at a time, through the queue that all reports share; what handover has to
+//! say comes out of the link. When the worker has ended, what lies in the socket is taken first, so that the report of the
+//! end comes after it.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream as Socket;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+use super::allowance::{Allowance, Fd, Pot};
+use super::heard::Told;
+use super::link::SharedLink;
+use crate::daemon::attendant::{Report, Reports};
+use crate::daemon::backlog::{Backlog, Way};
+use crate::observe::{Line, Said};
+use crate::os::passing;
+use crate::wire::{Fault, Heard, Level, Record, Refused, ToHandover, ToWorker};
+
+/// Read in one go. All channels share the buffer.
+pub(in crate::daemon) const CHUNK: usize = 64 * 1024;
+/// What is taken of a channel whose worker has ended, before that is reported: more than a socket holds.
+const LAST_WORDS_MAX: usize = 8 * 1024 * 1024;
+/// A task answers at once; one that does not must not hold up the report of an exit.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+/// A process that ends closes its channel a moment before it can be seen to have ended. One that lives on for so long
+/// without its channel has lost it.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long it takes until fds are sent again after the kernel had too many of them on the way (`unix(7)`).
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// The buffer into which all channels read.
+pub(in crate::daemon) type Buffer = Rc<RefCell<Vec<u8>>>;
+
+/// What a channel's task is made of, beside its socket.
+pub(in crate::daemon) struct Means {
+    pub(in crate::daemon) link: SharedLink,
+    pub(in crate::daemon) reports: Reports,
+    pub(in crate::daemon) buffer: Buffer,
+    pub(in crate::daemon) all: Rc<Pot>,
+    /// Where the worker's records go.
+    pub(in crate::daemon) way: Way,
+}
+
+/// The other end of a channel's task.
+pub(in crate::daemon) struct Channel {
+    drain: Option<oneshot::Sender<oneshot::Sender<()>>>,
+}
+
+impl Channel {
+    /// Starts a task that carries lines both ways until the worker has ended, or the channel.
+    ///
+    /// # Errors
+    /// Where the runtime cannot watch the socket.
+    pub(in crate::daemon) fn start(socket: Socket, means: Means) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let (drain, drained) = oneshot::channel();
+        let task = Task {
+            socket: Some(UnixStream::from_std(socket)?),
+            allowance: Allowance::new(means.all),
+            link: means.link,
+            reports: means.reports,
+            buffer: means.buffer,
+            records: Backlog::new(means.way),
+            lingers: false,
+        };
+        tokio::task::spawn_local(task.run(drained));
+        Ok(Self { drain: Some(drain) })
+    }
+
+    /// Returns when all that the worker said has been told. Once: the worker has ended.
+    pub(in crate::daemon) async fn drain(&mut self) {
+        let (done, taken) = oneshot::channel();
+        if self.drain.take().is_some_and(|drain| drain.send(done).is_ok()) {
+            let _ = tokio::time::timeout(DRAIN_DEADLINE, taken).await;
+        }
+    }
+}
+
+struct Task {
+    /// `None`: the channel has ended.
+    socket: Option<UnixStream>,
+    link: SharedLink,
+    reports: Reports,
+    buffer: Buffer,
+    allowance: Allowance,
+    records: Backlog,
+    /// The worker closed its end, which may be its own end.
+    lingers: bool,
+}
+
+/// What a task woke up for.
+enum Woken {
+    /// The socket can be read or written.
+    Ready,
+    /// There is more to write, more may be read, or it is to be tried again.
+    Look,
+    /// The worker lives on without its channel.
+    Lost,
+    /// The worker has ended.
+    Drain(Option<oneshot::Sender<()>>),
+}
+
+impl Task {
+    async fn run(mut self, mut drain: oneshot::Receiver<oneshot::Sender<()>>) {
+        let mut again = false;
+        let mut ended = false;
+        while self.socket.is_some() || self.lingers || !self.records.is_empty() {
+            let next = self.records.next();
+            let woken = tokio::select! {
+                biased;
+                order = &mut drain, if !ended => Woken::Drain(order.ok()),
+                room = self.records.way.writer.room(next.unwrap_or_default()), if next.is_some() => {
+                    self.records.write(room);
+                    continue;
+                }
+                () = self.link.wake.notified() => Woken::Look,
+                () = self.allowance.freed(), if self.allowance.is_used_up() => Woken::Look,
+                () = tokio::time::sleep(AGAIN), if again => Woken::Look,
+                () = tokio::time::sleep(LINGER), if self.lingers => Woken::Lost,
+                () = ready(self.socket.as_ref(), self.interest(again)) => Woken::Ready,
+            };
+            again = false;
+            match woken {
+                Woken::Look if self.link.is_closed() && self.socket.is_some() => self.socket = None,
+                Woken::Look => {}
+                Woken::Ready => {
+                    self.read().await;
+                    again = self.write().await;
+                }
+                Woken::Lost => {
+                    self.lingers = false;
+                    self.report(Told::Lost(None)).await;
+                }
+                Woken::Drain(done) => {
+                    (ended, self.lingers) = (true, false);
+                    self.take_last_words().await;
+                    self.records.lose_what_is_too_much();
+                    if let Some(done) = done {
+                        let _ = done.send(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the socket is watched for now.
+    fn interest(&self, again: bool) -> Option<Interest> {
+        let write = (!again && self.link.has_output()).then_some(Interest::WRITABLE);
+        // While its records wait, or it has too much in our hands, the worker waits as well.
+        let may_read = self.records.is_empty() && !self.allowance.is_used_up() && !self.link.is_choked();
+        let read = may_read.then_some(Interest::READABLE);
+        match (read, write) {
+            (Some(read), Some(write)) => Some(read.add(write)),
+            (read, write) => read.or(write),
+        }
+    }
+
+    /// Reads once, and tells all that is whole.
+    async fn read(&mut self) {
+        if !self.interest(true).is_some_and(Interest::is_readable) {
+            return;
+        }
+        match self.receive() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(0) | Err(_) => self.hang_up(),
+            Ok(_) => self.tell().await,
+        }
+    }
+
+    /// Takes what there is into the link; 0 at the end of the file.
+    fn receive(&self) -> io::Result<usize> {
+        let Some(socket) = &self.socket else { return Ok(0) };
+        let mut buffer = self.buffer.borrow_mut();
+        let received = socket.try_io(Interest::READABLE, || passing::receive(socket.as_fd(), &mut buffer))?;
+        let fds = received.fds.into_iter().map(|fd| self.allowance.carry(fd)).collect();
+        self.link.push(&buffer[..received.length], fds, received.fds_lost);
+        Ok(received.length)
+    }
+
+    /// Tells the loop what the worker said, line by line.
+    async fn tell(&mut self) {
+        loop {
+            let told = match self.link.hear() {
+                Ok(None) => return,
+                Err(fault) => return self.break_off(fault).await,
+                Ok(Some(Heard::Nothing | Heard::Refuse(_))) => continue,
+                Ok(Some(Heard::Hello)) => Told::Opened,
+                Ok(Some(Heard::Arrived(_))) => continue,
+                Ok(Some(Heard::Said(ToHandover::Log(record), _))) => {
+                    self.records.keep([line(record)]);
+                    continue;
+                }
+                Ok(Some(Heard::Said(line, fds))) => Told::Said(line, fds),
+                Ok(Some(Heard::Answer(open, line, fds))) => Told::Answered(open, line, fds),
+            };
+            self.report(told).await;
+        }
+    }
+
+    async fn report(&self, told: Told) {
+        let receipt = self.allowance.weigh(told.bytes());
+        let report = Report::Channel(Box::new((told, receipt)));
+        // The loop outlives the tasks; when it is gone there is nobody to tell.
+        let _ = self.reports.send((self.link.worker, report)).await;
+    }
+
+    /// Writes what can be written now; true: the kernel has too many fds on the way, and it is to be tried later.
+    async fn write(&mut self) -> bool {
+        loop {
+            let Some(socket) = &self.socket else { return false };
+            let written = self.link.write_next(|bytes, fds| {
+                let fds: Vec<BorrowedFd<'_>> = fds.iter().map(|fd: &Fd| fd.as_fd()).collect();
+                socket.try_io(Interest::WRITABLE, || passing::send_now(socket.as_fd(), bytes, &fds))
+            });
+            match written {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if passing::waits_for_receivers(&error) => return true,
+                Err(_) => {
+                    // What it said before it closed its end may still be there.
+                    self.take_last_words().await;
+                    self.lingers = true;
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// The worker closed its end.
+    fn hang_up(&mut self) {
+        self.lingers = self.socket.take().is_some();
+    }
+
+    /// Takes all that lies in the socket, and ends the channel.
+    async fn take_last_words(&mut self) {
+        let mut taken = 0;
+        while taken < LAST_WORDS_MAX && self.socket.is_some() {
+            match self.receive_now() {
+                Ok(length) if length > 0 => {
+                    taken += length;
+                    self.tell().await;
+                }
+                _ => break,
+            }
+        }
+        self.socket = None;
+    }
+
+    /// As [`receive`](Self::receive), whatever the runtime knows: it may not have noticed yet what came last.
+    fn receive_now(&self) -> io::Result<usize> {
+        let Some(socket) = &self.socket else { return Ok(0) };
+        let mut buffer = self.buffer.borrow_mut();
+        let received = passing::receive_now(socket.as_fd(), &mut buffer)?;
+        let fds = received.fds.into_iter().map(|fd| self.allowance.carry(fd)).collect();
+        self.link.push(&buffer[..received.length], fds, received.fds_lost);
+        Ok(received.length)
+    }
+
+    /// The worker broke the rules: that is the channel's end, and it is told why if that can be written at once.
+    async fn break_off(&mut self, fault: Fault) {
+        let Some(socket) = self.socket.take() else { return };
+        let refused = Refused { re: None, error: fault.code(), reason: fault.to_string() };
+        let _ = self.link.say(&ToWorker::Refused(refused), Vec::new());
+        let write = |bytes: &[u8], fds: &[Fd]| {
+            let fds: Vec<BorrowedFd<'_>> = fds.iter().map(|fd| fd.as_fd()).collect();
+            passing::send_now(socket.as_fd(), bytes, &fds)
+        };
+        while self.link.write_next(write).unwrap_or(false) {}
+        drop(socket);
+        self.report(Told::Lost(Some(fault))).await;
+    }
+}
+
+/// Waits until the socket is ready for what it is watched for; for nothing, for ever.
+async fn ready(socket: Option<&UnixStream>, interest: Option<Interest>) {
+    match (socket, interest) {
+        (Some(socket), Some(interest)) => drop(socket.ready(interest).await),
+        _ => std::future::pending().await,
+    }
+}
+
+/// A record as a line of the worker's output.
+fn line(record: Record) -> Line {
+    let priority = match record.level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    };
+    let fields = record.fields.into_iter().map(|(name, value)| (name, plain(&value))).collect();
+    let said = Said { target: record.target, fields };
+    Line { text: record.message, priority: Some(priority), said: Some(Box::new(said)), ..Line::default() }
+}
+
+/// The value of a field: what is neither text, number, truth nor nothing is kept as its JSON.
+fn plain(value: &crate::wire::Payload) -> serde_json::Value {
+    match value.to() {
+        Ok(serde_json::Value::Array(_) | serde_json::Value::Object(_)) | Err(_) => value.json().into(),
+        Ok(value) => value,
+    }
+}

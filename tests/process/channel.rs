@@ -1,0 +1,357 @@
+//! Workers that speak on their channel: what they say, what they are told, what they ask for, and what becomes of those that are
+//! rude. The worker is `tests/real/speaker.py`, which knows the protocol from its page and from nothing else.
+
+use crate::support::load::Load;
+use crate::support::machine::{find, skipped};
+use crate::support::service::{Plan, Service};
+use crate::support::{eventually, proc};
+
+const SPEAKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/speaker.py");
+
+/// A pool of speakers that do this.
+fn speaker(steps: &[&str]) -> Option<Plan> {
+    if skipped("python3", find("python3").is_none()) {
+        return None;
+    }
+    let python = find("python3")?;
+    let words: Vec<&str> = [python.as_str(), SPEAKER].into_iter().chain(steps.iter().copied()).collect();
+    Some(Plan::new().command(&words).without_script())
+}
+
+/// The line that a worker printed.
+fn printed(service: &Service, worker: u64, text: &str) -> String {
+    let found = service.daemon.log.wait_for(text, |line| {
+        line.is_worker_output()
+            && line.field("worker").and_then(serde_json::Value::as_u64) == Some(worker)
+            && line.message().contains(text)
+    });
+    found.message()
+}
+
+#[test]
+fn what_a_worker_says_on_its_channel_counts_as_from_its_notify_socket() {
+    let status = r#"say={"type":"status","text":"two \u001b[31m clients"}"#;
+    let Some(plan) = speaker(&["hello", status, r#"say={"type":"ready"}"#, "read"]) else { return };
+    let service = plan.start();
+    printed(&service, 1, r#"got {"type":"hello","version":1"#);
+    let table = service.daemon.cli(&["status"]).text();
+    assert!(table.contains("two  [31m clients"), "{table}");
+    service.stop();
+}
+
+#[test]
+fn a_worker_that_can_drain_is_told_so_and_gets_no_signal() {
+    let steps = ["ignore-term", "hello", r#"say={"type":"ready"}"#, "drain"];
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.pool("drain_timeout", "\"50s\"").start();
+    service.reload_and_settle();
+    printed(&service, 1, r#"got {"type":"drain","reason":"its successor took over","deadline_ms":50000}"#);
+    service.stop();
+}
+
+#[test]
+fn one_that_does_not_drain_in_time_gets_its_signal_then() {
+    let steps = ["ignore-term", "hello", r#"say={"type":"ready"}"#, "expect=drain", "hang", "exit=0"];
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.pool("drain_timeout", "\"100ms\"").start();
+    service.reload_and_settle();
+    printed(&service, 1, "SIGTERM came");
+    service.stop();
+}
+
+#[test]
+fn a_worker_that_wishes_it_is_replaced_and_serves_until_then() {
+    let wish = r#"[worker=1] say={"type":"replace","reason":"memory"}"#;
+    let Some(plan) = speaker(&["hello", r#"say={"type":"ready"}"#, wish, "drain"]) else { return };
+    let service = plan.start();
+    service.daemon.log.wait_for("the wish", |line| line.text("reason").as_deref() == Some("memory"));
+    printed(&service, 1, r#"got {"type":"drain""#);
+    eventually("one worker, the second", || {
+        let workers = service.daemon.status().workers("web");
+        (workers.len() == 1 && workers[0].worker == 2 && workers[0].state == "ready").then_some(())
+    });
+    assert!(!service.daemon.status().mentions("\"restarts\":1"));
+    service.stop();
+}
+
+#[test]
+fn a_worker_that_does_not_answer_pings_is_found_out() {
+    let steps = ["hello", r#"say={"type":"ready"}"#, "[worker=1] hang", "[worker=2] read"];
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.pool("ping_timeout", "\"300ms\"").start();
+    service.daemon.log.wait_for("why", |line| {
+        line.text("reason").is_some_and(|reason| reason.contains("no answer to a ping for 300ms"))
+    });
+    printed(&service, 2, r#"got {"type":"ping","id":1}"#);
+    service.stop();
+}
+
+#[test]
+fn messages_go_to_one_worker_to_a_slot_to_a_pool_and_to_all_in_order() {
+    let to = |to: &str, data: &str| format!(r#"[slot=0] say={{"type":"message","to":{to},"data":{data}}}"#);
+    let steps = [
+        "hello".to_owned(),
+        r#"say={"type":"ready"}"#.to_owned(),
+        "[worker=1] meet=2".to_owned(),
+        "[worker=2] meet=1".to_owned(),
+        r#"[slot=0] say={"type":"message","id":7,"to":{"worker":2},"data":"are you there?","reply":true}"#
+            .to_owned(),
+        "[slot=1] answer".to_owned(),
+        "[slot=0] expect=reply".to_owned(),
+        to(r#"{"worker":2}"#, "[1, 12345678901234567890123, {\\\"b\\\":2, \\\"a\\\":1}]")
+            .replace("\\\"", "\""),
+        to(r#"{"pool":"web","slot":1}"#, "2"),
+        to(r#"{"pool":"web"}"#, "3"),
+        to(r#""all""#, "4"),
+        r#"[slot=0] say={"type":"message","id":8,"to":{"worker":99},"data":5}"#.to_owned(),
+        r#"[slot=0] say={"type":"message","id":9,"to":"all","data":6}"#.to_owned(),
+        "read".to_owned(),
+    ];
+    let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.workers(2).start();
+    let from = r#""from":{"pool":"web","slot":0,"worker":1}"#;
+    let got = |data: &str| format!(r#"got {{"type":"message",{from},"data":{data}}}"#);
+    printed(&service, 2, &got("6"));
+    let messages: Vec<String> = service
+        .daemon
+        .log
+        .lines()
+        .iter()
+        .map(|line| line.message())
+        .filter(|line| line.starts_with(r#"got {"type":"message""#) && !line.contains("I am here"))
+        .collect();
+    let expected =
+        ["[1, 12345678901234567890123, {\"b\":2, \"a\":1}]", "2", "3", "4", "6"].map(|data| got(data));
+    assert_eq!(messages[1..], expected, "to the other one, in order, byte for byte, and none to the sender");
+    printed(
+        &service,
+        1,
+        r#"got {"type":"reply","re":7,"from":{"pool":"web","slot":1,"worker":2},"data":{"from": 2, "to": "are you there?"}}"#,
+    );
+    printed(&service, 1, r#""re":8,"error":"gone""#);
+    printed(&service, 1, r#"got {"type":"sent","re":9,"receivers":1,"refused":[]}"#);
+    service.stop();
+}
+
+#[test]
+fn who_asks_hears_of_a_worker_that_ends_or_is_late_before_it_answers() {
+    let ask = |id: u32, to: u32, more: &str| {
+        format!(
+            r#"[worker=1] say={{"type":"message","id":{id},"to":{{"worker":{to}}},"data":"?","reply":true{more}}}"#
+        )
+    };
+    let (late, gone) = (ask(1, 2, r#","timeout_ms":100"#), ask(2, 3, ""));
+    let steps = [
+        "hello",
+        r#"say={"type":"ready"}"#,
+        "[worker=1] meet=2",
+        "[worker=1] meet=3",
+        "[worker=2] meet=1",
+        "[worker=3] meet=1",
+        "[worker=3] expect=message",
+        "[worker=3] exit=1",
+        &late,
+        &gone,
+        "read",
+    ];
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.workers(3).restart("backoff", "\"30s\"").restart("backoff_max", "\"60s\"").start();
+    printed(&service, 1, r#""re":1,"error":"timeout""#);
+    let gone = printed(&service, 1, r#""re":2,"error":"gone""#);
+    assert!(gone.contains("worker 3"), "{gone}");
+    service.stop();
+}
+
+#[test]
+fn a_socket_by_address_is_the_same_for_all_who_ask_and_stays_over_rollouts() {
+    let steps = ["hello", r#"listen={"address":"tcp://127.0.0.1:0"}"#, r#"say={"type":"ready"}"#, "drain"];
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.workers(2).pool("allow_listen", "[\"tcp://127.0.0.1:0\"]").start();
+    let of = |worker| {
+        let line = printed(&service, worker, "socket tcp://127.0.0.1:0 tcp://127.0.0.1:");
+        line.split_once("socket ").expect("it is there").1.to_owned()
+    };
+    let (first, second) = (of(1), of(2));
+    assert_eq!(first, second, "port and inode");
+    service.reload_and_settle();
+    assert_eq!(of(3), first);
+    service.stop();
+}
+
+#[test]
+fn a_listener_of_the_pool_is_given_again_by_name_and_nothing_else_is() {
+    let steps = [
+        "hello",
+        r#"listen={"name":"http"}"#,
+        r#"listen={"name":"admin"}"#,
+        r#"listen={"address":"tcp://127.0.0.1:1"}"#,
+        r#"listen={"address":"nonsense"}"#,
+        r#"say={"type":"ready"}"#,
+        "read",
+    ];
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.start();
+    printed(&service, 1, &format!("socket http {} [", service.address()));
+    let no = |text: &str| printed(&service, 1, text);
+    no(r#""error":"not_allowed","reason":"\"admin\" is not one of the listeners of pool web""#);
+    no(r#""error":"not_allowed","reason":"tcp://127.0.0.1:1 is not in allow_listen of pool web""#);
+    no(r#""error":"bad_request""#);
+    service.stop();
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_refused_with_the_reason() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = format!("tcp://{}", taken.local_addr().expect("it is bound"));
+    let listen = format!(r#"listen={{"address":"{address}"}}"#);
+    let Some(plan) = speaker(&["hello", &listen, r#"say={"type":"ready"}"#, "read"]) else { return };
+    let service = plan.pool("allow_listen", &format!("[\"{address}\"]")).start();
+    let no = printed(&service, 1, r#""error":"failed""#);
+    assert!(no.contains("already in use"), "{no}");
+    service.stop();
+}
+
+#[test]
+fn a_worker_gives_a_socket_to_another_with_data() {
+    let steps = [
+        "hello",
+        r#"say={"type":"ready"}"#,
+        "[worker=1] meet=2",
+        "[worker=2] meet=1",
+        "[slot=1] use",
+        r#"[slot=0] give={"pool":"web","slot":1}"#,
+        "read",
+    ];
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.workers(2).start();
+    printed(&service, 1, "through it came thanks");
+    printed(&service, 2, r#""data":"a socket","fds":1} +1"#);
+    printed(&service, 1, r#"got {"type":"sent","re":9,"receivers":1,"refused":[]}"#);
+    service.stop();
+}
+
+#[test]
+fn records_keep_their_level_target_and_fields() {
+    let record = r#"say={"type":"log","level":"warn","message":"slow","target":"app::db","fields":{"ms":1200,"pool":"mine"}}"#;
+    let Some(plan) = speaker(&["hello", record, r#"say={"type":"ready"}"#, "read"]) else { return };
+    let service = plan.start();
+    let line = service.daemon.log.wait_for("the record", |line| line.message() == "slow");
+    assert_eq!(line.text("level").as_deref(), Some("warn"));
+    assert_eq!(line.text("target").as_deref(), Some("app::db"));
+    assert_eq!(line.text("stream").as_deref(), Some("channel"));
+    assert_eq!(line.text("pool").as_deref(), Some("web"));
+    assert_eq!(line.field("fields"), Some(&serde_json::json!({"ms": 1200, "pool": "mine"})));
+    service.stop();
+}
+
+#[test]
+fn the_last_records_of_a_worker_come_before_its_end() {
+    let steps = ["hello", r#"say={"type":"ready"}"#, "[worker=1] log-many=2000", "[worker=1] exit=3", "read"];
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.start();
+    service.daemon.log.wait_for("its end", |line| line.message() == "worker ended");
+    service.daemon.log.wait_for("the last one", |line| line.message() == "last 1999");
+    let records =
+        service.daemon.log.lines().iter().filter(|line| line.message().starts_with("last ")).count();
+    assert_eq!(records, 2000);
+    service.stop();
+}
+
+#[test]
+fn a_worker_that_breaks_the_rules_is_told_loses_its_channel_and_is_replaced_start_first() {
+    let steps = ["hello", r#"say={"type":"ready"}"#, "[worker=1] say=nonsense", "read"];
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.start();
+    printed(&service, 1, r#"got {"type":"refused","error":"protocol","reason":"a line is not JSON"#);
+    printed(&service, 1, "the channel has ended");
+    service.daemon.log.wait_for("why", |line| line.text("reason").as_deref() == Some("channel lost"));
+    eventually("the second alone", || {
+        let workers = service.daemon.status().workers("web");
+        (workers.len() == 1 && workers[0].worker == 2).then_some(())
+    });
+    service.stop();
+}
+
+#[test]
+fn a_worker_that_closes_its_end_without_a_hello_goes_on_as_a_plain_one() {
+    let Some(plan) = speaker(&["close", "hang"]) else { return };
+    let service = plan.pool("ready", "\"exec\"").start();
+    service.daemon.settle();
+    service.reload_and_settle();
+    assert!(!service.daemon.log.text().contains("channel"), "{}", service.daemon.log.text());
+    service.stop();
+}
+
+#[test]
+fn a_worker_of_the_next_version_is_spoken_to_and_one_of_none_goes_on_without() {
+    let steps = [
+        r#"[slot=0] hello={"version":2,"new":true}"#,
+        r#"[slot=1] hello={"version":0}"#,
+        "[slot=0] say={\"type\":\"ready\"}",
+        "read",
+    ];
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.workers(2).pool("start_timeout", "\"60s\"").begin();
+    service.daemon.log.wait_for("the newer one", |line| line.message() == "worker ready");
+    printed(&service, 2, r#"got {"type":"refused","error":"version""#);
+    printed(&service, 2, "the channel has ended");
+    service.stop();
+}
+
+#[test]
+fn rude_workers_cost_themselves_their_channel_and_nobody_else_anything() {
+    let Some(python) = find("python3").filter(|_| !skipped("python3", find("python3").is_none())) else { return };
+    let command = serde_json::json!([python, SPEAKER, "hello", r#"say={"type":"ready"}"#, "rude", "read"]);
+    let rounds: usize =
+        std::env::var("HANDOVER_TEST_RUDE").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2);
+    let plan = Plan::new()
+        .workers(2)
+        .set("pool.rude", "command", &command.to_string())
+        .set("pool.rude", "stop_timeout", "\"100ms\"")
+        .set("pool.rude.restart", "backoff", "\"1ms\"")
+        .set("pool.rude.restart", "backoff_max", "\"2ms\"");
+    let service = plan.start();
+    let load = Load::open(service.address(), 100).start();
+    let lost_so_far = |target: usize| {
+        let mut lost = 0;
+        service.daemon.log.wait_for("as many lost channels", |line| {
+            lost += usize::from(line.text("reason").as_deref() == Some("channel lost"));
+            lost == target
+        });
+    };
+    let seen = || (proc::fds(service.daemon.pid()).len(), proc::own_memory_kib(service.daemon.pid()));
+    (1..=RUDE).for_each(lost_so_far);
+    let before = seen();
+    (1..=RUDE * rounds).for_each(|more| lost_so_far(RUDE + more));
+    eventually("the fds of before", || (seen().0 <= before.0 + 4).then_some(()));
+    let after = seen();
+    load.wait_for(100);
+    load.stop().assert_nothing_lost();
+    let text = service.daemon.log.text();
+    for fault in FAULTS {
+        assert!(text.contains(fault), "nobody was told: {fault}");
+    }
+    assert!(after.1 <= before.1 + 2048, "KiB of its own: {before:?}, then {after:?}");
+    service.stop();
+}
+
+/// The kinds of rudeness in `speaker.py`.
+const RUDE: usize = 14;
+
+/// What the daemon says of them.
+const FAULTS: [&str; 13] = [
+    "a line is not JSON: ",
+    "a line is not a JSON object",
+    "a line has no type",
+    "nests deeper than 64",
+    "not UTF-8",
+    "longer than 65536 bytes",
+    "longer than 1048576 bytes",
+    "a line of type status has no text",
+    "a second hello came",
+    "a line says 2 fds, and 0 have come",
+    "a line of type listen carries fds",
+    "id 5 was used again",
+    "fds came that no line says",
+];
