@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::console::printable;
 use super::table::{BAD, span};
-use crate::control::document::{Pool, Slot, Worker, WorkerState};
+use crate::control::document::{Channel, Pool, Slot, Worker, WorkerState};
 
 /// A pool of more slots than this has its quiet ones in one row.
 const SLOTS_SHOWN: usize = 8;
@@ -64,7 +64,9 @@ pub(super) fn in_motion(pool: &Pool) -> Vec<Row> {
 /// The one worker of a slot of which there is nothing particular to say.
 fn quiet_worker(slot: &Slot) -> Option<&Worker> {
     let [worker] = &slot.workers[..] else { return None };
-    let is_quiet = worker.state == WorkerState::Ready && worker.leftovers == 0 && !worker.worn && !slot.kept;
+    let is_stuck = worker.channel.as_ref().is_some_and(Channel::is_stuck);
+    let is_well = worker.leftovers == 0 && !worker.worn && !is_stuck;
+    let is_quiet = worker.state == WorkerState::Ready && is_well && !slot.kept;
     is_quiet.then_some(worker)
 }
 
@@ -106,6 +108,12 @@ fn of_worker(pool: &Pool, slot: &Slot, worker: &Worker) -> Row {
     let mut notes = Vec::new();
     if worker.leftovers > 0 {
         notes.push(format!("{} processes left in its group", worker.leftovers));
+    }
+    if let Some(channel) = worker.channel.as_ref().filter(|channel| channel.is_stuck()) {
+        notes.push(format!(
+            "does not take its messages: {} wait, {} refused",
+            channel.waiting, channel.refused
+        ));
     }
     if slot.kept {
         notes.push("kept: the old program is gone".to_owned());
@@ -202,15 +210,19 @@ mod tests {
         pool.slots[7].workers.clear();
         pool.slots[7].crash_loop = true;
         pool.slots[9].workers[0].generation = 4;
+        pool.slots[11].workers[0].channel = Some(Channel { client: None, waiting: 3, refused: 0 });
+        pool.slots[12].workers[0].channel = Some(Channel { client: None, waiting: 0, refused: 9 });
+        pool.slots[13].workers[0].channel = Some(Channel { client: None, waiting: 256, refused: 9 });
         let rows = text(&of(&pool, false));
         assert_eq!(
             rows,
             [
-                "web 0-3,6,8,10-999 - - 3 996 ready 1min+ 996",
+                "web 0-3,6,8,10-12,14-999 - - 3 995 ready 1min+ 995",
                 "web 9 - - 4 1 ready 1min 9s+ 1",
                 "web 4 5 104 3 draining - 1",
                 "web 5 6 105 3 ready, to be replaced 1min 5s 1",
                 "web 7 - - - crash loop - 1",
+                "web 13 14 113 3 ready 1min 13s 1 does not take its messages: 256 wait, 9 refused",
             ]
         );
     }

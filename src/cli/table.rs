@@ -177,6 +177,10 @@ fn notes(document: &StatusDocument) -> String {
         (counters.lines_lost, "lines lost: standard error is closed, or nobody reads it"),
         (counters.manager_texts_lost, "texts that the service manager did not take"),
         (counters.control_refused, "control connections refused: there were too many"),
+        (
+            counters.messages_refused,
+            "messages that their receivers did not get: they did not take them, or take none such",
+        ),
     ] {
         if number > 0 {
             push(&mut text, format_args!("{number} {what}\n"));

@@ -148,11 +148,34 @@ pub struct Worker {
     pub deadline_in_seconds: Option<f64>,
     /// The `STATUS=` that it sent last.
     pub status: Option<String>,
+    /// What is known of its channel; left out where it said no hello.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<Channel>,
     /// Processes of its group that are left, where its main process has ended.
     pub leftovers: u32,
     /// Its last lines of output, oldest first. Left out for clients that may only look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Vec<String>>,
+}
+
+/// The channel of a worker that speaks on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channel {
+    /// What the worker says that it is; `null` where it does not say.
+    pub client: Option<String>,
+    /// Messages that it has not taken yet.
+    pub waiting: u64,
+    /// Messages that it did not get, because too many waited already.
+    pub refused: u64,
+}
+
+impl Channel {
+    /// It does not take its messages.
+    pub fn is_stuck(&self) -> bool {
+        // A burst is none yet, and what was refused long ago is over.
+        const MANY: u64 = 64;
+        self.waiting >= MANY || (self.waiting > 0 && self.refused > 0)
+    }
 }
 
 /// How the last worker that failed in a slot did so.
@@ -302,6 +325,8 @@ pub struct Counters {
     pub stray_outputs: u32,
     /// Connections to the control socket that were refused, because there were too many.
     pub control_refused: u64,
+    /// Messages that workers did not get, because they do not take theirs, or take none of that kind.
+    pub messages_refused: u64,
 }
 
 impl StatusDocument {

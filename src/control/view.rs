@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::document::{
-    Counters, Daemon, FailedRollout, Failure, Generation, Listener, Moment, Place, Pool, Reading, Rollout,
-    Slot, SlotFailure, StatusDocument, VERSION, Worker,
+    Channel, Counters, Daemon, FailedRollout, Failure, Generation, Listener, Moment, Place, Pool, Reading,
+    Rollout, Slot, SlotFailure, StatusDocument, VERSION, Worker,
 };
 use super::summary::summary;
 use crate::id::WorkerId;
@@ -51,6 +51,8 @@ pub struct WorkerFacts {
     pub pid: Option<u32>,
     /// Its last `STATUS=`.
     pub status: Option<String>,
+    /// Its channel, where it said hello.
+    pub channel: Option<Channel>,
     /// Processes left in its group after its main process ended.
     pub leftovers: u32,
     /// Its last lines of output, oldest first.
@@ -148,6 +150,7 @@ impl View<'_> {
             asked: worker.asked.map(|at| self.moment(at)),
             deadline_in_seconds: worker.deadline.map(|at| self.seconds_until(at)),
             status: known.status,
+            channel: known.channel,
             leftovers: known.leftovers,
             output: Some(known.output),
         }
@@ -235,6 +238,7 @@ mod tests {
         let known = |pid, line: &str| WorkerFacts {
             pid: Some(pid),
             status: Some("serving".into()),
+            channel: None,
             leftovers: 0,
             output: vec![line.into()],
             hint: None,

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use super::generation::{PoolRecord, Record};
 use super::source::Source;
 use super::{Daemon, projection};
-use crate::control::document::{Counters, Generation, Listener, Program, Reading};
+use crate::control::document::{Channel, Counters, Generation, Listener, Program, Reading};
 use crate::control::{Facts, StatusDocument, WorkerFacts};
 use crate::id::{PoolName, WorkerId};
 use crate::listeners::{Drift, Origin};
+use crate::notify::printable_line;
 use crate::os::clock;
 use crate::os::process::{count_orphans, group_sizes};
 use crate::os::socket::Kind;
@@ -67,7 +68,9 @@ impl Daemon {
             let leftovers = of_group.map_or(0, |size| size.saturating_sub(1));
             let status = (!entry.status_text.is_empty()).then(|| entry.status_text.clone());
             let output = entry.tail.borrow().lines().map(str::to_owned).collect();
-            facts.insert(worker, WorkerFacts { pid: Some(pid), status, leftovers, output, hint: None });
+            let channel = entry.link.as_ref().and_then(|link| channel(link.facts()));
+            let known = WorkerFacts { pid: Some(pid), status, channel, leftovers, output, hint: None };
+            facts.insert(worker, known);
         }
         for (pool, slots) in &status.pools {
             for (slot, of_slot) in &slots.slots {
@@ -158,8 +161,17 @@ impl Daemon {
             orphans: count_orphans(&|pid| self.table.has_pid(pid))
                 .map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)),
             control_refused: self.traffic.refused(),
+            messages_refused: self.messages_refused,
         }
     }
+}
+
+/// A channel on which the worker speaks.
+fn channel(facts: super::channel::Facts) -> Option<Channel> {
+    let client = facts.client?;
+    let client = (!client.is_empty()).then(|| printable_line(client.as_bytes()));
+    let waiting = u64::try_from(facts.waiting).unwrap_or(u64::MAX);
+    Some(Channel { client, waiting, refused: facts.refused })
 }
 
 fn kind(kind: Kind) -> &'static str {

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use serde_json::Value;
 
 use crate::support::daemon::{Running, command};
+use crate::support::eventually;
 use crate::support::machine::{AS_NOBODY, cannot_be_nobody};
 use crate::support::service::{Plan, Service};
 
@@ -79,10 +80,12 @@ fn the_status_document_has_the_members_that_are_documented_and_no_others() {
     let example =
         page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
     let example: Value = serde_json::from_str(example).expect("the example is JSON");
-    let service = Plan::new().workers(2).rollout("bake_time", "\"300ms\"").start();
+    let hello = "[slot=0] hello=messages\nserve\nready";
+    let service = Plan::new().workers(2).rollout("bake_time", "\"300ms\"").script(hello).start();
     service.deploy("eprint=no\nexit=1");
     service.reload().assert_code(handover::exit::FAILED);
     let mut found = BTreeMap::new();
+    eventually("its hello", || service.daemon.status().mentions("\"channel\"").then_some(()));
     let mut look = || members(&service.daemon.status().0, "", &mut found);
     look();
     service.deploy("serve\nready\nend-takes=500ms");

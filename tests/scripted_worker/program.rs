@@ -1,6 +1,6 @@
 //! A worker that does what a test tells it to.
 //!
-//! It knows nothing of handover: it takes its sockets as `sd_listen_fds(3)` gives them and speaks as
+//! It knows nothing of handover (but for the steps of `channel`): it takes its sockets as `sd_listen_fds(3)` gives them and speaks as
 //! `sd_notify(3)` asks, so what holds for it holds for any program. It serves HTTP/1.1, and it ends as a
 //! good server does: it stops accepting, answers all that it accepted, and leaves.
 //!
@@ -15,6 +15,7 @@
 #![allow(unsafe_code, reason = "no safe way to take an fd by number or to signal a thread")]
 
 mod activate;
+mod channel;
 mod harm;
 mod http;
 mod identity;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::script::Step;
-use crate::{harm, http, identity, listen, notify, signals};
+use crate::{channel, harm, http, identity, listen, notify, signals};
 
 /// This worker.
 pub(crate) struct Worker {
@@ -86,6 +86,9 @@ impl Worker {
             | "notify-huge" | "notify-from-child" | "forge-notify" | "heartbeat-once" | "extend-timeout" => {
                 return self.tell(step);
             }
+            "hello" => channel::hello(&step.value)?,
+            "say" => channel::say(&step.value)?,
+            "hear" => channel::hear()?,
             "stop-heartbeat" => self.heartbeat.store(false, Ordering::SeqCst),
             "serve" => self.serve()?,
             "version" => self.server.set_version(&step.value),
