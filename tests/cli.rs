@@ -23,11 +23,15 @@ use handover::id::PoolName;
 
 #[path = "cli/events.rs"]
 mod events;
+#[path = "cli/send.rs"]
+mod send;
 #[path = "cli/telling.rs"]
 mod telling;
 
-const COMMANDS: [&str; 11] =
-    ["run", "demo", "check", "status", "events", "reload", "restart", "cancel", "scale", "stop", "generate"];
+const COMMANDS: [&str; 12] = [
+    "run", "demo", "check", "status", "events", "reload", "restart", "cancel", "scale", "stop", "send",
+    "generate",
+];
 
 fn handover(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));

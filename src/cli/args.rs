@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 use super::{
-    cancel, check, complete, demo, events, generate, reload, restart, run, scale, status, stop,
+    cancel, check, complete, demo, events, generate, reload, restart, run, scale, send, status, stop,
     systemd_generator, timeout,
 };
 
@@ -32,6 +32,7 @@ pub(super) enum Command {
     Cancel(cancel::Cancel),
     Scale(scale::Scale),
     Stop(stop::Stop),
+    Send(send::Send),
     Generate(generate::Generate),
     /// The worker that `demo` runs
     #[command(name = "__demo-worker", hide = true)]

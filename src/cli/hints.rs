@@ -23,6 +23,10 @@ const FOREIGN: &[(&[&str], &str)] = &[
         "`handover reload` replaces the workers, start-first",
     ),
     (&["rollback", "undo", "abort"], "`handover cancel` rolls the running rollout back"),
+    (
+        &["message", "msg", "tell", "notify", "broadcast", "publish"],
+        "`handover send TEXT` sends a message to workers",
+    ),
     (&["version"], "`handover --version`"),
     (&["help"], "`handover --help`, and `handover COMMAND --help`"),
 ];

@@ -24,6 +24,7 @@ mod restart;
 mod rows;
 pub mod run;
 mod scale;
+mod send;
 mod status;
 mod stop;
 mod systemd_generator;
@@ -75,6 +76,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Cancel(args) => cancel::run(args),
         Command::Scale(args) => scale::run(args),
         Command::Stop(args) => stop::run(args),
+        Command::Send(args) => send::run(args),
         Command::Generate(args) => generate::run(args),
     })
 }

@@ -63,6 +63,7 @@ impl Work {
             Request::Cancel(_) => "the rollback",
             Request::Scale(_) => "the change of scale",
             Request::Stop(_) => "the stop",
+            Request::Send(_) => "the message",
         }
     }
 
@@ -85,7 +86,9 @@ impl Work {
     /// Shows how it goes, and gives how it ended, as it came and as it is read; `None` where that is never told. What
     /// changes on a terminal is gone then, so that what is said next stays.
     async fn read(&self, mut answer: Answer, socket: &Path) -> Result<Option<(String, Finish)>, ClientError> {
-        let mut live = if self.json { None } else { Live::on_terminal() };
+        // A message is answered at once.
+        let is_soon_done = matches!(self.request, Request::Send(_));
+        let mut live = if self.json || is_soon_done { None } else { Live::on_terminal() };
         let mut redraw = Instant::now();
         loop {
             let next = tokio::select! {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::document::{Failure, Place};
 use super::event::Event;
 use super::plan::Plan;
+use super::sent::Sent;
 use crate::id::Generation;
 use crate::supervisor::{self, Outcome};
 
@@ -51,6 +52,9 @@ pub struct Finish {
     /// What a reload would do: the answer to a dry run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Box<Plan>>,
+    /// What became of a message to workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Sent>,
 }
 
 /// How it ended, in one word.
@@ -97,6 +101,7 @@ impl Finish {
             failure: None,
             kept: Vec::new(),
             plan: None,
+            sent: None,
         }
     }
 

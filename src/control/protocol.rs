@@ -14,11 +14,17 @@ use serde::{Deserialize, Serialize};
 use crate::id::PoolName;
 use crate::supervisor::{self, Scope};
 
+mod send;
+
+pub use crate::wire::Payload;
+pub use crate::wire::limits::DATA_MAX;
+pub use send::{SEND_BODY_MAX, Send};
+
 /// The media type of a document.
 pub const JSON: &str = "application/json";
 /// The media type of long work and of events: one JSON object a line.
 pub const JSON_LINES: &str = "application/x-ndjson";
-/// The longest body of a request, in bytes.
+/// The longest body of a request, in bytes; of a message to workers it is [`SEND_BODY_MAX`].
 pub const BODY_MAX: usize = 64 * 1024;
 /// The largest number of slots that can be asked for, as in the configuration.
 pub const WORKERS_MAX: u32 = 10_000;
@@ -49,7 +55,7 @@ pub struct Route {
 }
 
 /// Everything that the server answers.
-pub const ROUTES: [Route; 7] = [
+pub const ROUTES: [Route; 8] = [
     Route {
         method: "GET",
         path: "/v1/status",
@@ -71,6 +77,10 @@ pub const ROUTES: [Route; 7] = [
     Route::post("/v1/cancel", |body| from_json(body).map(Request::Cancel)),
     Route::post("/v1/scale", |body| from_json::<Scale>(body)?.checked().map(Request::Scale)),
     Route::post("/v1/stop", |body| from_json(body).map(Request::Stop)),
+    Route {
+        body_max: SEND_BODY_MAX,
+        ..Route::post("/v1/send", |body| from_json::<Send>(body)?.checked().map(Request::Send))
+    },
 ];
 
 impl Route {
@@ -119,6 +129,8 @@ pub enum Request {
     Scale(Scale),
     /// `POST /v1/stop`
     Stop(Stop),
+    /// `POST /v1/send`
+    Send(Send),
 }
 
 /// Read the configuration again and roll.
@@ -234,6 +246,7 @@ impl Request {
             Self::Cancel(_) => 4,
             Self::Scale(_) => 5,
             Self::Stop(_) => 6,
+            Self::Send(_) => 7,
         }]
     }
 
@@ -246,6 +259,7 @@ impl Request {
             Self::Cancel(body) => serde_json::to_vec(body),
             Self::Scale(body) => serde_json::to_vec(body),
             Self::Stop(body) => serde_json::to_vec(body),
+            Self::Send(body) => serde_json::to_vec(body),
         };
         json.expect("plain structs with text keys are always JSON")
     }
@@ -256,7 +270,7 @@ impl Request {
             Self::Reload(reload) => reload.wait,
             Self::Restart(restart) => restart.wait,
             Self::Scale(scale) => scale.wait,
-            Self::Status | Self::Events | Self::Cancel(_) | Self::Stop(_) => true,
+            Self::Status | Self::Events | Self::Cancel(_) | Self::Stop(_) | Self::Send(_) => true,
         }
     }
 
@@ -268,11 +282,11 @@ impl Request {
         }
     }
 
-    /// What the machine is asked; `None` for what only looks.
+    /// What the machine is asked; `None` for what only looks, and for messages, which are none of its business.
     pub fn for_machine(&self) -> Option<supervisor::Request> {
         let some = |pools: &BTreeSet<PoolName>| (!pools.is_empty()).then(|| pools.clone());
         Some(match self {
-            Self::Status | Self::Events => return None,
+            Self::Status | Self::Events | Self::Send(_) => return None,
             Self::Reload(reload) if reload.dry_run => return None,
             Self::Reload(reload) => supervisor::Request::Roll(reload.scope()),
             Self::Restart(restart) => {
@@ -291,6 +305,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::SlotIndex;
 
     fn read(path: &str, body: &str) -> Result<Request, BadRequest> {
         ROUTES.iter().find(|route| route.path == path).unwrap().read(body.as_bytes())
@@ -302,7 +317,8 @@ mod tests {
             let changes = route.read(b"{}").ok().is_none_or(|request| request.for_machine().is_some());
             assert_eq!(route.level == Level::Admin, changes, "{}", route.path);
             assert_eq!(route.method == "POST", changes, "{}", route.path);
-            assert!(route.path.starts_with("/v1/") && route.body_max <= BODY_MAX);
+            let body_max = if route.path == "/v1/send" { SEND_BODY_MAX } else { BODY_MAX };
+            assert!(route.path.starts_with("/v1/") && route.body_max <= body_max);
             assert_eq!(ROUTES.iter().filter(|other| other.path == route.path).count(), 1);
         }
     }
@@ -317,6 +333,12 @@ mod tests {
             Request::Cancel(Cancel { pool: Some(PoolName::new("web")) }),
             Request::Scale(Scale { pool: PoolName::new("web"), workers: Some(3), reset: false, wait: true }),
             Request::Stop(Stop { now: true }),
+            Request::Send(Send {
+                pool: Some(PoolName::new("web")),
+                slot: Some(SlotIndex(3)),
+                worker: None,
+                data: Payload::of("hello").unwrap(),
+            }),
         ];
         for request in requests {
             assert_eq!(request.route().read(&request.body()), Ok(request));

@@ -35,6 +35,10 @@ impl Daemon {
         if call.request == Request::Events {
             return self.begin_stream(call.reply);
         }
+        if let Request::Send(send) = &call.request {
+            let finish = self.send(send);
+            return call.reply.finish(finish);
+        }
         let Some(what) = call.request.for_machine() else {
             // Who asks sees what is so now, whenever a worker did it.
             self.drift_is_possible = true;

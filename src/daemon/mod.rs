@@ -3,7 +3,7 @@
 //! It has no opinion. One turn of the loop (`turn`): wait, turn what happened into events, give them to the
 //! machine, carry out what the machine asks for (`execute`), turn the results into events. What it owns is
 //! what the machine must not know: processes (`table`, `attendant`), sockets and programs of each generation
-//! (`generation`), clients that wait for an answer (`commands`). What happens is made from events and actions in one place
+//! (`generation`), clients that wait for an answer (`commands`), messages of theirs (`send`). What happens is made from events and actions in one place
 //! (`projection`), and told in one place (`chronicle`): to the log (`narrate`), to readers of events, to clients that
 //! wait. The status document (`report`) and what the service manager is told (`manager`) are projections of state.
 
@@ -30,6 +30,7 @@ mod reload;
 mod report;
 mod run;
 mod runtime;
+mod send;
 mod serving;
 mod source;
 mod start;

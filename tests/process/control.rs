@@ -125,7 +125,9 @@ fn a_member_of_the_control_group_may_look_and_nothing_else() {
     let output = service.daemon.cli_under(&reader, &["status", "--json"]);
     output.assert_code(0).assert_says("\"ready\"");
     assert!(!output.stdout.contains("a secret"), "{output:#?}");
-    for words in [&["reload"][..], &["restart"], &["cancel"], &["scale", "web", "2"], &["stop"]] {
+    for words in
+        [&["reload"][..], &["restart"], &["cancel"], &["scale", "web", "2"], &["stop"], &["send", "x"]]
+    {
         let output = service.daemon.cli_under(&reader, words);
         assert!(!matches!(output.code, Some(0)), "{output:#?}");
         output.assert_says("permitted");
@@ -213,7 +215,7 @@ fn a_client_that_goes_away_during_a_reload_stops_nothing() {
 #[test]
 fn without_a_daemon_clients_say_so() {
     let scratch = crate::support::scratch::Scratch::new();
-    for words in [&["status"][..], &["reload"], &["stop"], &["scale", "web", "2"]] {
+    for words in [&["status"][..], &["reload"], &["stop"], &["scale", "web", "2"], &["send", "x"]] {
         let path = scratch.join("none");
         let output = Running::start(command(words).arg("--socket").arg(&path)).finish();
         output.assert_code(handover::exit::NO_DAEMON).assert_says(&path.display().to_string());

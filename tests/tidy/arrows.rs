@@ -19,7 +19,20 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("notify", &["os", "id", "time"]),
     ("worker", &["wire", "os"]),
     ("pipe", &["wire", "os"]),
-    ("control", &["supervisor", "config::model", "os", "exit", "id", "time", "stamp"]),
+    (
+        "control",
+        &[
+            "supervisor",
+            "config::model",
+            "wire::Payload",
+            "wire::limits",
+            "os",
+            "exit",
+            "id",
+            "time",
+            "stamp",
+        ],
+    ),
     ("observe", &["supervisor", "config::model", "os", "id", "time", "stamp"]),
     (
         "daemon",

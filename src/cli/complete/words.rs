@@ -13,6 +13,8 @@ pub(super) enum Asked {
     Daemons,
     /// The pools of one of them.
     Pools,
+    /// The numbers of its workers.
+    Workers,
 }
 
 /// What could come next.
@@ -168,6 +170,7 @@ fn is_path(arg: &Arg) -> bool {
 fn asked(command: &Command, arg: &Arg) -> Option<Asked> {
     match arg.get_id().as_str() {
         "pool" | "pools" => Some(Asked::Pools),
+        "worker" => Some(Asked::Workers),
         // The name that a new daemon is to have is none that there is.
         "name" if command.get_name() != "run" => Some(Asked::Daemons),
         _ => None,

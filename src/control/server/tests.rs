@@ -8,7 +8,7 @@ use crate::control::answer::{Finish, Line, Progress, Refusal, Verdict};
 use crate::control::client::{Client, ClientError};
 use crate::control::document::StatusDocument;
 use crate::control::event::{Event, Of, What};
-use crate::control::protocol::{BODY_MAX, Reload};
+use crate::control::protocol::{BODY_MAX, Reload, SEND_BODY_MAX};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -244,6 +244,7 @@ fn what_is_no_good_request_is_answered_and_closed() {
             ("GET /v1/reload HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), "405"),
             (post("/v1/reload", "{"), "400"),
             (post("/v1/reload", &" ".repeat(BODY_MAX + 1)), "413"),
+            (post("/v1/send", &" ".repeat(SEND_BODY_MAX + 1)), "413"),
             (post("/v1/status", ""), "405"),
         ] {
             let answer = raw(&bench.path, request.as_bytes()).await;
@@ -276,7 +277,11 @@ fn the_level_of_a_connection_is_checked_for_each_route() {
                 let client = async move {
                     let (mut read, mut write) = ours.into_split();
                     let request = format!("{} {} HTTP/1.1\r\nhost: x\r\n", route.method, route.path);
-                    let body = if route.path == "/v1/scale" { r#"{"pool":"a","reset":true}"# } else { "" };
+                    let body = match route.path {
+                        "/v1/scale" => r#"{"pool":"a","reset":true}"#,
+                        "/v1/send" => r#"{"data":1}"#,
+                        _ => "",
+                    };
                     let request = format!("{request}content-length: {}\r\n\r\n{body}", body.len());
                     write.write_all(request.as_bytes()).await.unwrap();
                     let mut answer = String::new();

@@ -13,6 +13,7 @@ fn after(line: &str) -> Candidates {
         Asked::Pools if target.name.as_deref() == Some("other") => vec!["else".into()],
         Asked::Pools if target.socket.is_some() => vec!["by-socket".into()],
         Asked::Pools => vec!["web".into(), "api".into()],
+        Asked::Workers => vec!["17".into(), "23".into()],
     })
 }
 
@@ -34,6 +35,7 @@ fn pools_are_those_of_the_daemon_that_the_line_names() {
     assert_eq!(values("reload --pool w"), ["web"]);
     assert_eq!(values("reload --pool="), ["--pool=web", "--pool=api"]);
     assert_eq!(values("scale "), ["web", "api"]);
+    assert_eq!(values("send --worker "), ["17", "23"]);
     assert_eq!(values("scale --name other "), ["else"]);
     assert_eq!(values("reload --name=other --pool "), ["else"]);
     assert_eq!(values("cancel --socket /x --pool "), ["by-socket"]);
@@ -67,7 +69,9 @@ fn files_are_left_to_the_shell() {
 
 #[test]
 fn every_argument_with_a_value_is_completed_or_known_to_be_free() {
-    const FREE: &[&str] = &["timeout", "listen", "workers", "ready", "command", "words", "name", "label"];
+    const FREE: &[&str] = &[
+        "timeout", "listen", "workers", "ready", "command", "words", "name", "label", "text", "data", "slot",
+    ];
     let mut command = Cli::command();
     command.build();
     let mut commands: Vec<&Command> = vec![&command];
