@@ -19,3 +19,27 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     let raw = Box::<RawValue>::deserialize(deserializer)?;
     Payload::from_json(raw.get()).map_err(D::Error::custom)
 }
+
+/// Of what may be left out, and may stand where serde reads ahead (tagged and flattened types): there a reader has the
+/// value as its own library understands it.
+pub(super) mod optional {
+    use super::{Deserialize, Deserializer, Payload, Serializer};
+    use serde::de::Error as _;
+
+    pub(in crate::control) fn serialize<S: Serializer>(
+        data: &Option<Payload>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match data {
+            Some(data) => super::serialize(data, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(in crate::control) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Payload>, D::Error> {
+        let value = serde_json::Value::deserialize(deserializer)?;
+        Payload::of(&value).map(Some).map_err(D::Error::custom)
+    }
+}

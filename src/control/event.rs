@@ -13,6 +13,7 @@ use super::answer::Verdict;
 use super::document::{Failure, Place};
 use crate::stamp;
 use crate::supervisor::Retirement;
+use crate::wire::Payload;
 
 mod message;
 mod parts;
@@ -81,8 +82,9 @@ pub enum What {
         /// Which.
         #[serde(flatten)]
         who: Who,
-        /// What it said, as it said it.
-        data: serde_json::Value,
+        /// What it said, as it said it; left out for clients that may only look.
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "super::data::optional")]
+        data: Option<Payload>,
     },
     /// It wishes to be replaced, and serves until it is.
     WorkerWorn {
@@ -234,17 +236,23 @@ impl Event {
     /// The same without output of workers: what a client sees that may only look.
     #[must_use]
     pub fn without_output(mut self) -> Self {
-        if let What::WorkerFailed { failure, .. } | What::RollingBack { failure, .. } = &mut self.what {
-            failure.output = None;
+        match &mut self.what {
+            What::WorkerFailed { failure, .. } | What::RollingBack { failure, .. } => failure.output = None,
+            What::WorkerMessage { data, .. } => {
+                *data = None;
+                // It quotes the message.
+                self.message = self.what.to_string();
+            }
+            _ => {}
         }
         self
     }
 }
 
 impl What {
-    /// There is output of workers in it.
+    /// There is output of workers in it, or what one said to handover.
     pub fn has_output(&self) -> bool {
-        matches!(self, Self::WorkerFailed { .. } | Self::RollingBack { .. })
+        matches!(self, Self::WorkerFailed { .. } | Self::RollingBack { .. } | Self::WorkerMessage { .. })
     }
 
     /// It shows how long work goes on: all of workers (but not what they say) and of rollouts.

@@ -1,15 +1,18 @@
-//! Messages between an operator and workers: `handover send`, what becomes of it, what status says.
+//! Messages between an operator and workers: `handover send`, what becomes of it, what status and events say.
 
-use std::io::Write;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 
+use handover::control::event::What;
 use handover::control::protocol::DATA_MAX;
 use handover::exit;
 use serde_json::{Value, json};
 
+use crate::support::child::OwnedChild;
 use crate::support::daemon::{Output, command};
-use crate::support::eventually;
+use crate::support::machine::cannot_be_nobody;
 use crate::support::service::{Plan, Service};
+use crate::support::{deadline, eventually};
 
 /// It says hello, prints what it hears, and serves.
 const LISTENS: &str = "hear\nhello=messages\nserve\nready\n";
@@ -175,4 +178,39 @@ fn a_worker_that_does_not_take_its_messages_is_refused_more_and_shown() {
         .assert_says("does not take its messages: ")
         .assert_says("2 messages that their receivers did not get");
     service.stop();
+}
+
+#[test]
+fn what_a_worker_tells_handover_is_for_those_who_may_see_output() {
+    if cannot_be_nobody() {
+        return;
+    }
+    let said = r#"say={"type":"message","to":"handover","data":{"key":"a secret","n":1.50}}"#;
+    let service = Plan::new()
+        .top("control_group", "\"daemon\"")
+        .script(&format!("[generation=2] hello=messages\n[generation=2] {said}\nserve\nready\n"))
+        .start();
+    let events = service.daemon.events();
+    let mut reader = Command::new("setpriv");
+    reader.args(["--reuid=65534", "--regid=65534", "--groups=1", "--"]).arg(crate::support::handover());
+    reader.args(["events", "--json", "--socket"]).arg(service.daemon.socket());
+    let mut reader = OwnedChild::spawn(reader.stdout(Stdio::piped()));
+    let mut lines = BufReader::new(reader.inner().stdout.take().expect("a pipe")).lines();
+    let first = lines.next().expect("it begins").expect("UTF-8");
+    assert!(first.contains(r#""type":"hello""#), "{first}");
+    service.reload_well();
+    let told = events.wait_for("its message", |event| matches!(event.what, What::WorkerMessage { .. }));
+    let What::WorkerMessage { data, .. } = &told.what else { panic!("{told:?}") };
+    assert_eq!(
+        data.as_ref().map(|data| data.json().to_owned()).as_deref(),
+        Some(r#"{"key":"a secret","n":1.5}"#)
+    );
+    assert!(told.message.contains("a secret"), "{told:?}");
+    events.close();
+    service.stop();
+    let seen: Vec<String> = lines.map(|line| line.expect("UTF-8")).collect();
+    let message = seen.iter().find(|line| line.contains(r#""type":"worker_message""#)).expect("it is told");
+    assert!(!message.contains("data") && message.contains("sent a message\""), "{message}");
+    assert!(!seen.iter().any(|line| line.contains("a secret")), "{seen:#?}");
+    assert!(reader.wait(deadline()).is_some());
 }

@@ -19,7 +19,10 @@ impl fmt::Display for What {
                 write!(f, "{who} takes its status back")
             }
             Self::WorkerStatus { who, status } => write!(f, "{who} says: {status}"),
-            Self::WorkerMessage { who, data } => write!(f, "{who} sent a message: {data}"),
+            Self::WorkerMessage { who, data: None } => write!(f, "{who} sent a message"),
+            Self::WorkerMessage { who, data: Some(data) } => {
+                write!(f, "{who} sent a message: {}", shortened(data.json()))
+            }
             Self::WorkerWorn { who, reason } if reason.is_empty() => write!(f, "{who} wishes to be replaced"),
             Self::WorkerWorn { who, reason } => write!(f, "{who} wishes to be replaced: {reason}"),
             Self::WorkerDraining { who, why } => write!(f, "{who} is asked to end: {why}"),
@@ -87,6 +90,15 @@ fn failed(
     write!(f, "{who} failed: {}", failure.text)?;
     // During a rollout there may be no next start at all, so without a crash loop none is promised.
     if crash_loop { write!(f, "; crash loop: no start in its slot for {restart_in:.1?}") } else { Ok(()) }
+}
+
+/// The beginning of a long text.
+fn shortened(text: &str) -> std::borrow::Cow<'_, str> {
+    const CHARACTERS_MAX: usize = 200;
+    match text.char_indices().nth(CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
 }
 
 /// A verdict in words for people.

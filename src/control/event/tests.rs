@@ -35,6 +35,10 @@ fn failure() -> Failure {
     Failure { hint: Some("look".into()), ..Failure::of_rollout(&reason, vec!["a secret".into()]) }
 }
 
+fn data(value: &Value) -> Payload {
+    Payload::of(value).unwrap()
+}
+
 fn samples_of_workers() -> Vec<What> {
     let end = |status: ExitStatus| What::WorkerEnded { who: who(), end: status.into() };
     vec![
@@ -42,7 +46,7 @@ fn samples_of_workers() -> Vec<What> {
         What::WorkerExecuted(who()),
         What::WorkerReady { who: who(), after: Duration::from_millis(2420) },
         What::WorkerStatus { who: who(), status: "serving".into() },
-        What::WorkerMessage { who: who(), data: serde_json::json!({"a": [1, "b"]}) },
+        What::WorkerMessage { who: who(), data: Some(data(&json!({"a": [1, "b"], "said": "a secret"}))) },
         What::WorkerWorn { who: who(), reason: "memory".into() },
         What::WorkerDraining { who: who(), why: Retirement::Replaced },
         What::WorkerKilled(who()),
@@ -192,5 +196,21 @@ fn who_may_only_look_sees_no_output() {
         let event = event(sample);
         assert_eq!(has(&event), event.what.has_output(), "{event:?}");
         assert!(!has(&event.clone().without_output()));
+    }
+}
+
+#[test]
+fn a_message_of_a_worker_is_told_as_it_was_said_and_quoted_in_short() {
+    let text = r#"{"n":1.50,"big":123456789012345678901234567890}"#;
+    let told = event(What::WorkerMessage { who: who(), data: Some(Payload::from_json(text).unwrap()) });
+    assert!(serde_json::to_string(&told).unwrap().contains(&format!("\"data\":{text}")));
+    assert_eq!(told.message, format!("worker 9 sent a message: {text}"));
+    let seen = told.without_output();
+    assert_eq!(seen.message, "worker 9 sent a message");
+    assert!(!serde_json::to_string(&seen).unwrap().contains("data"));
+    for said in [json!(null), json!("é".repeat(1000))] {
+        let told = event(What::WorkerMessage { who: who(), data: Some(data(&said)) });
+        assert!(told.message.chars().count() < 300, "{}", told.message);
+        assert_eq!(serde_json::from_str::<Event>(&serde_json::to_string(&told).unwrap()).unwrap(), told);
     }
 }

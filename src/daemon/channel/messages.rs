@@ -89,8 +89,7 @@ impl Daemon {
             return self.refuse(from, message.id, no);
         }
         let who = who(from, &entry.place.clone(), &self.table);
-        let data = message.data.to().unwrap_or_default();
-        self.happened(What::WorkerMessage { who, data });
+        self.happened(What::WorkerMessage { who, data: Some(message.data) });
         self.say_sent(from, message.id, 1, Vec::new());
     }
 
