@@ -46,7 +46,7 @@ pub use runtime::RuntimeError;
 pub use source::{Refused, Source, ThisMachine, read_text};
 
 use attendant::{DatagramBuffer, Reports};
-use channel::{Buffer, Deadlines, Grants, Pot};
+use channel::{Buffer, Deadlines, Grants, Pot, Unheard};
 use chronicle::Chronicle;
 use commands::{FailedRollout, Waiting};
 use execute::Start;
@@ -102,6 +102,8 @@ struct Daemon {
     channel_buffer: Buffer,
     /// What workers have sent and we have in our hands, all together.
     in_hand: Rc<Pot>,
+    /// What workers said and the machine need not know, until it knows what was said before.
+    unheard: VecDeque<Unheard>,
     /// Questions of workers to each other.
     deadlines: Deadlines,
     /// Sockets that workers asked for by address.

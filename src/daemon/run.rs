@@ -253,6 +253,7 @@ impl Parts {
             datagram_buffer: Rc::new(vec![0; DATAGRAM_MAX + 1].into()),
             channel_buffer: Rc::new(vec![0; channel::CHUNK].into()),
             in_hand: Pot::of_all(open_files()),
+            unheard: VecDeque::new(),
             deadlines: Deadlines::default(),
             grants: Grants::default(),
             messages_refused: 0,

@@ -94,6 +94,7 @@ impl Daemon {
             while !self.inbox.is_empty() {
                 self.hand_in();
             }
+            self.hear_the_rest();
             // Clients wait for the starts; everything else has time.
             self.make_starts();
             self.end_groups();
@@ -173,8 +174,10 @@ impl Daemon {
         let event = match report {
             Report::Executed => {
                 self.inbox.push_back(Event::Spawned { worker });
-                // Node's programs need not say hello.
-                return self.channel_opened(worker);
+                if self.table.get(worker).is_some_and(|entry| !entry.ready_by_notify) {
+                    self.imply_hello(worker);
+                }
+                return;
             }
             Report::StartFailed(fault) => {
                 self.table.keep_last_words(worker);

@@ -31,7 +31,7 @@ fn printed(service: &Service, worker: u64, text: &str) -> String {
 #[test]
 fn what_a_worker_says_on_its_channel_counts_as_from_its_notify_socket() {
     let status = r#"say={"type":"status","text":"two \u001b[31m clients"}"#;
-    let Some(plan) = speaker(&["hello", status, r#"say={"type":"ready"}"#, "read"]) else { return };
+    let Some(plan) = speaker(&["hello", status, r#"say={"type":"ready"}"#, "drain"]) else { return };
     let service = plan.start();
     printed(&service, 1, r#"got {"type":"hello","version":1"#);
     let table = service.daemon.cli(&["status"]).text();
@@ -76,7 +76,7 @@ fn a_worker_that_wishes_it_is_replaced_and_serves_until_then() {
 
 #[test]
 fn a_worker_that_does_not_answer_pings_is_found_out() {
-    let steps = ["hello", r#"say={"type":"ready"}"#, "[worker=1] hang", "[worker=2] read"];
+    let steps = ["hello", r#"say={"type":"ready"}"#, "[worker=1] hang", "[worker=2] drain"];
     let Some(plan) = speaker(&steps) else { return };
     let service = plan.pool("ping_timeout", "\"300ms\"").start();
     service.daemon.log.wait_for("why", |line| {
@@ -105,7 +105,7 @@ fn messages_go_to_one_worker_to_a_slot_to_a_pool_and_to_all_in_order() {
         to(r#""all""#, "4"),
         r#"[slot=0] say={"type":"message","id":8,"to":{"worker":99},"data":5}"#.to_owned(),
         r#"[slot=0] say={"type":"message","id":9,"to":"all","data":6}"#.to_owned(),
-        "read".to_owned(),
+        "drain".to_owned(),
     ];
     let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
     let Some(plan) = speaker(&steps) else { return };
@@ -121,8 +121,7 @@ fn messages_go_to_one_worker_to_a_slot_to_a_pool_and_to_all_in_order() {
         .map(|line| line.message())
         .filter(|line| line.starts_with(r#"got {"type":"message""#) && !line.contains("I am here"))
         .collect();
-    let expected =
-        ["[1, 12345678901234567890123, {\"b\":2, \"a\":1}]", "2", "3", "4", "6"].map(|data| got(data));
+    let expected = ["[1, 12345678901234567890123, {\"b\":2, \"a\":1}]", "2", "3", "4", "6"].map(got);
     assert_eq!(messages[1..], expected, "to the other one, in order, byte for byte, and none to the sender");
     printed(
         &service,
@@ -149,11 +148,11 @@ fn who_asks_hears_of_a_worker_that_ends_or_is_late_before_it_answers() {
         "[worker=1] meet=3",
         "[worker=2] meet=1",
         "[worker=3] meet=1",
-        "[worker=3] expect=message",
+        "[worker=3] question",
         "[worker=3] exit=1",
         &late,
         &gone,
-        "read",
+        "drain",
     ];
     let Some(plan) = speaker(&steps) else { return };
     let service = plan.workers(3).restart("backoff", "\"30s\"").restart("backoff_max", "\"60s\"").start();
@@ -188,7 +187,7 @@ fn a_listener_of_the_pool_is_given_again_by_name_and_nothing_else_is() {
         r#"listen={"address":"tcp://127.0.0.1:1"}"#,
         r#"listen={"address":"nonsense"}"#,
         r#"say={"type":"ready"}"#,
-        "read",
+        "drain",
     ];
     let Some(plan) = speaker(&steps) else { return };
     let service = plan.start();
@@ -205,7 +204,7 @@ fn an_address_that_cannot_be_had_is_refused_with_the_reason() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = format!("tcp://{}", taken.local_addr().expect("it is bound"));
     let listen = format!(r#"listen={{"address":"{address}"}}"#);
-    let Some(plan) = speaker(&["hello", &listen, r#"say={"type":"ready"}"#, "read"]) else { return };
+    let Some(plan) = speaker(&["hello", &listen, r#"say={"type":"ready"}"#, "drain"]) else { return };
     let service = plan.pool("allow_listen", &format!("[\"{address}\"]")).start();
     let no = printed(&service, 1, r#""error":"failed""#);
     assert!(no.contains("already in use"), "{no}");
@@ -221,7 +220,7 @@ fn a_worker_gives_a_socket_to_another_with_data() {
         "[worker=2] meet=1",
         "[slot=1] use",
         r#"[slot=0] give={"pool":"web","slot":1}"#,
-        "read",
+        "drain",
     ];
     let Some(plan) = speaker(&steps) else { return };
     let service = plan.workers(2).start();
@@ -232,9 +231,28 @@ fn a_worker_gives_a_socket_to_another_with_data() {
 }
 
 #[test]
+fn a_worker_that_takes_no_fds_is_given_none() {
+    let steps = [
+        "[worker=1] hello",
+        r#"[worker=2] hello={"capabilities":["messages","drain"]}"#,
+        r#"say={"type":"ready"}"#,
+        "[worker=1] meet=2",
+        "[worker=2] meet=1",
+        "[worker=1] give={\"worker\":2}",
+        r#"[worker=2] listen={"name":"http"}"#,
+        "drain",
+    ];
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.workers(2).start();
+    printed(&service, 1, r#""re":9,"error":"unsupported","reason":"it takes no fds""#);
+    printed(&service, 2, r#""re":1,"error":"unsupported""#);
+    service.stop();
+}
+
+#[test]
 fn records_keep_their_level_target_and_fields() {
     let record = r#"say={"type":"log","level":"warn","message":"slow","target":"app::db","fields":{"ms":1200,"pool":"mine"}}"#;
-    let Some(plan) = speaker(&["hello", record, r#"say={"type":"ready"}"#, "read"]) else { return };
+    let Some(plan) = speaker(&["hello", record, r#"say={"type":"ready"}"#, "drain"]) else { return };
     let service = plan.start();
     let line = service.daemon.log.wait_for("the record", |line| line.message() == "slow");
     assert_eq!(line.text("level").as_deref(), Some("warn"));
@@ -247,7 +265,8 @@ fn records_keep_their_level_target_and_fields() {
 
 #[test]
 fn the_last_records_of_a_worker_come_before_its_end() {
-    let steps = ["hello", r#"say={"type":"ready"}"#, "[worker=1] log-many=2000", "[worker=1] exit=3", "read"];
+    let steps =
+        ["hello", r#"say={"type":"ready"}"#, "[worker=1] log-many=2000", "[worker=1] exit=3", "drain"];
     let Some(plan) = speaker(&steps) else { return };
     let service = plan.start();
     service.daemon.log.wait_for("its end", |line| line.message() == "worker ended");
@@ -260,7 +279,7 @@ fn the_last_records_of_a_worker_come_before_its_end() {
 
 #[test]
 fn a_worker_that_breaks_the_rules_is_told_loses_its_channel_and_is_replaced_start_first() {
-    let steps = ["hello", r#"say={"type":"ready"}"#, "[worker=1] say=nonsense", "read"];
+    let steps = ["hello", r#"say={"type":"ready"}"#, "[worker=1] say=nonsense", "drain"];
     let Some(plan) = speaker(&steps) else { return };
     let service = plan.start();
     printed(&service, 1, r#"got {"type":"refused","error":"protocol","reason":"a line is not JSON"#);
@@ -289,7 +308,7 @@ fn a_worker_of_the_next_version_is_spoken_to_and_one_of_none_goes_on_without() {
         r#"[slot=0] hello={"version":2,"new":true}"#,
         r#"[slot=1] hello={"version":0}"#,
         "[slot=0] say={\"type\":\"ready\"}",
-        "read",
+        "drain",
     ];
     let Some(plan) = speaker(&steps) else { return };
     let service = plan.workers(2).pool("start_timeout", "\"60s\"").begin();
@@ -299,10 +318,82 @@ fn a_worker_of_the_next_version_is_spoken_to_and_one_of_none_goes_on_without() {
     service.stop();
 }
 
+/// A pool whose program is this Node script.
+fn node(script: &str) -> Option<Plan> {
+    if skipped("node", find("node").is_none()) {
+        return None;
+    }
+    let plan = Plan::new();
+    let path = plan.scratch.join("program.js");
+    plan.scratch.write("program.js", script);
+    let plan = plan.command(&[&find("node")?, path.to_str().expect("a plain path")]).without_script();
+    Some(
+        plan.pool("channel", "\"node\"").variable("CLIENTS", concat!(env!("CARGO_MANIFEST_DIR"), "/clients")),
+    )
+}
+
+#[test]
+fn an_unmodified_node_program_says_ready_takes_messages_and_is_told_to_shut_down() {
+    let script = "
+        process.on('SIGTERM', () => console.log('SIGTERM came'));
+        process.on('message', (m) => {
+            console.log('got ' + JSON.stringify(m));
+            if (m === 'shutdown') process.exit(0);
+            process.send({ answer: m });
+        });
+        setTimeout(() => process.send('ready'), 50);
+    ";
+    let Some(plan) = node(script) else { return };
+    let service = plan.pool("stop_message", "\"shutdown\"").start();
+    let events = service.daemon.events();
+    service.daemon.cli(&["send", "hello"]).assert_code(handover::exit::DONE);
+    printed(&service, 1, "got \"hello\"");
+    events.wait_for("its answer", |event| event.message.contains(r#"{"answer":"hello"}"#));
+    events.close();
+    service.reload_and_settle();
+    printed(&service, 1, "got \"shutdown\"");
+    assert!(!service.daemon.log.text().contains("SIGTERM came"), "{}", service.daemon.log.text());
+    service.stop();
+}
+
+#[test]
+fn a_node_program_with_the_client_gets_sockets_by_address_and_gives_them_to_a_sibling() {
+    let script = "
+        const net = require('net');
+        const handover = require(process.env.CLIENTS + '/handover.js');
+        const server = net.createServer({ pauseOnConnect: true }, async (socket) => {
+            if (handover.slot === 1) return socket.end('from ' + handover.slot);
+            await handover.send({ pool: 'web', slot: 1 }, 'a client', { handle: socket });
+        });
+        handover.on('message', (m) => m.handle && m.handle.end('passed on to ' + handover.slot));
+        handover.on('drain', () => process.exit(0));
+        (async () => {
+            if (handover.slot === 0) {
+                const at = await handover.listen(server, 'tcp://127.0.0.1:0');
+                console.log('listens ' + at.address);
+            }
+            handover.ready();
+        })();
+    ";
+    let Some(plan) = node(script) else { return };
+    let service = plan.workers(2).pool("allow_listen", "[\"tcp://127.0.0.1:0\"]").start();
+    let at = printed(&service, 1, "listens tcp://");
+    eventually("both are ready", || (service.ready().len() == 2).then_some(()));
+    let address = at.trim_start_matches("listens tcp://").to_owned();
+    let mut client = std::net::TcpStream::connect(&address).expect("it listens");
+    client.set_read_timeout(Some(crate::support::PATIENCE)).expect("it is a socket");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut client, &mut text).expect("an answer");
+    assert_eq!(text, "passed on to 1");
+    service.stop();
+}
+
 #[test]
 fn rude_workers_cost_themselves_their_channel_and_nobody_else_anything() {
-    let Some(python) = find("python3").filter(|_| !skipped("python3", find("python3").is_none())) else { return };
-    let command = serde_json::json!([python, SPEAKER, "hello", r#"say={"type":"ready"}"#, "rude", "read"]);
+    let Some(python) = find("python3").filter(|_| !skipped("python3", find("python3").is_none())) else {
+        return;
+    };
+    let command = serde_json::json!([python, SPEAKER, "hello", r#"say={"type":"ready"}"#, "rude", "drain"]);
     let rounds: usize =
         std::env::var("HANDOVER_TEST_RUDE").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2);
     let plan = Plan::new()

@@ -30,7 +30,7 @@ RUDE = [
     (b'{"type":"heartbeat"}\n' * 100000 + b"{}\n", 0),
 ]
 channel = socket.socket(fileno=int(os.environ["HANDOVER_CHANNEL"]))
-buffer, fds, granted = b"", [], []
+buffer, fds, granted, heard = b"", [], [], []
 
 
 def out(text):
@@ -65,6 +65,7 @@ def read():
     line = json.loads(text)
     came = [fds.pop(0) for _ in range(line.get("fds", 0))]
     out(f"got {text.decode()}" + (f" +{len(came)}" if came else ""))
+    heard.append(line.get("data"))
     if came:
         granted[:] = came
         say({"type": "ack", "re": line["id"]})
@@ -101,18 +102,25 @@ def run(step):
     elif word == "expect":
         expect(rest)
     elif word == "meet":
-        # Whoever comes last reaches the other one, which then knows as well.
-        say({"type": "message", "id": 100, "to": {"worker": int(rest)}, "data": f"{ME['worker']}: I am here"})
-        while True:
+        # Whoever comes first is refused, and says it again when it hears of the other. Each then knows that the other one is
+        # ready: it says so before.
+        mine = {"type": "message", "id": 100, "to": {"worker": int(rest)}, "data": f"{ME['worker']}: I am here"}
+        say(mine)
+        answer = None
+        while f"{rest}: I am here" not in heard or answer != "sent":
             line = read()
-            met = line["type"] == "sent" and line["re"] == 100
-            if met or line["type"] == "message" and line["data"] == f"{rest}: I am here":
-                break
+            answer = line["type"] if line.get("re") == 100 else answer
+            if f"{rest}: I am here" in heard and answer == "refused":
+                say(mine)
+                answer = None
     elif word == "answer":
         line = expect("message")
         while "I am here" in str(line["data"]):
             line = expect("message")
         say({"type": "reply", "re": line["id"], "data": {"from": ME["worker"], "to": line["data"]}})
+    elif word == "question":
+        while "reply" not in expect("message"):
+            pass
     elif word == "listen":
         say({"type": "listen", "id": 1, **json.loads(rest)})
         while True:
@@ -141,11 +149,6 @@ def run(step):
         signal.pause()
     elif word == "exit":
         os._exit(int(rest))
-    elif word == "read":
-        while read() is not None:
-            pass
-        out("the channel has ended")
-        signal.pause()
     elif word == "drain":
         if expect("drain") is not None:
             os._exit(0)

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::stage;
 use crate::support::handover;
 use crate::support::machine::skipped;
 use crate::support::scratch::Scratch;

@@ -3,7 +3,7 @@
 //! Of the example only the places change: `/srv/myapp` becomes the scratch directory, `0.0.0.0:8080` an address of
 //! the test. All else is what users get.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::client;

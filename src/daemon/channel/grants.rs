@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use super::allowance::{Carried, Fd};
+use super::heard::Speaker;
 use super::link::{No, Question};
 use crate::config::model::{Address, SocketOptions};
 use crate::config::parse_address;
@@ -35,12 +36,12 @@ impl Grants {
 
 impl Daemon {
     /// Answers a worker that asks for a socket.
-    pub(super) fn grant(&mut self, worker: WorkerId, re: Id, wanted: &Wanted) {
-        let Some(entry) = self.table.get(worker) else { return };
-        let place = entry.place.clone();
+    pub(super) fn grant(&mut self, from: &Speaker, re: Id, wanted: &Wanted) {
+        let Speaker { worker, place } = from;
+        let worker = *worker;
         let found = match wanted {
-            Wanted::Name(name) => self.by_name(&place, name),
-            Wanted::Address(text) => self.by_address(&place, text),
+            Wanted::Name(name) => self.by_name(place, name),
+            Wanted::Address(text) => self.by_address(place, text),
         };
         match found {
             Ok((name, held)) => self.give(worker, re, name, &held),

@@ -8,8 +8,8 @@ use super::messages::Message;
 use crate::daemon::Daemon;
 use crate::id::WorkerId;
 use crate::notify::printable_line;
-use crate::supervisor::Event;
-use crate::wire::{Capability, Fault, Open, ToHandover};
+use crate::supervisor::{Event, Place};
+use crate::wire::{Capability, Fault, Open, Sender, ToHandover};
 
 /// What a channel's task tells the loop.
 #[derive(Debug)]
@@ -22,6 +22,26 @@ pub(in crate::daemon) enum Told {
     Answered(Open<Question, Fd>, ToHandover, Vec<Fd>),
     /// It lives on without its channel, for what it did wrong if there is that.
     Lost(Option<Fault>),
+}
+
+/// Who said something. It may be gone when that is dealt with.
+#[derive(Clone, Debug)]
+pub(in crate::daemon) struct Speaker {
+    pub(super) worker: WorkerId,
+    pub(super) place: Place,
+}
+
+impl Speaker {
+    pub(super) fn as_sender(&self) -> Sender {
+        Sender::Worker { pool: self.place.pool.clone(), slot: self.place.slot, worker: self.worker }
+    }
+}
+
+/// Something that is to be dealt with when the machine has taken in what was said before.
+pub(in crate::daemon) struct Unheard {
+    from: Speaker,
+    told: Told,
+    _receipt: Receipt,
 }
 
 impl Told {
@@ -37,13 +57,51 @@ impl Told {
 }
 
 impl Daemon {
-    /// Takes what a worker said on its channel.
-    pub(in crate::daemon) fn take_told(&mut self, worker: WorkerId, (told, _receipt): (Told, Receipt)) {
+    /// Takes what a worker said on its channel: as an event, or to be dealt with when the machine knows what was said before.
+    pub(in crate::daemon) fn take_told(&mut self, worker: WorkerId, (told, receipt): (Told, Receipt)) {
         match told {
             Told::Opened => self.channel_opened(worker),
-            Told::Said(line, fds) => self.take_said(worker, line, fds),
-            Told::Answered(open, line, fds) => self.take_answer(worker, open, line, fds),
             Told::Lost(fault) => self.channel_lost(worker, fault),
+            Told::Answered(Open { question: Question::Ping, .. }, ..) => {
+                self.inbox.push_back(Event::Answered { worker });
+            }
+            Told::Said(line, fds) => match self.event_of(worker, line) {
+                Ok(event) => self.inbox.extend(event),
+                Err(line) => self.keep_unheard(worker, Told::Said(line, fds), receipt),
+            },
+            Told::Answered(open, line, fds) => {
+                self.forget_deadline(&open.question);
+                self.keep_unheard(worker, Told::Answered(open, line, fds), receipt);
+            }
+        }
+    }
+
+    /// A Node program need not say hello. One that does so has done it by the time when it says that it is ready; one that is
+    /// ready in another way is taken for one that does not.
+    pub(in crate::daemon) fn imply_hello(&mut self, worker: WorkerId) {
+        if self.link(worker).is_some_and(|link| link.is_open() && !link.has_spoken()) {
+            self.channel_opened(worker);
+        }
+    }
+
+    fn keep_unheard(&mut self, worker: WorkerId, told: Told, receipt: Receipt) {
+        let Some(entry) = self.table.get(worker) else { return };
+        let from = Speaker { worker, place: entry.place.clone() };
+        self.unheard.push_back(Unheard { from, told, _receipt: receipt });
+    }
+
+    /// Deals with what needs more than the machine: questions, messages and their answers, in the order in which they came.
+    pub(in crate::daemon) fn hear_the_rest(&mut self) {
+        while let Some(Unheard { from, told, .. }) = self.unheard.pop_front() {
+            match told {
+                Told::Said(ToHandover::Listen { id, what }, _) => self.grant(&from, id, &what),
+                Told::Said(ToHandover::Message { id, to, data, reply, timeout_ms }, fds) => {
+                    self.pass(&from, Message { id, to, data, reply, timeout_ms, fds });
+                }
+                Told::Answered(open, line, fds) => self.pass_back(&from, open, line, fds),
+                // The rest is dealt with before it comes here: see `wire::Heard`.
+                Told::Opened | Told::Said(..) | Told::Lost(_) => {}
+            }
         }
     }
 
@@ -54,15 +112,16 @@ impl Daemon {
         self.inbox.push_back(Event::ChannelOpened { worker, drains, answers });
     }
 
-    fn take_said(&mut self, worker: WorkerId, line: ToHandover, fds: Vec<Fd>) {
-        let Some(entry) = self.table.get_mut(worker) else { return };
-        let event = match line {
+    /// The event that a line is, if it brings one; the line itself where it is no event.
+    fn event_of(&mut self, worker: WorkerId, line: ToHandover) -> Result<Option<Event>, ToHandover> {
+        if matches!(line, ToHandover::Ready) {
+            self.imply_hello(worker);
+        }
+        let Some(entry) = self.table.get_mut(worker) else { return Ok(None) };
+        Ok(Some(match line {
             ToHandover::Ready => {
                 entry.has_notified = true;
-                if !entry.ready_by_notify {
-                    return;
-                }
-                Event::Ready { worker }
+                return Ok(entry.ready_by_notify.then_some(Event::Ready { worker }));
             }
             ToHandover::Heartbeat => Event::Heartbeat { worker },
             ToHandover::ExtendTimeout { ms } => Event::MoreTime { worker, by: Duration::from_millis(ms) },
@@ -71,24 +130,12 @@ impl Daemon {
                 let reason = printable_line(reason.unwrap_or_default().as_bytes());
                 Event::ReplacementWished { worker, reason }
             }
-            ToHandover::Status { text } => return self.take_status(worker, printable_line(text.as_bytes())),
-            ToHandover::Listen { id, what } => return self.grant(worker, id, &what),
-            ToHandover::Message { id, to, data, reply, timeout_ms } => {
-                return self.pass(worker, Message { id, to, data, reply, timeout_ms, fds });
+            ToHandover::Status { text } => {
+                self.take_status(worker, printable_line(text.as_bytes()));
+                return Ok(None);
             }
-            // The rest is dealt with before it comes here: see `wire::Heard`.
-            _ => return,
-        };
-        self.inbox.push_back(event);
-    }
-
-    fn take_answer(&mut self, worker: WorkerId, open: Open<Question, Fd>, line: ToHandover, fds: Vec<Fd>) {
-        match open.question {
-            Question::Ping => self.inbox.push_back(Event::Answered { worker }),
-            Question::Passed(_) => self.pass_back(worker, open, line, fds),
-            // What was sent has arrived, or is not wanted: our copies are closed here.
-            Question::Grant | Question::Replied => {}
-        }
+            line => return Err(line),
+        }))
     }
 
     fn channel_lost(&mut self, worker: WorkerId, fault: Option<Fault>) {

@@ -35,8 +35,14 @@ pub(super) const FDS_MAX: usize = 128;
 const ANSWERS_MAX: usize = 512;
 
 /// What handover offers.
-const OFFERED: [Capability; 5] =
-    [Capability::Drain, Capability::Ping, Capability::Listen, Capability::Messages, Capability::Log];
+const OFFERED: [Capability; 6] = [
+    Capability::Drain,
+    Capability::Ping,
+    Capability::Listen,
+    Capability::Messages,
+    Capability::Log,
+    Capability::Fds,
+];
 
 /// What was asked of the worker, or sent to it with fds.
 #[derive(Debug)]
@@ -78,6 +84,8 @@ pub(in crate::daemon) struct Link {
 struct State {
     conversation: Conversation<Question, Fd>,
     tongue: Tongue,
+    /// handover's hello, until it is said.
+    greeting: Option<HandoverHello>,
     is_closed: bool,
     /// Messages that were refused to those who sent them.
     refused: u64,
@@ -126,13 +134,20 @@ impl Link {
                 (conversation, Tongue::Node(Box::new(dialect)))
             }
         };
-        let state = State { conversation, tongue, is_closed: false, refused: 0 };
+        let state = State { conversation, tongue, greeting: Some(hello), is_closed: false, refused: 0 };
         let link = Self { worker, state: RefCell::new(state), wake: Notify::new() };
         // A program in Node's dialect is told when it says hello itself.
         if matches!(dialect, Configured::Handover) {
-            let _ = link.say(&ToWorker::Hello(hello), Vec::new());
+            link.greet();
         }
         Some(Rc::new(link))
+    }
+
+    fn greet(&self) {
+        let greeting = self.state.borrow_mut().greeting.take();
+        if let Some(hello) = greeting {
+            let _ = self.say(&ToWorker::Hello(hello), Vec::new());
+        }
     }
 
     /// Queues a line. Messages and replies have a bound; the rest is small, and as many as the worker asked for.
@@ -144,12 +159,15 @@ impl Link {
         if state.is_closed {
             return Err(No::new(ErrorCode::Gone, "it has no channel any more"));
         }
+        if !fds.is_empty() && !state.conversation.can(Capability::Fds) {
+            return Err(No::new(ErrorCode::Unsupported, "it takes no fds"));
+        }
         let is_message = matches!(line, ToWorker::Message { .. } | ToWorker::Reply { .. });
         if is_message && state.is_full(fds.len()) {
             state.refused += 1;
             return Err(No::new(ErrorCode::QueueFull, "it does not take its messages"));
         }
-        let bytes = state.tongue.check(line, fds.len()).map_err(|error| No::new(ErrorCode::Failed, error))?;
+        let bytes = state.tongue.check(line, &fds).map_err(|error| No::new(error.code(), error))?;
         if !state.conversation.say(line) {
             return Err(No::new(ErrorCode::Unsupported, "it takes no such lines"));
         }
@@ -226,6 +244,9 @@ impl Link {
             heard => (answers.into_iter().collect::<Vec<_>>(), heard),
         };
         drop(state);
+        if matches!(heard, Heard::Hello) {
+            self.greet();
+        }
         for answer in answers {
             let _ = self.say(&answer, Vec::new());
         }
@@ -365,10 +386,11 @@ impl State {
 
 impl Tongue {
     /// The line as it is written, if it can be; in Node's dialect that is made later.
-    fn check(&self, line: &ToWorker, fds: usize) -> Result<Vec<u8>, Unsendable> {
+    fn check(&self, line: &ToWorker, fds: &[Fd]) -> Result<Vec<u8>, Unsendable> {
         match self {
-            Self::Lines { .. } => line.encode(fds),
-            Self::Node(_) => Ok(Vec::new()),
+            Self::Lines { .. } => line.encode(fds.len()),
+            Self::Node(_) if fds.iter().any(|fd| handle(fd).is_none()) => Err(Unsendable::OneHandle),
+            Self::Node(dialect) => dialect.check(line, fds.len()).map(|()| Vec::new()),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::allowance::Fd;
+use super::heard::Speaker;
 use super::link::{No, Question, SharedLink};
 use crate::control::What;
 use crate::daemon::Daemon;
@@ -69,69 +70,55 @@ pub(super) struct Message {
 
 impl Daemon {
     /// A worker sent a message.
-    pub(super) fn pass(&mut self, from: WorkerId, message: Message) {
+    pub(super) fn pass(&mut self, from: &Speaker, message: Message) {
         match &message.to {
             Target::Handover => self.take_for_handover(from, message),
             _ if message.reply || !message.fds.is_empty() => self.pass_question(from, message),
-            to => {
-                let receivers = self.receivers(to, Some(from));
-                let to_one = message.to.is_one();
-                self.pass_on(from, message.id, receivers, to_one, &message.data);
-            }
+            to => self.pass_on(from, message.id, to, &message.data),
         }
     }
 
     /// Nobody in this program answers; who reads events sees it.
-    fn take_for_handover(&mut self, from: WorkerId, message: Message) {
-        let Some(entry) = self.table.get(from) else { return };
+    fn take_for_handover(&mut self, from: &Speaker, message: Message) {
         if message.reply {
             let no = No::new(ErrorCode::Unsupported, "handover answers no questions; another worker may");
-            return self.refuse(from, message.id, no);
+            return self.refuse(from.worker, message.id, no);
         }
-        let who = who(from, &entry.place.clone(), &self.table);
+        let who = who(from.worker, &from.place, &self.table);
         self.happened(What::WorkerMessage { who, data: Some(message.data) });
-        self.say_sent(from, message.id, 1, Vec::new());
+        self.say_sent(from.worker, message.id, 1, Vec::new());
     }
 
     /// To any number of workers, without fds, and without an answer of theirs.
-    fn pass_on(&mut self, from: WorkerId, id: Option<Id>, to: Vec<SharedLink>, to_one: bool, data: &Payload) {
-        let sender = self.sender(from);
-        let mut refused = Vec::new();
-        let mut receivers = 0;
-        for link in &to {
-            let line = ToWorker::Message { id: None, from: sender.clone(), data: data.clone(), reply: false };
-            match link.say(&line, Vec::new()) {
-                Ok(()) => receivers += 1,
-                Err(no) => refused.push((link.worker, no)),
-            }
-        }
-        self.messages_refused += refused.len() as u64;
-        if receivers == 0 && (to_one || !refused.is_empty()) {
+    fn pass_on(&mut self, from: &Speaker, id: Option<Id>, to: &Target, data: &Payload) {
+        let receivers = self.receivers(to, Some(from.worker));
+        let (receivers, refused) = self.put(&receivers, &from.as_sender(), data);
+        if receivers == 0 && (to.is_one() || !refused.is_empty()) {
             let nobody = || No::new(ErrorCode::Gone, "there is no such worker, or it takes no messages");
             let no = refused.into_iter().next().map_or_else(nobody, |(_, no)| no);
-            return self.refuse(from, id, no);
+            return self.refuse(from.worker, id, no);
         }
         let refused = refused
             .into_iter()
             .take(SENT_REFUSED_MAX)
             .map(|(worker, no)| NotReached { worker, error: no.error })
             .collect();
-        self.say_sent(from, id, receivers, refused);
+        self.say_sent(from.worker, id, receivers, refused);
     }
 
     /// To one worker, with fds, or with an answer wanted.
-    fn pass_question(&mut self, from: WorkerId, message: Message) {
+    fn pass_question(&mut self, from: &Speaker, message: Message) {
         let Message { id: Some(re), to, data, reply, timeout_ms, fds } = message else { return };
         let Some(link) = self.receivers(&to, None).into_iter().next() else {
             let no = No::new(ErrorCode::Gone, "there is no such worker, or it takes no messages");
-            return self.refuse(from, Some(re), no);
+            return self.refuse(from.worker, Some(re), no);
         };
-        let sender = self.sender(from);
+        let sender = from.as_sender();
         let until = if reply { Until::Answer } else { Until::Ack };
         let patience = Duration::from_millis(timeout_ms.unwrap_or(REPLY_TIMEOUT_MS));
         let late = self.now() + patience;
         let deadline = reply.then(|| self.deadlines.at(late));
-        let passed = Passed { asker: (from, re), reply, deadline };
+        let passed = Passed { asker: (from.worker, re), reply, deadline };
         let line = |id| ToWorker::Message { id: Some(id), from: sender, data, reply };
         match link.ask(until, Question::Passed(passed), fds, line) {
             Ok(id) => {
@@ -140,7 +127,7 @@ impl Daemon {
             }
             Err((no, _)) => {
                 self.messages_refused += 1;
-                self.refuse(from, Some(re), no);
+                self.refuse(from.worker, Some(re), no);
             }
         }
     }
@@ -148,31 +135,29 @@ impl Daemon {
     /// A worker answered what another one asked, or has what it was sent.
     pub(super) fn pass_back(
         &mut self,
-        from: WorkerId,
+        from: &Speaker,
         open: Open<Question, Fd>,
         line: ToHandover,
         fds: Vec<Fd>,
     ) {
-        let Question::Passed(Passed { asker: (asker, re), reply, deadline }) = open.question else { return };
-        if let Some(deadline) = deadline {
-            self.deadlines.by_time.remove(&deadline);
-        }
+        // What was granted or replied has arrived, or is not wanted: our copies are closed here.
+        let Question::Passed(Passed { asker: (asker, re), reply, .. }) = open.question else { return };
         match line {
-            ToHandover::Reply { data, .. } => self.pass_reply(from, asker, re, data, fds),
+            ToHandover::Reply { data, .. } if reply => self.pass_reply(from, asker, re, data, fds),
+            ToHandover::Ack { .. } if !reply => self.say_sent(asker, Some(re), 1, Vec::new()),
             ToHandover::Refused(refused) => {
                 self.refuse(asker, Some(re), No { error: refused.error, reason: refused.reason });
             }
-            ToHandover::Ack { .. } if !reply => self.say_sent(asker, Some(re), 1, Vec::new()),
             _ => {
-                let reason = format!("worker {from} answered with something else than a reply");
+                let reason = format!("worker {} answered with something else", from.worker);
                 self.refuse(asker, Some(re), No::new(ErrorCode::Failed, reason));
             }
         }
     }
 
-    fn pass_reply(&mut self, from: WorkerId, asker: WorkerId, re: Id, data: Payload, fds: Vec<Fd>) {
+    fn pass_reply(&mut self, from: &Speaker, asker: WorkerId, re: Id, data: Payload, fds: Vec<Fd>) {
         let Some(link) = self.link(asker) else { return };
-        let sender = self.sender(from);
+        let sender = from.as_sender();
         let said = if fds.is_empty() {
             link.say(&ToWorker::Reply { re, id: None, from: sender, data }, fds)
         } else {
@@ -189,12 +174,23 @@ impl Daemon {
     pub(in crate::daemon) fn close_channel(&mut self, worker: WorkerId) {
         let Some(link) = self.link(worker) else { return };
         for open in link.close() {
-            let gone = Refused {
-                re: None,
-                error: ErrorCode::Gone,
-                reason: format!("worker {worker} ended, or lost its channel, before it answered"),
-            };
-            self.pass_back(worker, open, ToHandover::Refused(gone), Vec::new());
+            let reason = format!("worker {worker} ended, or lost its channel, before it answered");
+            self.give_up(open, No::new(ErrorCode::Gone, reason));
+        }
+    }
+
+    /// There will be no answer.
+    fn give_up(&mut self, open: Open<Question, Fd>, why: No) {
+        self.forget_deadline(&open.question);
+        if let Question::Passed(Passed { asker: (asker, re), .. }) = open.question {
+            self.refuse(asker, Some(re), why);
+        }
+    }
+
+    /// A question to a worker is answered, as far as its deadline is concerned.
+    pub(super) fn forget_deadline(&mut self, question: &Question) {
+        if let Question::Passed(Passed { deadline: Some(deadline), .. }) = question {
+            self.deadlines.by_time.remove(deadline);
         }
     }
 
@@ -204,8 +200,7 @@ impl Daemon {
         while let Some((receiver, id)) = self.deadlines.pop(now) {
             let Some(open) = self.link(receiver).and_then(|link| link.close_question(id)) else { continue };
             let reason = format!("worker {receiver} did not answer in time");
-            let late = Refused { re: None, error: ErrorCode::Timeout, reason };
-            self.pass_back(receiver, open, ToHandover::Refused(late), Vec::new());
+            self.give_up(open, No::new(ErrorCode::Timeout, reason));
         }
     }
 
@@ -215,11 +210,16 @@ impl Daemon {
         to: &Target,
         data: &Payload,
     ) -> (u64, Vec<(WorkerId, No)>) {
+        let receivers = self.receivers(to, None);
+        self.put(&receivers, &Sender::Handover, data)
+    }
+
+    /// Puts a message into these queues: into how many it went, and who has no room for it.
+    fn put(&mut self, to: &[SharedLink], from: &Sender, data: &Payload) -> (u64, Vec<(WorkerId, No)>) {
         let mut refused = Vec::new();
         let mut receivers = 0;
-        for link in self.receivers(to, None) {
-            let line =
-                ToWorker::Message { id: None, from: Sender::Handover, data: data.clone(), reply: false };
+        for link in to {
+            let line = ToWorker::Message { id: None, from: from.clone(), data: data.clone(), reply: false };
             match link.say(&line, Vec::new()) {
                 Ok(()) => receivers += 1,
                 Err(no) => refused.push((link.worker, no)),
@@ -252,13 +252,6 @@ impl Daemon {
                 let all = self.table.iter().filter(|(worker, _)| Some(*worker) != from);
                 all.filter_map(|(worker, _)| takes(&worker)).collect()
             }
-        }
-    }
-
-    fn sender(&self, worker: WorkerId) -> Sender {
-        match self.table.get(worker) {
-            Some(entry) => Sender::Worker { pool: entry.place.pool.clone(), slot: entry.place.slot, worker },
-            None => Sender::Handover,
         }
     }
 

@@ -19,7 +19,7 @@ mod task;
 
 pub(super) use allowance::{Pot, Receipt};
 pub(super) use grants::Grants;
-pub(super) use heard::Told;
+pub(super) use heard::{Told, Unheard};
 pub(super) use link::{Facts, Link, No, SharedLink, hello};
 pub(super) use messages::Deadlines;
 pub(super) use task::{Buffer, CHUNK, Channel, Means};
