@@ -17,7 +17,7 @@ With asyncio::
         server = await asyncio.start_server(serve, sock=http, backlog=4096)
         worker.ready()
         await worker.wait_for_drain()
-        server.close()                      # take nothing new, then finish what you have
+        await handover.close(server)        # take nothing new, then finish what you have
 
     asyncio.run(main())
 
@@ -71,7 +71,7 @@ from typing import Any, Awaitable, Callable, Deque, Dict, Iterable, Iterator, Li
 __version__ = "0.1.0"
 __all__ = [
     "AsyncWorker", "Drain", "Error", "Grant", "LogHandler", "Lost", "Message", "Refused", "Sent", "Worker",
-    "connect", "connect_async",
+    "close", "connect", "connect_async",
 ]
 
 To = Union[str, Dict[str, Any]]
@@ -1504,6 +1504,22 @@ async def connect_async(*, drain: bool = True, ping: bool = True, messages: bool
     worker = AsyncWorker(_channel_from_environment(), _capabilities(drain, ping, messages))
     await worker._open()
     return worker
+
+
+async def close(*servers: "asyncio.AbstractServer") -> None:
+    """Closes servers of asyncio without losing what they have accepted; those connections go on.
+
+    ``server.close()`` alone drops, without a word, what was accepted in the same turn of the loop: it begins in the next one, and
+    finds its server gone (``Server._attach`` in asyncio/base_events.py). In loops that cannot leave a socket alone, it is that.
+    """
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for listener in getattr(server, "sockets", ()):
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                loop.remove_reader(listener.fileno())
+    await asyncio.sleep(0)
+    for server in servers:
+        server.close()
 
 
 class AsyncWorker(_Common):

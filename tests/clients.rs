@@ -112,6 +112,15 @@ fn what_node_does_with_servers_and_connections_holds() {
 }
 
 #[test]
+fn python_servers_are_closed_without_a_loss() {
+    if is_missing(&["python3"]) {
+        return;
+    }
+    let output = execute(&["python3", "clients/handover_test.py"]).expect("it is there");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn php_keeps_the_protocol() {
     if !is_missing(&["python3", "php"]) {
         conforms(&[], &["php", "clients/conformance_worker.php"], &[NO_LOOP]);
