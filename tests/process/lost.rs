@@ -4,6 +4,7 @@ use handover::control::What;
 
 use crate::support::child::Handle;
 use crate::support::events::Events;
+use crate::support::eventually;
 use crate::support::proc;
 use crate::support::service::{Plan, Service, quoted};
 
@@ -51,12 +52,11 @@ fn a_roll_for_a_lost_listener_that_is_refused_is_tried_again() {
     let events = spoil(&service);
     events.wait_for("the refusal", |event| matches!(event.what, What::ReloadRefused { .. }));
     assert_eq!(lost_listeners(&service), serde_json::json!(["http"]));
-    assert!(
-        service
-            .daemon
-            .status()
-            .mentions("needs attention: pool web: workers may have a socket of listener http")
-    );
+    // Until the crashed worker's successor is ready, that is what needs attention first.
+    eventually("the status says so", || {
+        let attention = "needs attention: pool web: workers may have a socket of listener http";
+        service.daemon.status().mentions(attention).then_some(())
+    });
     service.plan.scratch.write("environment", "A=1\n");
     nobody_is_left_behind(&service, &events, 2);
     service.stop();

@@ -60,12 +60,15 @@ fn fields(machine: &Machine) {
     site.put();
     site.script(
         "[slot=0] print=to standard output\n[slot=1] eprint=to standard error\n[slot=2] print=<3>with a priority\n\
-         [slot=2] eprint=<4>with another\n[slot=0] long-line=20K\nserve\nready\n",
+         [slot=2] eprint=<4>with another\n[slot=0] long-line=20K\n[slot=1] hello=messages\n\
+         [slot=1] say={\"type\":\"log\",\"level\":\"warn\",\"message\":\"a record\",\"target\":\"a::b\",\"fields\":{\"ms\":5}}\n\
+         serve\nready\n",
     );
     site.open();
     site.serves();
     site.settle();
-    let of_worker = documented("workers");
+    let of_record = documented("workers");
+    let of_worker = &of_record - &BTreeSet::from(["TARGET", "F_…"].map(str::to_owned));
     let cutting = BTreeSet::from(["HANDOVER_TRUNCATED", "HANDOVER_CONTINUATION"].map(str::to_owned));
     for (message, slot, stream, priority) in [
         ("to standard output", "0", "stdout", "6"),
@@ -94,6 +97,16 @@ fn fields(machine: &Machine) {
         ] {
             assert_eq!(field(&record, name), value, "{name}: {record}");
         }
+    }
+    // A record of a worker, with fields of its own.
+    let record = find(&site, "a record", |said| said == "a record");
+    let mut expected = &of_record - &cutting;
+    assert!(expected.remove("F_…") && expected.insert("F_MS".to_owned()), "{expected:?}");
+    assert_eq!(given(&record), expected, "{record}");
+    for (name, value) in
+        [("HANDOVER_STREAM", "channel"), ("PRIORITY", "4"), ("TARGET", "a::b"), ("F_MS", "5")]
+    {
+        assert_eq!(field(&record, name), value, "{name}: {record}");
     }
     // A line that is cut: two records.
     let pieces = records(&site, &["HANDOVER_TRUNCATED=true", "+", "HANDOVER_CONTINUATION=true"]);
