@@ -9,6 +9,7 @@
 //! - [`pipe`]: connections and other fds from one process to another, with data; for programs without the daemon, too
 //! - [`config`]: TOML text to a [`config::model::Config`] that is valid by construction
 //! - [`wire`]: what handover and a worker say to each other: bytes to lines and back
+//! - `worker`: the SDK: what a worker written in Rust needs
 //! - [`units`]: a configuration to the units with which systemd runs it, or to a job of launchd
 //! - [`supervisor`]: the pure state machine that takes every decision about workers
 //! - `listeners`, `notify`, `observe`, `control`: held sockets, the service manager, logs, the control API
@@ -46,3 +47,5 @@ pub mod time;
 pub mod units;
 #[cfg(any(feature = "supervisor", feature = "worker"))]
 pub mod wire;
+#[cfg(feature = "worker")]
+pub mod worker;

@@ -75,17 +75,6 @@ pub(super) fn is_ending(process: &libc::proc_bsdshortinfo) -> bool {
     process.pbsi_status == SZOMB || process.pbsi_flags & PROC_FLAG_INEXIT != 0
 }
 
-/// How many threads this process has.
-pub(super) fn own_threads() -> Option<usize> {
-    // SAFETY: all bytes zero are a valid proc_taskinfo: it holds numbers only.
-    let mut info: libc::proc_taskinfo = unsafe { std::mem::zeroed() };
-    let bytes = libc::c_int::try_from(size_of_val(&info)).ok()?;
-    let pid = libc::c_int::try_from(std::process::id()).ok()?;
-    // SAFETY: the buffer has `bytes` bytes.
-    let got = unsafe { libc::proc_pidinfo(pid, libc::PROC_PIDTASKINFO, 0, (&raw mut info).cast(), bytes) };
-    (got == bytes).then(|| usize::try_from(info.pti_threadnum).unwrap_or(0))
-}
-
 /// A system value that is an int: `sysctlbyname(3)`.
 pub(super) fn sysctl(name: &std::ffi::CStr) -> io::Result<i32> {
     let mut value: libc::c_int = 0;

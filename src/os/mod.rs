@@ -9,17 +9,20 @@
 //! - [`process`]: pidfds, process groups, orphans
 //! - [`signal`]: the daemon's signals as a stream
 //! - [`passing`]: fds and credentials over Unix sockets
-//! - [`stream`]: waiting for one stream socket, without a runtime
+//! - [`stream`], [`poll`]: waiting for one stream socket, or for several fds, without a runtime
+//! - [`accept`]: accepting from a socket that others share
+//! - `watch`: an fd on tokio's reactor
+//! - [`interrupt`], `handed`: for a program that is a worker: signals that ask it to end, fds that it was started with
 //! - [`socket`]: making sockets, and asking them what they are
 //! - [`environment`]: what the environment says, read once
 //! - [`launchd`]: the sockets that launchd holds for us
 //! - `sealed`: memory that is passed on and cannot change
-//! - [`user`], [`program`], [`limits`], [`directory`], [`lock`], [`peer`], [`pin`],
+//! - [`kind`], [`user`], [`program`], [`limits`], [`directory`], [`lock`], [`peer`], [`pin`],
 //!   [`threads`]: one question each
 //!
 //! Linux and macOS have the same functions with the same signatures. Calls that only one of them has stand in
 //! `linux.rs` and `macos.rs`; a file that is one system's own ends in its name. What behaves differently is in
-//! docs/macos.md. `passing` and `stream` need libc alone and are there for the worker SDK and the pipes, too; the rest
+//! docs/macos.md. What needs libc alone is there for the worker SDK and the pipes, too; the rest
 //! comes with the feature `supervisor`.
 // Safe wrappers exist for most of what is needed (nix, socket2), but not for pidfds, ancillary data and
 // fds with exact numbers. Those few calls live here, each with its reason to be sound.
@@ -28,7 +31,7 @@
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 compile_error!("handover runs on Linux and macOS");
 
-#[cfg(feature = "supervisor")]
+pub mod accept;
 pub mod clock;
 #[cfg(feature = "supervisor")]
 pub mod directory;
@@ -36,6 +39,10 @@ pub mod directory;
 pub mod environment;
 #[cfg(feature = "supervisor")]
 pub mod fd;
+#[cfg(feature = "worker")]
+pub(crate) mod handed;
+pub mod interrupt;
+pub mod kind;
 #[cfg(feature = "supervisor")]
 pub mod launchd;
 #[cfg(feature = "supervisor")]
@@ -51,6 +58,7 @@ pub mod passing;
 pub mod peer;
 #[cfg(feature = "supervisor")]
 pub mod pin;
+pub mod poll;
 #[cfg(feature = "supervisor")]
 pub mod process;
 #[cfg(feature = "supervisor")]
@@ -64,10 +72,11 @@ pub mod socket;
 #[cfg(feature = "supervisor")]
 pub mod spawn;
 pub mod stream;
-#[cfg(feature = "supervisor")]
 pub mod threads;
 #[cfg(feature = "supervisor")]
 pub mod user;
+#[cfg(feature = "tokio")]
+pub mod watch;
 #[cfg(feature = "supervisor")]
 mod words;
 

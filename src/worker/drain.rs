@@ -1,0 +1,55 @@
+//! Draining: why, until when, and waiting for it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::core::Core;
+use crate::os::clock::Clock;
+
+/// That the worker should finish what it has, take nothing new, and exit.
+///
+/// ```no_run
+/// # fn main() -> Result<(), handover::worker::Error> {
+/// let worker = handover::worker::Worker::connect()?;
+/// let drain = worker.wait_for_drain();
+/// eprintln!("draining: {} (time left: {:?})", drain.reason(), drain.time_left());
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Drain {
+    reason: String,
+    until: Option<Duration>,
+    clock: Clock,
+}
+
+impl Drain {
+    pub(super) fn new(reason: &str, deadline: Option<Duration>, clock: Clock) -> Self {
+        let until = deadline.map(|deadline| clock.now().saturating_add(deadline));
+        Self { reason: reason.to_owned(), until, clock }
+    }
+
+    /// Why, for people. A worker treats all alike.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// How long it is until the stop signal comes; zero when that is past, `None` where nobody said.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.until.map(|until| until.saturating_sub(self.clock.now()))
+    }
+}
+
+/// Ready when the worker should drain: from [`Worker::drained`](super::Worker::drained). Needs no particular runtime.
+#[derive(Debug)]
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Draining(pub(super) Arc<Core>);
+
+impl Future for Draining {
+    type Output = Drain;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Drain> {
+        self.0.poll(context, |state| state.drain.clone())
+    }
+}

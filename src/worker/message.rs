@@ -1,0 +1,190 @@
+//! Messages that come: an iterator for threads, a future for tasks.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::core::{Core, Inbound, State};
+use super::error::Error;
+use super::handle::{Worker, copies};
+use super::pulse::Pulse;
+use crate::wire::{ErrorCode, Id, Payload, Sender};
+
+/// A message from another worker, or from handover.
+///
+/// One that wants a reply and is dropped without one is refused, so that its sender does not wait.
+///
+/// ```no_run
+/// # use handover::worker::{Error, Worker};
+/// # fn main() -> Result<(), Error> {
+/// let worker = Worker::options().messages(true).connect()?;
+/// for mut message in worker.messages() {
+///     match message.to::<String>() {
+///         Ok(text) if text == "are you well?" => message.reply("very well")?,
+///         _ => message.refuse("unsupported", "I do not know that"),
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Message {
+    core: Arc<Core>,
+    reply: Option<Id>,
+    from: Sender,
+    data: Payload,
+    fds: Vec<OwnedFd>,
+}
+
+impl Message {
+    fn new(core: &Arc<Core>, inbound: Inbound) -> Self {
+        let Inbound { reply, from, data, fds } = inbound;
+        Self { core: Arc::clone(core), reply, from, data, fds }
+    }
+
+    /// Who sent it.
+    pub const fn from(&self) -> &Sender {
+        &self.from
+    }
+
+    /// What it says, as it was written.
+    pub const fn data(&self) -> &Payload {
+        &self.data
+    }
+
+    /// Reads what it says as a value of the program.
+    ///
+    /// # Errors
+    /// [`Error::Json`] where it is another value than `T` has.
+    pub fn to<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        Ok(self.data.to()?)
+    }
+
+    /// What came with it; the caller's from now on. What nobody takes is closed with the message.
+    pub fn take_fds(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.fds)
+    }
+
+    /// Whether its sender waits for a reply.
+    pub const fn wants_reply(&self) -> bool {
+        self.reply.is_some()
+    }
+
+    /// Replies. Nothing happens where nobody waits for it, or not any more.
+    ///
+    /// # Errors
+    /// As [`Worker::send`]; the reply is still owed then.
+    pub fn reply<T: Serialize + ?Sized>(&mut self, data: &T) -> Result<(), Error> {
+        self.reply_with_fds(data, &[])
+    }
+
+    /// Replies with fds, which are duplicated.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply), and [`Error::Io`] where the process has no fds left.
+    pub fn reply_with_fds<T: Serialize + ?Sized>(
+        &mut self,
+        data: &T,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), Error> {
+        let Some(re) = self.reply else { return Ok(()) };
+        let (data, fds) = (Payload::of(data)?, copies(fds)?);
+        let mut state = self.core.lock();
+        state.session.reply(re, data, fds)?;
+        self.core.publish(state);
+        self.reply = None;
+        Ok(())
+    }
+
+    /// Refuses, with an error for programs (one of [`ErrorCode`]'s words, or one of your own) and a reason for people.
+    pub fn refuse(&mut self, error: &str, reason: &str) {
+        if let Some(re) = self.reply.take() {
+            Worker::refuse(&self.core, re, ErrorCode::from(error.to_owned()), reason);
+        }
+    }
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        self.refuse("failed", "the worker did not reply");
+    }
+}
+
+/// Messages as they come: from [`Worker::messages`].
+///
+/// As an iterator it waits for the next one, has a [`Pulse`] while it is in use, and ends when draining has begun, or the
+/// channel has ended, and none is left. What comes later is there for [`try_next`](Self::try_next).
+#[derive(Debug)]
+pub struct Messages {
+    core: Arc<Core>,
+    pulse: Option<Pulse>,
+}
+
+impl Messages {
+    pub(super) const fn new(core: Arc<Core>) -> Self {
+        Self { core, pulse: None }
+    }
+
+    /// The next one that is there.
+    pub fn try_next(&self) -> Option<Message> {
+        self.core.lock().next_message().map(|inbound| Message::new(&self.core, inbound))
+    }
+
+    /// Waits for the next one, up to `timeout`.
+    pub fn next_within(&self, timeout: Duration) -> Option<Message> {
+        let inbound = self.core.wait_for(timeout, next)??;
+        Some(Message::new(&self.core, inbound))
+    }
+
+    /// The next one, as a future for any runtime; `None` as at the end of the iterator.
+    ///
+    /// ```no_run
+    /// # async fn f(worker: handover::worker::Worker) {
+    /// let messages = worker.messages();
+    /// while let Some(message) = messages.received().await {
+    ///     println!("{}", message.data());
+    /// }
+    /// # }
+    /// ```
+    pub async fn received(&self) -> Option<Message> {
+        let inbound = std::future::poll_fn(|context| self.core.poll(context, next)).await?;
+        Some(Message::new(&self.core, inbound))
+    }
+}
+
+impl Iterator for Messages {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        if self.pulse.is_none() {
+            // Waits for the state itself, so it needs no fds.
+            self.pulse = Pulse::new(Arc::clone(&self.core), false).ok();
+        }
+        loop {
+            if let Some(pulse) = &self.pulse {
+                pulse.beat();
+            }
+            let id = self.pulse.as_ref().map(Pulse::id);
+            let found = self.core.wait(|state| match next(state) {
+                None if id.is_some_and(|id| Pulse::is_due(state, id)) => Some(None),
+                found => found.map(Some),
+            });
+            if let Some(inbound) = found {
+                if inbound.is_none() {
+                    self.pulse = None;
+                }
+                return inbound.map(|inbound| Message::new(&self.core, inbound));
+            }
+        }
+    }
+}
+
+/// A message; `Some(None)` where no more is to be waited for.
+fn next(state: &mut State) -> Option<Option<Inbound>> {
+    match state.next_message() {
+        None if state.is_draining() || !state.session.is_open() => Some(None),
+        inbound => inbound.map(Some),
+    }
+}

@@ -1,0 +1,1 @@
+//! A worker against a stand-in for handover.
