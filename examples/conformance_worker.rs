@@ -1,26 +1,33 @@
 //! The program that `clients/conformance.py` starts to try `handover::worker`: `conformance_worker`, or with `--tokio` on a runtime.
 //!
-//! What it must do is in clients/README.md. Orders are carried out on one thread (or by one task), in the order in which they come.
+//! What it must do is in clients/README.md. Orders begin in the order in which they come; those that wait do so on threads of their own.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use handover::worker::{
-    Error, ErrorCode, Level, Listener, Message, Payload, PoolName, Sender, SlotIndex, Target, Worker, WorkerId,
+    Error, Level, Listener, Message, Payload, PoolName, Sender, SlotIndex, Target, Worker, WorkerId,
 };
 use serde_json::{Value, json};
 
+/// The members of an order, unread.
+type Parts = BTreeMap<String, Box<serde_json::value::RawValue>>;
 type Outcome = Result<Option<Value>, Error>;
 
 /// What the worker has in its hands.
 struct Orders {
     worker: Worker,
-    listener: Option<Listener>,
+    listener: Option<Arc<Listener>>,
     held: Vec<OwnedFd>,
+    /// Orders that wait for something: the next begins meanwhile.
+    under_way: Vec<JoinHandle<()>>,
 }
 
 fn main() -> Result<(), Error> {
@@ -39,8 +46,16 @@ fn main() -> Result<(), Error> {
         }
     });
     worker.ready();
-    let orders = Orders { worker: worker.clone(), listener: None, held: Vec::new() };
-    if std::env::args().any(|argument| argument == "--tokio") { on_tokio(orders)? } else { orders.obey_all() }
+    let mut orders =
+        Orders { worker: worker.clone(), listener: None, held: Vec::new(), under_way: Vec::new() };
+    if std::env::args().any(|argument| argument == "--tokio") {
+        on_tokio(&mut orders)?;
+    } else {
+        for mut message in worker.messages() {
+            orders.obey(&mut message);
+        }
+    }
+    orders.finish();
     if worker.lost().is_some() {
         worker.wait_for_drain();
     }
@@ -63,7 +78,7 @@ fn print_line(line: &str) {
 }
 
 #[cfg(feature = "tokio")]
-fn on_tokio(mut orders: Orders) -> Result<(), Error> {
+fn on_tokio(orders: &mut Orders) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         orders.worker.beat_on_runtime()?;
@@ -76,19 +91,25 @@ fn on_tokio(mut orders: Orders) -> Result<(), Error> {
 }
 
 #[cfg(not(feature = "tokio"))]
-fn on_tokio(_: Orders) -> Result<(), Error> {
+fn on_tokio(_: &mut Orders) -> Result<(), Error> {
     Err(Error::NotConnected)
 }
 
 impl Orders {
-    fn obey_all(mut self) {
-        for mut message in self.worker.messages() {
-            self.obey(&mut message);
+    /// Orders that came until now are obeyed to their end.
+    fn finish(mut self) {
+        let messages = self.worker.messages();
+        loop {
+            while let Some(mut message) = messages.try_next() {
+                self.obey(&mut message);
+            }
+            let Some(order) = self.under_way.pop() else { return };
+            let _ = order.join();
         }
     }
 
     fn obey(&mut self, message: &mut Message) {
-        let order: Value = message.to().unwrap_or_default();
+        let order = read(message);
         let fds = message.take_fds();
         match order["do"].as_str() {
             Some("hold") => self.held.extend(fds),
@@ -100,86 +121,116 @@ impl Orders {
             }
             Some("echo") => {
                 // Byte for byte: numbers that this program could not hold, too.
-                let parts: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
-                    message.to().unwrap_or_default();
+                let parts: Parts = message.to().unwrap_or_default();
                 let _ = parts.get("data").map(|data| message.reply(data));
             }
             Some("refuse") => message.refuse(order["error"].as_str().unwrap_or("failed"), "as ordered"),
             Some("hang") => loop {
                 std::thread::park();
             },
-            Some(what) if *message.from() == Sender::Handover => self.report(what, &order),
+            Some(_) if *message.from() == Sender::Handover => self.begin(order),
             _ => {}
         }
     }
 
-    fn report(&mut self, what: &str, order: &Value) {
-        let outcome = match self.carry_out(what, order) {
-            Ok(None) | Err(Error::Lost) => return,
-            Ok(Some(outcome)) => outcome,
-            Err(Error::Refused { error, .. }) => json!({ "refused": { "error": error.word() } }),
-            Err(Error::NoListener(_)) => json!({ "refused": { "error": "missing" } }),
-            Err(Error::NotConnected) => {
-                json!({ "refused": { "error": ErrorCode::Unsupported.word() } })
-            }
-            Err(error) => json!({ "failed": error.to_string() }),
-        };
-        let mut report = json!({ "outcome": outcome });
-        if let Some(tag) = order.get("tag") {
-            report["tag"] = tag.clone();
+    fn begin(&mut self, order: Value) {
+        let waits = ["send_fd", "flood", "accept", "run"];
+        let what = order["do"].as_str().unwrap_or_default();
+        let is_question = order["id"] == true || order["reply"] == true;
+        let (worker, listener) = (self.worker.clone(), self.listener.clone());
+        if waits.contains(&what) || is_question {
+            self.under_way.push(std::thread::spawn(move || {
+                report(&worker, &order, wait_for(&worker, listener.as_deref(), &order));
+            }));
+            return;
         }
-        let _ = self.worker.send(Target::Handover, &report);
-    }
-
-    fn carry_out(&mut self, what: &str, order: &Value) -> Outcome {
-        let worker = &self.worker;
-        let text = |name: &str| order[name].as_str().unwrap_or_default();
-        match what {
-            "about" => return Ok(Some(json!({ "about": { "loop": true } }))),
-            "send" => return send(worker, order),
-            "send_fd" => return send_fd(worker, order),
-            "flood" => {
-                for n in 0..order["count"].as_u64().unwrap_or(0) {
-                    let size = order["size"].as_u64().unwrap_or(0);
-                    let pad = "x".repeat(usize::try_from(size).unwrap_or(0));
-                    worker.send(Target::Handover, &json!({ "n": n, "pad": pad }))?;
-                }
-            }
-            "log" => log(worker, order),
-            "status" => worker.status(text("text")),
-            "heartbeat" => worker.heartbeat(),
-            "extend_timeout" => {
-                worker.extend_timeout(Duration::from_millis(order["ms"].as_u64().unwrap_or(0)));
-            }
-            "replace" => {
-                worker.replace(text("reason"));
-            }
-            "stopping" => worker.stopping(),
+        let outcome = match what {
             "listen" => {
                 let name = order["name"].as_str().or(order["address"].as_str()).unwrap_or_default();
-                let listener = worker.listener(name).ask_again()?;
-                let granted = json!({
-                    "name": listener.name(), "address": listener.granted_address(), "fds": listener.sockets().len(),
-                });
-                self.listener = Some(listener);
-                return Ok(Some(json!({ "granted": granted })));
+                self.granted(self.worker.listener(name).ask_again())
             }
             "inherited" => {
-                let listener = worker.listener(text("name")).passed()?;
-                let granted = json!({ "name": listener.name(), "fds": listener.sockets().len() });
-                self.listener = Some(listener);
-                return Ok(Some(json!({ "granted": granted })));
+                self.granted(self.worker.listener(order["name"].as_str().unwrap_or_default()).passed())
             }
-            "accept" => {
-                if let Some(connection) = self.listener.as_ref().and_then(|one| one.incoming().ok()?.next()) {
-                    connection?.write_all(b"hello\n")?;
-                }
-            }
-            "run" => return run(order).map(Some),
-            _ => {}
-        }
-        Ok(None)
+            _ => say(&worker, what, &order),
+        };
+        report(&worker, &order, outcome);
     }
+
+    fn granted(&mut self, listener: Result<Listener, Error>) -> Outcome {
+        let listener = listener?;
+        let mut granted = json!({ "name": listener.name(), "fds": listener.sockets().len() });
+        if let Some(address) = listener.granted_address() {
+            granted["address"] = address.into();
+        }
+        self.listener = Some(Arc::new(listener));
+        Ok(Some(json!({ "granted": granted })))
+    }
+}
+
+/// What can be read of an order.
+fn read(message: &Message) -> Value {
+    let parts: Parts = message.to().unwrap_or_default();
+    let parts =
+        parts.into_iter().filter_map(|(name, raw)| Some((name, serde_json::from_str(raw.get()).ok()?)));
+    Value::Object(parts.collect())
+}
+
+fn report(worker: &Worker, order: &Value, outcome: Outcome) {
+    let outcome = match outcome {
+        Ok(None) | Err(Error::Lost) => return,
+        Ok(Some(outcome)) => outcome,
+        Err(Error::Refused { error, .. }) => json!({ "refused": { "error": error.word() } }),
+        Err(Error::NoListener(_)) => json!({ "refused": { "error": "missing" } }),
+        Err(error) => json!({ "unsupported": error.to_string() }),
+    };
+    let mut report = json!({ "outcome": outcome });
+    if let Some(tag) = order.get("tag") {
+        report["tag"] = tag.clone();
+    }
+    let _ = worker.send(Target::Handover, &report);
+}
+
+/// Orders that are one line.
+fn say(worker: &Worker, what: &str, order: &Value) -> Outcome {
+    let text = |name: &str| order[name].as_str().unwrap_or_default();
+    match what {
+        "about" => return Ok(Some(json!({ "about": { "loop": true } }))),
+        "send" => worker.send(target(&order["to"]), &order["data"])?,
+        "log" => log(worker, order),
+        "status" => worker.status(text("text")),
+        "heartbeat" => worker.heartbeat(),
+        "extend_timeout" => worker.extend_timeout(Duration::from_millis(order["ms"].as_u64().unwrap_or(0))),
+        "replace" => drop(worker.replace(text("reason"))),
+        "stopping" => worker.stopping(),
+        _ => {}
+    }
+    Ok(None)
+}
+
+/// Orders that wait.
+fn wait_for(worker: &Worker, listener: Option<&Listener>, order: &Value) -> Outcome {
+    match order["do"].as_str() {
+        Some("send") => ask(worker, order),
+        Some("send_fd") => send_fd(worker, order),
+        Some("run") => run(order).map(Some),
+        Some("flood") => flood(worker, order).map(|()| None),
+        Some("accept") => {
+            if let Some(connection) = listener.and_then(|one| one.incoming().ok()?.next()) {
+                connection?.write_all(b"hello\n")?;
+            }
+            Ok(None)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn flood(worker: &Worker, order: &Value) -> Result<(), Error> {
+    let pad = "x".repeat(order["size"].as_u64().and_then(|size| usize::try_from(size).ok()).unwrap_or(0));
+    for n in 0..order["count"].as_u64().unwrap_or(0) {
+        worker.send(Target::Handover, &json!({ "n": n, "pad": pad }))?;
+    }
+    Ok(())
 }
 
 fn write_and_close(fds: Vec<OwnedFd>) {
@@ -204,17 +255,14 @@ fn sent(sent: &handover::worker::Sent) -> Value {
     json!({ "sent": { "receivers": sent.receivers, "refused": refused.collect::<Vec<_>>() } })
 }
 
-fn send(worker: &Worker, order: &Value) -> Outcome {
+fn ask(worker: &Worker, order: &Value) -> Outcome {
     let (to, data) = (target(&order["to"]), &order["data"]);
-    if order["reply"].as_bool() == Some(true) {
-        let timeout = Duration::from_millis(order["timeout_ms"].as_u64().unwrap_or(30_000));
-        let reply = worker.ask(to, data, timeout)?.wait()?;
-        return Ok(Some(json!({ "reply": reply.to::<Value>()? })));
-    }
-    if order["id"].as_bool() == Some(true) {
+    if order["reply"] != true {
         return Ok(Some(sent(&worker.deliver(to, data, &[])?.wait()?)));
     }
-    worker.send(to, data).map(|()| None)
+    let timeout = Duration::from_millis(order["timeout_ms"].as_u64().unwrap_or(30_000));
+    let reply = worker.ask(to, data, timeout)?.wait()?;
+    Ok(Some(json!({ "reply": reply.to::<Value>()? })))
 }
 
 fn send_fd(worker: &Worker, order: &Value) -> Outcome {
@@ -233,7 +281,8 @@ fn log(worker: &Worker, order: &Value) {
 }
 
 fn run(order: &Value) -> Result<Value, Error> {
-    let command: Vec<&str> = order["command"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let command: Vec<&str> =
+        order["command"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let (program, arguments) = command.split_first().ok_or(Error::NotConnected)?;
     let mut child = Command::new(program).args(arguments).stdout(Stdio::piped()).spawn()?;
     let mut output = String::new();

@@ -45,9 +45,7 @@ impl Acceptor {
         };
         match accepted {
             Ok(connection) => Ok(Some(connection)),
-            Err(error)
-                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -181,7 +179,11 @@ mod tests {
             let mut acceptor = Acceptor::new();
             let taken = acceptor.accept(listener.as_fd(), !nonblocking).unwrap().expect("one waits");
             assert_eq!(is_nonblocking(taken.as_fd()).unwrap(), !nonblocking);
-            assert_eq!(is_nonblocking(listener.as_fd()).unwrap(), nonblocking, "the listener's mode is not ours");
+            assert_eq!(
+                is_nonblocking(listener.as_fd()).unwrap(),
+                nonblocking,
+                "the listener's mode is not ours"
+            );
         }
     }
 

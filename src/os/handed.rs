@@ -40,7 +40,10 @@ pub(crate) fn forget(variables: &[&str]) -> bool {
     }
     for variable in variables {
         // SAFETY: this is the only thread of the process, so nobody reads the environment meanwhile.
-        #[expect(clippy::disallowed_methods, reason = "what names fds goes with them, before there are other threads")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "what names fds goes with them, before there are other threads"
+        )]
         unsafe {
             std::env::remove_var(variable);
         }
@@ -61,7 +64,8 @@ pub(crate) fn own_pidfd_inode() -> Option<u64> {
     // SAFETY: the kernel has just made this fd, and nobody else knows of it.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     // SAFETY: all bytes zero are a valid statfs and a valid stat: they hold numbers only.
-    let (mut system, mut file): (libc::statfs, libc::stat) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    let (mut system, mut file): (libc::statfs, libc::stat) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
     // SAFETY: both are alive for their calls.
     let done = unsafe {
         libc::fstatfs(fd.as_raw_fd(), &raw mut system) == 0 && libc::fstat(fd.as_raw_fd(), &raw mut file) == 0

@@ -100,8 +100,9 @@ impl Name {
     fn is_stale(&self) -> bool {
         let Self::Path(path) = self else { return false };
         let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-        let refuses =
-            |tried: io::Result<()>| tried.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        let refuses = |tried: io::Result<()>| {
+            tried.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        };
         let datagram = || UnixDatagram::unbound().and_then(|socket| socket.connect(path));
         is_socket && refuses(UnixStream::connect(path).map(drop)) && refuses(datagram())
     }

@@ -362,7 +362,9 @@ impl State {
             }
             End::Closed => None,
             End::Fault(fault) => Some(fault.to_string()),
-            End::Refused(refused) => Some(format!("handover refused the channel: {}: {}", refused.error, refused.reason)),
+            End::Refused(refused) => {
+                Some(format!("handover refused the channel: {}: {}", refused.error, refused.reason))
+            }
             End::TooNew { oldest } => {
                 Some(format!("handover speaks versions of the channel from {oldest} on, which is too new"))
             }

@@ -64,7 +64,9 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ConnectedBefore => write!(f, "this process is connected already: sockets can be taken once"),
+            Self::ConnectedBefore => {
+                write!(f, "this process is connected already: sockets can be taken once")
+            }
             Self::Environment(what) => write!(f, "{what}"),
             Self::NoListener(name) => write!(
                 f,

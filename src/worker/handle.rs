@@ -22,7 +22,9 @@ use super::surroundings::Identity;
 use super::thread;
 use crate::os::interrupt;
 use crate::wire::limits::QUESTIONS_MAX;
-use crate::wire::{Capability, ErrorCode, Id, Level, Payload, Record, Target, ToHandover, Unsendable, Wanted};
+use crate::wire::{
+    Capability, ErrorCode, Id, Level, Payload, Record, Target, ToHandover, Unsendable, Wanted,
+};
 
 /// This process as a worker: under handover, under plain socket activation, or alone.
 ///
@@ -236,9 +238,8 @@ impl Worker {
     /// [`Error::Json`]; [`Error::Unsendable`] where it is more than a message may be (1,000,000 bytes).
     pub fn send<T: Serialize + ?Sized>(&self, to: Target, data: &T) -> Result<(), Error> {
         let data = Payload::of(data)?;
-        self.core.wait(|state| {
-            (state.session.pending() < QUEUE_MAX || !state.session.is_open()).then_some(())
-        });
+        self.core
+            .wait(|state| (state.session.pending() < QUEUE_MAX || !state.session.is_open()).then_some(()));
         self.send_now(to, data)
     }
 
@@ -386,7 +387,7 @@ impl Worker {
     /// Gives a record to handover, which keeps level, target and fields to the end. Whether it was taken: without a channel, and while 1 MiB waits to be
     /// written, it is not.
     ///
-    /// A `target` has at most 256 bytes, a record at most 64 fields and 64 KiB. With the feature `tracing` there is a layer for it.
+    /// A `target` has at most 256 bytes, a record at most 64 fields and 64 KiB as a line: a longer message is cut, and the last fields are left out. With the feature `tracing` there is a layer for it.
     ///
     /// ```no_run
     /// # use handover::worker::{Level, Payload, Worker};
@@ -396,12 +397,17 @@ impl Worker {
     /// ```
     pub fn log(&self, level: Level, target: &str, message: &str, fields: Vec<(String, Payload)>) -> bool {
         let target = (!target.is_empty()).then(|| target.to_owned());
-        let record = Record { level, message: message.to_owned(), target, fields };
+        let mut record = Record { level, message: message.to_owned(), target, fields };
         let mut state = self.core.lock();
         if !state.session.can(Capability::Log) || state.session.pending() >= QUEUE_MAX {
             return false;
         }
-        let said = state.session.say(&ToHandover::Log(record));
+        let said = loop {
+            match state.session.say(&ToHandover::Log(record.clone())) {
+                Err(Unsendable::TooLong { .. }) if shorten(&mut record) => {}
+                said => break said,
+            }
+        };
         self.core.publish(state);
         said.is_ok()
     }
@@ -433,7 +439,8 @@ impl Worker {
     }
 
     fn fd_store(&self, what: &str, name: &str, fds: &[BorrowedFd<'_>]) -> Result<bool, Error> {
-        let is_good = (1..=255).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+        let is_good = (1..=255).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
         if !is_good {
             return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
         }
@@ -465,6 +472,19 @@ impl Worker {
         state.session.refuse(re, error, reason);
         core.publish(state);
     }
+}
+
+/// Makes a record that is too long shorter; whether there was something to cut.
+fn shorten(record: &mut Record) -> bool {
+    const SHORT: usize = 4_096;
+    let half = record.message.len() / 2;
+    if record.message.len() <= SHORT {
+        return record.fields.pop().is_some();
+    }
+    let boundary = (0..=half).rev().find(|at| record.message.is_char_boundary(*at));
+    record.message.truncate(boundary.unwrap_or(0));
+    record.message.push('…');
+    true
 }
 
 /// Duplicates, close-on-exec.

@@ -68,7 +68,11 @@ impl<'worker> Request<'worker> {
     /// [`Error::NoListener`]
     pub fn passed(self) -> Result<Listener, Error> {
         let passed = self.worker.inherited.take(&self.name);
-        if passed.is_empty() { Err(Error::NoListener(self.name)) } else { Ok(self.listener(passed, None, false)) }
+        if passed.is_empty() {
+            Err(Error::NoListener(self.name))
+        } else {
+            Ok(self.listener(passed, None, false))
+        }
     }
 
     /// The listener once more from handover: the same sockets in new fds, by name or by address. What was passed at the start is left alone.

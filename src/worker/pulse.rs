@@ -100,7 +100,8 @@ pub struct Pulse {
 impl Pulse {
     /// With an fd to be woken by, if wished.
     pub(super) fn new(core: Arc<Core>, with_alarm: bool) -> io::Result<Self> {
-        let (alarm, bell) = if with_alarm { io::pipe().map(|(r, w)| (Some(r), Some(w)))? } else { (None, None) };
+        let (alarm, bell) =
+            if with_alarm { io::pipe().map(|(r, w)| (Some(r), Some(w)))? } else { (None, None) };
         let id = {
             let mut state = core.lock();
             let id = state.pulses.next;

@@ -9,8 +9,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use crate::wire::version::NEWEST;
 use crate::wire::{
-    Capabilities, Capability, ErrorCode, Fault, HandoverHello, Id, Ledger, Line, Lines, NotReached, Owed, Payload,
-    Refused, Sender, Target, ToHandover, ToWorker, Unsendable, Until, Wanted, WorkerHello,
+    Capabilities, Capability, ErrorCode, Fault, HandoverHello, Id, Ledger, Line, Lines, NotReached, Owed,
+    Payload, Refused, Sender, Target, ToHandover, ToWorker, Unsendable, Until, Wanted, WorkerHello,
 };
 
 mod hear;
@@ -337,7 +337,10 @@ impl<F> Session<F> {
     /// Refuses a message. Nothing happens where no answer is owed.
     pub fn refuse(&mut self, re: Id, error: ErrorCode, reason: &str) {
         if self.owes(re) && self.owed.settle(re) {
-            self.answer(&ToHandover::Refused(Refused { re: Some(re), error, reason: reason.to_owned() }), None);
+            self.answer(
+                &ToHandover::Refused(Refused { re: Some(re), error, reason: reason.to_owned() }),
+                None,
+            );
         }
     }
 

@@ -19,8 +19,7 @@ const FIRST: RawFd = 3;
 /// More than any service manager passes, and fewer than would make trouble.
 const FDS_MAX: usize = 65_536;
 /// What names fds. `NOTIFY_SOCKET` and `WATCHDOG_USEC` name none, and other libraries of the program may want them.
-const TAKEN: [&str; 5] =
-    ["HANDOVER_CHANNEL", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID"];
+const TAKEN: [&str; 5] = ["HANDOVER_CHANNEL", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID"];
 
 /// Which worker this process is: `HANDOVER_NAME` and its like.
 ///

@@ -70,8 +70,7 @@ fn run(core: &Core, woken: &PipeReader) {
             let _ = (&mut &*woken).read(&mut buffer);
         }
         let channel_found = turn.channel.is_some() && entries[1].is_readable();
-        let signal_found =
-            turn.signals.as_ref().filter(|_| entries.last().is_some_and(Entry::is_readable));
+        let signal_found = turn.signals.as_ref().filter(|_| entries.last().is_some_and(Entry::is_readable));
         if let Some(signals) = signal_found {
             take_signal(core, signals);
         }

@@ -82,7 +82,8 @@ impl Tracker {
     /// client sends until then is answered.
     pub fn finish(&self, deadline: Option<Duration>) -> usize {
         let drain = self.core.lock().drain.clone();
-        let deadline = deadline.or_else(|| drain.and_then(|drain| drain.time_left()).map(|left| left / 10 * 9));
+        let deadline =
+            deadline.or_else(|| drain.and_then(|drain| drain.time_left()).map(|left| left / 10 * 9));
         let grace = deadline.map_or(GRACE, |deadline| deadline.min(GRACE));
         if self.wait(Some(grace)) {
             return 0;

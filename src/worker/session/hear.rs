@@ -3,8 +3,8 @@
 use super::{Answer, End, Event, Outgoing, Question, Session};
 use crate::wire::version::Versions;
 use crate::wire::{
-    Capability, ErrorCode, Fault, HandoverHello, Id, Line, Lines, Open, Owed, Payload, Received, Refused, Sender,
-    ToHandover, ToWorker, limits,
+    Capability, ErrorCode, Fault, HandoverHello, Id, Line, Lines, Open, Owed, Payload, Received, Refused,
+    Sender, ToHandover, ToWorker, limits,
 };
 
 impl<F> Session<F> {
