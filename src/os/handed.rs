@@ -39,16 +39,19 @@ pub(crate) fn forget(variables: &[&str]) -> bool {
         return false;
     }
     for variable in variables {
-        // SAFETY: this is the only thread of the process, so nobody reads the environment meanwhile.
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "what names fds goes with them, before there are other threads"
-        )]
-        unsafe {
-            std::env::remove_var(variable);
-        }
+        forget_one(variable);
     }
     true
+}
+
+/// Only while there is one thread.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what names fds goes with them, before there are other threads"
+)]
+fn forget_one(variable: &str) {
+    // SAFETY: by the contract of this function nobody else reads the environment meanwhile.
+    unsafe { std::env::remove_var(variable) };
 }
 
 /// The inode of this process's pidfd, which systemd writes into `LISTEN_PIDFDID` since 258; `None` before Linux 6.9, where pidfds

@@ -337,16 +337,14 @@ impl Worker {
     ) -> Result<Id, Error> {
         let data = Payload::of(data)?;
         let fds = copies(fds)?;
-        self.question(Capability::Messages, |session| {
-            session.message(to, data, wish, fds).map(|id| id.unwrap_or(Id::FIRST))
-        })
+        self.question(Capability::Messages, |session| session.message(to, data, wish, fds))
     }
 
     /// Begins a question, if there is room for it.
     pub(super) fn question(
         &self,
         needs: Capability,
-        ask: impl FnOnce(&mut super::session::Session<OwnedFd>) -> Result<Id, Unsendable>,
+        ask: impl FnOnce(&mut super::session::Session<OwnedFd>) -> Result<Option<Id>, Unsendable>,
     ) -> Result<Id, Error> {
         let mut state = self.core.lock();
         if !state.session.can(needs) {
@@ -355,7 +353,7 @@ impl Worker {
         if state.session.questions() >= QUESTIONS_MAX || state.session.pending() >= 8 * QUEUE_MAX {
             return Err(Error::Full);
         }
-        let id = ask(&mut state.session)?;
+        let id = ask(&mut state.session)?.ok_or(Error::NotConnected)?;
         state.asked.insert(id, None);
         self.core.publish(state);
         Ok(id)

@@ -49,6 +49,8 @@
 //! - [`session`]: the protocol alone, for loops of another kind
 
 mod asking;
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod bind;
 mod core;
 mod drain;
@@ -68,11 +70,11 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 mod thread;
-#[cfg(feature = "tokio")]
-mod tokio;
 mod tracker;
 
 pub use asking::{Asking, Reply, Sent};
+#[cfg(feature = "tokio")]
+pub use asynchronous::{AsyncConnection, AsyncListener};
 pub use drain::{Drain, Draining};
 pub use error::Error;
 pub use handle::Worker;
@@ -84,8 +86,6 @@ pub use message::{Message, Messages};
 pub use options::Options;
 pub use pulse::Pulse;
 pub use surroundings::Identity;
-#[cfg(feature = "tokio")]
-pub use tokio::{AsyncConnection, AsyncListener};
 pub use tracker::{Finished, Guard, Tracker};
 
 pub use crate::id::{Generation, PoolName, SlotIndex, WorkerId};

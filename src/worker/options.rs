@@ -105,7 +105,9 @@ impl Options {
             session.close();
         }
         let core = Core::new(session, channel, notify)?;
-        greet(&core, is_there);
+        if is_there {
+            greet(&core);
+        }
         let identity = core.lock().session.hello().map(Identity::from).or(identity);
         if core.lock().session.is_open() {
             thread::start(&core)?;
@@ -130,13 +132,13 @@ impl Options {
 }
 
 /// Says hello, and reads until handover's is there. Without it there is no channel.
-fn greet(core: &Core, is_there: bool) {
+fn greet(core: &Core) {
     let until = core.clock.now() + HELLO;
     let mut buffer = vec![0; 65_536];
     core.publish(core.lock());
-    while is_there {
+    loop {
         let channel: Option<Arc<UnixStream>> = core.lock().channel.clone();
-        let (Some(channel), false) = (channel, core.lock().session.hello().is_some()) else { break };
+        let (Some(channel), false) = (channel, core.lock().session.hello().is_some()) else { return };
         let left = until.saturating_sub(core.clock.now());
         let writes = core.lock().session.pending() > 0;
         let mut entry = [Entry::either(std::os::fd::AsFd::as_fd(&*channel), true, writes)];

@@ -266,16 +266,19 @@ impl<F> Session<F> {
         self.queue(line, 0, None)
     }
 
-    /// Asks for a listener.
+    /// Asks for a listener. `None` after the end: nobody is there to answer.
     ///
     /// # Errors
     /// Where the request would break the limits.
-    pub fn listen(&mut self, what: Wanted) -> Result<Id, Unsendable> {
+    pub fn listen(&mut self, what: Wanted) -> Result<Option<Id>, Unsendable> {
+        if !self.is_open {
+            return Ok(None);
+        }
         let id = self.ledger.open(Until::Answer, Question::Listen, Vec::new());
-        self.queue_open(&ToHandover::Listen { id, what }, id)
+        self.queue_open(&ToHandover::Listen { id, what }, id).map(Some)
     }
 
-    /// Sends a message; with an id where something comes back. Fds need an id.
+    /// Sends a message; with an id where something comes back, which it does not after the end. Fds need an id.
     ///
     /// # Errors
     /// Where it would break the limits; the fds are dropped then.
@@ -286,6 +289,9 @@ impl<F> Session<F> {
         wish: Wish,
         fds: Vec<F>,
     ) -> Result<Option<Id>, Unsendable> {
+        if !self.is_open {
+            return Ok(None);
+        }
         let question = match wish {
             Wish::Reply(_) => Question::Reply,
             Wish::Sent => Question::Sent,

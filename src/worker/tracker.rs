@@ -78,13 +78,13 @@ impl Tracker {
     }
 
     /// Waits until nothing is in hand, up to `deadline` from now, and gives how many are left. `None`: a tenth before the stop signal comes, or
-    /// without end where nobody said when that is. Connections that are [idle](Guard::idle) are closed half a second after this call began: what a
+    /// without end where nobody said when that is. Connections that are [idle](Guard::idle) are closed half a second after this call began (at half of a deadline below a second): what a
     /// client sends until then is answered.
     pub fn finish(&self, deadline: Option<Duration>) -> usize {
         let drain = self.core.lock().drain.clone();
         let deadline =
             deadline.or_else(|| drain.and_then(|drain| drain.time_left()).map(|left| left / 10 * 9));
-        let grace = deadline.map_or(GRACE, |deadline| deadline.min(GRACE));
+        let grace = deadline.map_or(GRACE, |deadline| (deadline / 2).min(GRACE));
         if self.wait(Some(grace)) {
             return 0;
         }

@@ -17,7 +17,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("supervisor", &["config::model", "id", "time"]),
     ("listeners", &["config::model", "config::change", "os", "id", "time"]),
     ("notify", &["os", "id", "time"]),
-    ("worker", &["wire", "os"]),
+    ("worker", &["wire", "os", "id"]),
     ("pipe", &["wire", "os"]),
     (
         "control",
