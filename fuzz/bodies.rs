@@ -12,7 +12,7 @@ use handover::wire::{
 };
 
 /// A read and its fds, numbered through all reads.
-fn reads(input: &[u8]) -> impl Iterator<Item = (&[u8], Vec<u32>)> {
+pub fn reads(input: &[u8]) -> impl Iterator<Item = (&[u8], Vec<u32>)> {
     let mut given = 0_u32;
     input.split(|byte| *byte == 0).map(move |read| {
         let (count, bytes) = match read.split_first() {

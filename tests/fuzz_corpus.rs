@@ -8,6 +8,9 @@
 mod blocks;
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
+#[cfg(feature = "worker")]
+#[path = "../fuzz/session.rs"]
+mod session;
 
 use std::fs;
 
@@ -31,6 +34,12 @@ fn the_corpus_of_the_channel_holds() {
 #[test]
 fn the_corpus_of_the_node_dialect_holds() {
     replay("node", bodies::node);
+}
+
+#[test]
+#[cfg(feature = "worker")]
+fn the_corpus_of_a_workers_end_holds() {
+    replay("session", session::session);
 }
 
 #[test]

@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 
 use super::core::{Core, Inbound, State};
 use super::error::Error;
-use super::handle::{Worker, copies};
+use super::handle::Worker;
 use super::pulse::Pulse;
+use super::talk::copies;
 use crate::wire::{ErrorCode, Id, Payload, Sender};
 
 /// A message from another worker, or from handover.

@@ -66,7 +66,9 @@ mod notify;
 mod options;
 mod pulse;
 pub mod session;
+mod stored;
 mod surroundings;
+mod talk;
 #[cfg(test)]
 mod tests;
 mod thread;

@@ -1,0 +1,125 @@
+//! Listeners, in threads and on a runtime.
+
+use super::*;
+
+#[test]
+fn an_accept_loop_answers_pings_and_ends_at_a_drain() {
+    let (fd, address) = tcp();
+    let surroundings = Surroundings { passed: vec![("http".to_owned(), fd)], ..Surroundings::default() };
+    let (worker, mut handover) = connect_in(Options::default(), surroundings);
+    let http = worker.listener("http").get().unwrap();
+    assert!(!http.is_own() && http.name() == "http");
+    std::thread::scope(|scope| {
+        let served = scope.spawn(|| http.incoming().unwrap().map(Result::unwrap).count());
+        for id in 1..4 {
+            let mut client = TcpStream::connect(address).unwrap();
+            assert_eq!(std::io::Read::read(&mut client, &mut [0]).unwrap(), 0, "it was taken and dropped");
+            handover.say(&format!(r#"{{"type":"ping","id":{id}}}"#));
+            handover.hears(&format!(r#"{{"type":"pong","re":{id}}}"#));
+        }
+        handover.say(r#"{"type":"drain","reason":"x"}"#);
+        assert_eq!(served.join().unwrap(), 3);
+    });
+}
+
+#[test]
+fn a_socket_of_its_own_is_emptied_before_the_loop_ends() {
+    let worker = alone();
+    let http = worker.listener("http").or_bind("127.0.0.1:0").unwrap();
+    assert!(http.is_own());
+    let address = TcpListener::from(http.sockets()[0].try_clone().unwrap()).local_addr().unwrap();
+    let clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
+    worker.begin_drain("test");
+    assert_eq!(http.incoming().unwrap().count(), clients.len());
+}
+
+#[test]
+fn a_removed_listener_ends_its_loop_alone() {
+    let (fd, _) = tcp();
+    let surroundings = Surroundings { passed: vec![("old".to_owned(), fd)], ..Surroundings::default() };
+    let (worker, mut handover) = connect_in(Options::default(), surroundings);
+    let old = worker.listener("old").passed().unwrap();
+    handover.say(r#"{"type":"listener_removed","name":"old"}"#);
+    assert_eq!(old.incoming().unwrap().count(), 0);
+    assert!(old.is_removed() && !worker.is_draining());
+    assert_eq!(worker.wait_for_removed_listener().as_deref(), Some("old"));
+}
+
+#[test]
+fn sockets_are_asked_for_by_name_and_by_address() {
+    let (worker, mut handover) = connect(Options::default());
+    let (told, tell) = mpsc::channel();
+    let asker = worker.clone();
+    std::thread::spawn(move || {
+        told.send(asker.listener("admin").or_bind("tcp://127.0.0.1:1")).unwrap();
+        told.send(asker.listener("udp://127.0.0.1:0").get()).unwrap();
+    });
+    handover.hears(r#"{"type":"listen","id":1,"name":"admin"}"#);
+    let (fd, _) = tcp();
+    handover.say_with(
+        r#"{"type":"grant","re":1,"name":"admin","address":"tcp://127.0.0.1:7","fds":1,"id":9}"#,
+        &[fd],
+    );
+    handover.hears(r#"{"type":"ack","re":9}"#);
+    let admin = tell.recv_timeout(LONG).unwrap().unwrap();
+    assert_eq!((admin.name(), admin.granted_address()), ("admin", Some("tcp://127.0.0.1:7")));
+    assert!(admin.into_udp().unwrap_err().to_string().contains("it is a TCP socket, not a UDP socket"));
+    handover.hears(r#"{"type":"listen","id":2,"address":"udp://127.0.0.1:0"}"#);
+    handover.say(r#"{"type":"refused","re":2,"error":"not_allowed","reason":"not in allow_listen"}"#);
+    let refused = tell.recv_timeout(LONG).unwrap().unwrap_err();
+    assert_eq!(refused.to_string(), "refused: not_allowed: not in allow_listen");
+}
+
+#[cfg(feature = "tokio")]
+mod on_tokio {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn a_listener_is_accepted_from_in_either_mode_until_the_drain() {
+        for nonblocking in [true, false] {
+            let (fd, address) = tcp();
+            TcpListener::from(fd.try_clone().unwrap()).set_nonblocking(nonblocking).unwrap();
+            let passed = vec![("http".to_owned(), fd.try_clone().unwrap())];
+            let (worker, mut handover) =
+                connect_in(Options::default(), Surroundings { passed, ..Surroundings::default() });
+            runtime().block_on(async {
+                let http = worker.listener("http").get().unwrap().into_async().unwrap();
+                for _ in 0..3 {
+                    let client = tokio::net::TcpStream::connect(address);
+                    let (client, accepted) = tokio::join!(client, http.accept());
+                    drop(accepted.unwrap().unwrap().into_tcp().unwrap());
+                    assert_eq!(client.unwrap().read(&mut [0]).await.unwrap(), 0);
+                }
+                assert_eq!(crate::os::kind::is_nonblocking(fd.as_fd()).unwrap(), nonblocking);
+                handover.say(r#"{"type":"ping","id":1}"#);
+                handover.say(r#"{"type":"drain","reason":"x"}"#);
+                assert!(http.accept().await.unwrap().is_none());
+                assert_eq!(worker.drained().await.reason(), "x");
+                // The task that beats has its turn.
+                let pong = tokio::task::spawn_blocking(move || handover.next());
+                assert_eq!(pong.await.unwrap(), r#"{"type":"pong","re":1}"#);
+            });
+        }
+    }
+
+    #[test]
+    fn tokios_own_listener_needs_a_socket_that_may_be_nonblocking() {
+        let worker = alone();
+        runtime().block_on(async {
+            let own = worker.listener("http").or_bind("127.0.0.1:0").unwrap().into_tokio_tcp().unwrap();
+            assert!(own.local_addr().unwrap().port() > 0);
+            let (fd, _) = tcp();
+            let passed = vec![("http".to_owned(), fd)];
+            let worker =
+                Options::default().connect_in(Surroundings { passed, ..Surroundings::default() }).unwrap();
+            let error = worker.listener("http").get().unwrap().into_tokio_tcp().unwrap_err();
+            assert!(error.to_string().contains("hint: set nonblocking = true"), "{error}");
+        });
+    }
+}
