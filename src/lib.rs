@@ -4,14 +4,14 @@
 //! The map of this tree, from the bottom up; a module uses only what stands above it
 //! (`tests/tidy.rs` keeps that):
 //!
-//! - [`id`], [`time`], [`stamp`], [`exit`]: names, moments, moments as text, exit codes: what all layers share
+//! - `id`, `time`, `stamp`, `exit`: names, moments, moments as text, exit codes: what all layers share
 //! - `os`: the only unsafe code: processes, sockets, fd passing, signals; knows nothing of the rest
-//! - [`pipe`]: connections and other fds from one process to another, with data; for programs without the daemon, too
-//! - [`config`]: TOML text to a [`config::model::Config`] that is valid by construction
-//! - [`wire`]: what handover and a worker say to each other: bytes to lines and back
+//! - `pipe`: connections and other fds from one process to another, with data; for programs without the daemon, too
+//! - `config`: TOML text to a `config::model::Config` that is valid by construction
+//! - `wire`: what handover and a worker say to each other: bytes to lines and back
 //! - `worker`: the SDK: what a worker written in Rust needs
-//! - [`units`]: a configuration to the units with which systemd runs it, or to a job of launchd
-//! - [`supervisor`]: the pure state machine that takes every decision about workers
+//! - `units`: a configuration to the units with which systemd runs it, or to a job of launchd
+//! - `supervisor`: the pure state machine that takes every decision about workers
 //! - `listeners`, `notify`, `observe`, `control`: held sockets, the service manager, logs, the control API
 //! - `daemon`: the shell, where everything meets
 //! - `cli`: the `handover` command

@@ -1,7 +1,7 @@
 //! The `handover` command.
 //!
 //! One file a command. `args` is the only declaration of what can be typed; a command turns its part of that into a
-//! request to the control API (or into a [`run::RunRequest`] for the daemon), and the answer into text and an
+//! request to the control API (or into a `run::RunRequest` for the daemon), and the answer into text and an
 //! exit code of [`crate::exit`]. Only this module prints; what it prints goes to standard output if it was asked
 //! for, and to standard error if it tells how things go.
 

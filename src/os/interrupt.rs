@@ -1,6 +1,6 @@
 //! The signals that ask a program to end, as something to wait for: `sigaction(2)`, `signal-safety(7)`.
 //!
-//! For programs without a runtime; the daemon has [`signal`](super::signal) instead. Needs libc alone.
+//! For programs without a runtime; the daemon has `os::signal` instead. Needs libc alone.
 
 use std::io::{self, PipeReader};
 use std::os::fd::IntoRawFd;

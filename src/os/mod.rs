@@ -4,21 +4,21 @@
 //! can be read beside the manual page it stands for. It takes no decisions either; where the kernel leaves a
 //! choice, the caller makes it. Every fd is an `OwnedFd` from its first line and close-on-exec from birth.
 //!
-//! - [`clock`]: the only reader of clocks
-//! - [`spawn`]: starting a program through the exec helper
-//! - [`process`]: pidfds, process groups, orphans
-//! - [`signal`]: the daemon's signals as a stream
-//! - [`passing`]: fds and credentials over Unix sockets
-//! - [`stream`], [`poll`]: waiting for one stream socket, or for several fds, without a runtime
-//! - [`accept`]: accepting from a socket that others share
+//! - `clock`: the only reader of clocks
+//! - `spawn`: starting a program through the exec helper
+//! - `process`: pidfds, process groups, orphans
+//! - `signal`: the daemon's signals as a stream
+//! - `passing`: fds and credentials over Unix sockets
+//! - `stream`, `poll`: waiting for one stream socket, or for several fds, without a runtime
+//! - `accept`: accepting from a socket that others share
 //! - `watch`: an fd on tokio's reactor
-//! - [`interrupt`], `handed`: for a program that is a worker: signals that ask it to end, fds that it was started with
-//! - [`socket`]: making sockets, and asking them what they are
-//! - [`environment`]: what the environment says, read once
-//! - [`launchd`]: the sockets that launchd holds for us
+//! - `interrupt`, `handed`: for a program that is a worker: signals that ask it to end, fds that it was started with
+//! - `socket`: making sockets, and asking them what they are
+//! - `environment`: what the environment says, read once
+//! - `launchd`: the sockets that launchd holds for us
 //! - `sealed`: memory that is passed on and cannot change
-//! - [`kind`], [`user`], [`program`], [`limits`], [`directory`], [`lock`], [`peer`], [`pin`],
-//!   [`threads`]: one question each
+//! - `kind`, `user`, `program`, `limits`, `directory`, `lock`, `peer`, `pin`,
+//!   `threads`: one question each
 //!
 //! Linux and macOS have the same functions with the same signatures. Calls that only one of them has stand in
 //! `linux.rs` and `macos.rs`; a file that is one system's own ends in its name. What behaves differently is in

@@ -25,8 +25,8 @@
 //! }
 //! ```
 //!
-//! With the feature `tokio` there is [`Listener::into_async`]; drains, answers and messages are futures for any runtime without it. With the feature
-//! `tracing` there is [`Worker::tracing_layer`]. `docs/sdk.md` is the guide.
+//! With the feature `tokio` there is `Listener::into_async`; drains, answers and messages are futures for any runtime without it. With the feature
+//! `tracing` there is `Worker::tracing_layer`. `docs/sdk.md` is the guide.
 //!
 //! # Threads
 //!
@@ -92,3 +92,8 @@ pub use tracker::{Finished, Guard, Tracker};
 
 pub use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
 pub use crate::wire::{Capability, ErrorCode, Level, NotReached, Payload, Sender, Target, Unsendable};
+
+/// The guide: its programs are compiled.
+#[cfg(all(doctest, feature = "supervisor"))]
+#[doc = include_str!("../../docs/sdk.md")]
+struct Guide;

@@ -161,7 +161,7 @@ impl Worker {
         Ok(Asking::new(Arc::clone(&self.core), id))
     }
 
-    /// Messages that come, if [`Options::messages`] said that they may. All handles and all of these share one queue, in which at most 1,024 messages and
+    /// Messages that come, if [`Options::messages`](super::Options::messages) said that they may. All handles and all of these share one queue, in which at most 1,024 messages and
     /// 8 MiB wait; what comes then is refused.
     pub fn messages(&self) -> Messages {
         Messages::new(Arc::clone(&self.core))
