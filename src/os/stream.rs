@@ -73,7 +73,7 @@ pub fn is_stream(fd: BorrowedFd<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::os::fd::AsFd;
     use std::os::unix::net::{UnixDatagram, UnixStream};
 
@@ -93,6 +93,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn what_has_come_can_be_read_after_reading_is_closed_and_nothing_more_comes() {
+        use std::io::Read;
         let (ours, theirs) = UnixStream::pair().unwrap();
         (&theirs).write_all(b"x").unwrap();
         shut_down(ours.as_fd(), Shutdown::Both).unwrap();

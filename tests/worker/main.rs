@@ -137,6 +137,37 @@ fn it_works_under_systemds_own_socket_activation() {
 }
 
 #[test]
+fn under_handover_a_restart_loses_no_connection() {
+    // Built with the command only.
+    let Some(handover) = option_env!("CARGO_BIN_EXE_handover") else { return };
+    let scratch = tempfile::tempdir().unwrap();
+    let control = scratch.path().join("control");
+    let mut command = Command::new("/bin/sh");
+    let script = "exec \"$0\" run --name sdk -n 2 --ready notify -l http=127.0.0.1:0 --socket \"$@\" 2>&1";
+    command.args(["-c", script, handover]).arg(&control).arg("--").arg(example("worker_blocking"));
+    let mut daemon = Process::start(command);
+    let address = daemon.line_with("passed ");
+    let address = address.split_once("passed ").unwrap().1.split(['"', ' ']).next().unwrap().to_owned();
+    let client = |words: &[&str]| {
+        let mut command = Command::new(handover);
+        command.args(words).arg("--socket").arg(&control).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    let mut restart = client(&["restart"]);
+    let mut workers = BTreeMap::<String, u32>::new();
+    let status = loop {
+        // Each is answered, or this fails.
+        *workers.entry(ask(&address, "x").0).or_default() += 1;
+        if let Some(status) = restart.try_wait().unwrap() {
+            break status;
+        }
+    };
+    assert!(status.success() && workers.len() > 2, "{status}, {workers:?}");
+    assert!(client(&["stop"]).wait().unwrap().success());
+    daemon.ends_well();
+}
+
+#[test]
 fn the_conformance_script_finds_nothing() {
     let python = "/usr/bin/python3";
     if skipped("python3", !Path::new(python).exists()) {

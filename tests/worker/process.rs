@@ -1,6 +1,6 @@
 //! The processes of these tests. Each ends with its test.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -77,6 +77,17 @@ impl Process {
         line.trim_end().to_owned()
     }
 
+    /// Its next line of output that has this text.
+    #[track_caller]
+    pub fn line_with(&mut self, text: &str) -> String {
+        loop {
+            let line = self.line();
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
     /// Sends `SIGTERM`.
     pub fn terminate(&self) {
         kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), Signal::SIGTERM).unwrap();
@@ -84,6 +95,9 @@ impl Process {
 
     /// Waits for its end.
     pub fn ends(&mut self) -> ExitStatus {
+        // A full pipe must not hold it up.
+        let mut rest = Vec::new();
+        let _ = self.output.read_to_end(&mut rest);
         self.child.wait().unwrap()
     }
 
