@@ -28,10 +28,9 @@ pub fn session(input: &[u8]) {
                     session.refuse(id, ErrorCode::Failed, "no");
                 }
                 Event::Message { reply: Some(id), data, fds, .. } => {
-                    // What came can be sent back, or is too deep or long by now; it is owed either way.
-                    if session.reply(id, data, fds).is_err() {
-                        session.refuse(id, ErrorCode::Failed, "too much");
-                    }
+                    // What came can be sent back, or is too deep or long by now; the answer is owed either way.
+                    let replied = session.reply(id, data, fds);
+                    replied.unwrap_or_else(|_| session.refuse(id, ErrorCode::Failed, "too much"));
                 }
                 Event::Closed(_) => has_ended = true,
                 _ => {}
