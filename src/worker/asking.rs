@@ -15,6 +15,14 @@ use super::session::Answer;
 use crate::wire::{ErrorCode, Id, NotReached, Payload, Sender};
 
 /// What became of a message that was delivered.
+///
+/// ```no_run
+/// # use handover::worker::{Error, Target, Worker};
+/// # fn f(worker: &Worker) -> Result<(), Error> {
+/// let sent = worker.deliver(Target::All, "hello", &[])?.wait()?;
+/// println!("{} workers have it, {} do not", sent.receivers, sent.refused.len());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// Into how many queues it was put.
@@ -24,6 +32,14 @@ pub struct Sent {
 }
 
 /// What a worker replied.
+///
+/// ```no_run
+/// # use handover::worker::{Error, Reply};
+/// fn clients(reply: &Reply) -> Result<u64, Error> {
+///     println!("{:?} says {}", reply.from, reply.data);
+///     reply.to()
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Reply {
     /// Who.

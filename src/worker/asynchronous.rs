@@ -25,6 +25,17 @@ use crate::os::watch;
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// A connection that was accepted, registered with the runtime.
+///
+/// ```no_run
+/// use handover::worker::AsyncConnection;
+///
+/// fn peer(connection: &AsyncConnection) -> Option<std::net::SocketAddr> {
+///     match connection {
+///         AsyncConnection::Tcp(stream) => stream.peer_addr().ok(),
+///         _ => None,
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AsyncConnection {
@@ -59,6 +70,14 @@ impl AsyncConnection {
 }
 
 /// A listener on a runtime: from [`Listener::into_async`]. Works whether its socket is nonblocking or not, and never changes that.
+///
+/// ```no_run
+/// # async fn f(http: handover::worker::AsyncListener) -> std::io::Result<()> {
+/// while let Some(connection) = http.accept().await? {
+///     drop(connection);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct AsyncListener {
     listener: Arc<Listener>,

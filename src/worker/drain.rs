@@ -42,6 +42,13 @@ impl Drain {
 }
 
 /// Ready when the worker should drain: from [`Worker::drained`](super::Worker::drained). Needs no particular runtime.
+///
+/// ```no_run
+/// # async fn f(worker: handover::worker::Worker) {
+/// let drain = worker.drained().await;
+/// println!("{}", drain.reason());
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Draining(pub(super) Arc<Core>);

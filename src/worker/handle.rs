@@ -143,7 +143,7 @@ impl Worker {
     }
 
     /// Waits until it is time to finish: handover says so, is gone, a [signal](Self::drain_on_signals) came, or the program
-    /// [itself](Self::begin_drain) decided.
+    /// [itself](Self::begin_drain) decided. Where nobody can say so, alone and without signals, it waits for ever.
     pub fn wait_for_drain(&self) -> Drain {
         self.core.wait(|state| state.drain.clone())
     }

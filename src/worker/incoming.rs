@@ -21,6 +21,17 @@ use crate::os::poll::{Entry, poll};
 const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// A connection that was accepted: blocking, and close-on-exec.
+///
+/// ```no_run
+/// use std::io::{Read, Write};
+/// use handover::worker::Connection;
+///
+/// fn echo(mut connection: Connection) -> std::io::Result<()> {
+///     let mut buffer = [0; 1024];
+///     let length = connection.read(&mut buffer)?;
+///     connection.write_all(&buffer[..length])
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Connection {
@@ -99,6 +110,20 @@ impl AsFd for Connection {
 /// (the client went) are passed over, and when there are no fds left it waits a little; what it gives as an error is the end.
 ///
 /// It belongs to the thread that made it. Make one for each accepting thread.
+///
+/// ```no_run
+/// # use std::sync::mpsc::SyncSender;
+/// # use handover::worker::{Connection, Error, Listener};
+/// fn accept(http: &Listener, queue: &SyncSender<Connection>) -> Result<(), Error> {
+///     let mut incoming = http.incoming()?;
+///     while let Some(connection) = incoming.next() {
+///         let connection = connection?;
+///         // A queue that is full is no program that hangs.
+///         let _ = incoming.pulse().rest(|| queue.send(connection));
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Incoming<'listener> {
     listener: &'listener Listener,

@@ -13,6 +13,17 @@ use crate::wire::limits::LOG_FIELDS_MAX;
 use crate::wire::{Capability, Level, Payload};
 
 /// Gives events to handover: from [`Worker::tracing_layer`].
+///
+/// ```no_run
+/// use tracing_subscriber::prelude::*;
+///
+/// # fn f(worker: &handover::worker::Worker) {
+/// let layer = worker.tracing_layer().map(|layer| {
+///     layer.with_filter(tracing_subscriber::filter::LevelFilter::INFO)
+/// });
+/// tracing_subscriber::registry().with(layer).init();
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TracingLayer {
     worker: Worker,

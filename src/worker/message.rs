@@ -117,6 +117,16 @@ impl Drop for Message {
 ///
 /// As an iterator it waits for the next one, has a [`Pulse`] while it is in use, and ends when draining has begun, or the
 /// channel has ended, and none is left. What comes later is there for [`try_next`](Self::try_next).
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # fn f(worker: &handover::worker::Worker) {
+/// let messages = worker.messages();
+/// while let Some(message) = messages.next_within(Duration::from_millis(100)) {
+///     println!("{}", message.data());
+/// }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Messages {
     core: Arc<Core>,

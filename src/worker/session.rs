@@ -136,6 +136,30 @@ struct Outgoing {
 }
 
 /// A worker's end of one channel.
+///
+/// ```
+/// use handover::wire::{Capabilities, Capability, ToHandover};
+/// use handover::worker::session::{Event, Session};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut session: Session<std::os::fd::OwnedFd> = Session::new(Capabilities::from([Capability::Ping]), "example");
+/// session.push(b"{\"type\":\"hello\",\"version\":1,\"versions\":[1,1],\"capabilities\":[],\"name\":\"a\",\"pool\":\"web\",\"slot\":0,\"generation\":1,\"worker\":1}\n", [], false);
+/// session.push(b"{\"type\":\"ping\",\"id\":1}\n", [], false);
+/// while let Some(event) = session.next_event() {
+///     if let Event::Ping(id) = event {
+///         session.pong(id);
+///     }
+/// }
+/// session.say(&ToHandover::Ready)?;
+/// let mut written = Vec::new();
+/// while let Some((bytes, _fds)) = session.next_write() {
+///     let count = bytes.len();
+///     written.extend_from_slice(bytes);
+///     session.wrote(count);
+/// }
+/// assert!(written.ends_with(b"{\"type\":\"pong\",\"re\":1}\n{\"type\":\"ready\"}\n"));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Session<F> {
     offered: Capabilities,

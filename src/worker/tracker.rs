@@ -127,6 +127,16 @@ impl Tracker {
 }
 
 /// One connection, or one piece of work, in hand: from [`Tracker::enter`].
+///
+/// ```no_run
+/// # fn f(worker: &handover::worker::Worker) {
+/// let tracker = worker.tracker();
+/// let guard = tracker.enter();
+/// assert_eq!(tracker.count(), 1);
+/// drop(guard);
+/// assert_eq!(tracker.count(), 0);
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Guard {
     tracker: Tracker,
@@ -169,6 +179,13 @@ impl Drop for Guard {
 }
 
 /// Ready when nothing is in hand: from [`Tracker::finished`].
+///
+/// ```no_run
+/// # async fn f(worker: handover::worker::Worker, tracker: handover::worker::Tracker) {
+/// worker.drained().await;
+/// tracker.finished().await;
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Finished(Tracker);
