@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
@@ -82,6 +82,8 @@ impl AsyncConnection {
 pub struct AsyncListener {
     listener: Arc<Listener>,
     sockets: Vec<(Family, AsyncFd<OwnedFd>)>,
+    /// Which socket is looked at first.
+    turn: AtomicUsize,
 }
 
 impl Listener {
@@ -103,7 +105,7 @@ impl Listener {
     /// [`Error::Listener`] where it is no stream socket; [`Error::Io`] where it cannot be registered.
     ///
     /// # Panics
-    /// Outside of a runtime with I/O.
+    /// Outside of a runtime with I/O. A lack of fds is waited out with its timers.
     pub fn into_async(mut self) -> Result<AsyncListener, Error> {
         let sockets = std::mem::take(&mut self.sockets);
         let sockets = sockets
@@ -111,7 +113,7 @@ impl Listener {
             .map(|socket| Ok((self.family(&socket)?, watch::readable(socket)?)))
             .collect::<Result<_, Error>>()?;
         answer_pings(&self);
-        Ok(AsyncListener { listener: Arc::new(self), sockets })
+        Ok(AsyncListener { listener: Arc::new(self), sockets, turn: AtomicUsize::new(0) })
     }
 
     /// The only socket as tokio's own, for what takes nothing else (axum). That needs a nonblocking one.
@@ -221,9 +223,13 @@ impl AsyncListener {
             if over.is_ready() {
                 return std::task::Poll::Ready(Ok(None));
             }
-            for (at, (_, socket)) in self.sockets.iter().enumerate() {
-                match socket.poll_read_ready(context) {
-                    std::task::Poll::Ready(Ok(_)) => return std::task::Poll::Ready(Ok(Some(at))),
+            let turn = self.turn.load(Ordering::Relaxed);
+            for at in (0..self.sockets.len()).map(|step| (turn + step) % self.sockets.len()) {
+                match self.sockets[at].1.poll_read_ready(context) {
+                    std::task::Poll::Ready(Ok(_)) => {
+                        self.turn.store(at + 1, Ordering::Relaxed);
+                        return std::task::Poll::Ready(Ok(Some(at)));
+                    }
                     std::task::Poll::Ready(Err(error)) => return std::task::Poll::Ready(Err(error)),
                     std::task::Poll::Pending => {}
                 }

@@ -18,11 +18,13 @@ use std::time::Duration;
 
 use process::{Process, connect, example, skipped};
 
+/// What says that fds are for the process that the shell becomes.
+const OURS: &str = "LISTEN_PID=$$";
+
 /// Starts a worker with these sockets from fd 3 on; one is passed as standard input.
-fn passed(socket: &TcpListener, listen_pid: &str) -> Process {
-    let script = format!(
-        "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_FDNAMES=http LISTEN_PID={listen_pid} exec \"$0\" 127.0.0.1:0"
-    );
+fn passed(socket: &TcpListener, variables: &str) -> Process {
+    let script =
+        format!("exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_FDNAMES=http {variables} exec \"$0\" 127.0.0.1:0");
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &script]).arg(example("worker_blocking"));
     command.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
@@ -80,16 +82,22 @@ fn a_second_signal_ends_what_hangs() {
 #[test]
 fn sockets_of_somebody_else_are_left_alone() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut worker = passed(&socket, "1");
+    let mut worker = passed(&socket, "LISTEN_PID=1");
     assert!(worker.line().starts_with("bound "));
-    let mut worker = passed(&socket, "$$");
-    assert_eq!(worker.line(), format!("passed {}", socket.local_addr().unwrap()));
+    let mut worker = passed(&socket, "");
+    assert!(worker.line().starts_with("bound "));
+    // What handover does with `listen_pid = false`.
+    let handovers = "HANDOVER_NAME=a HANDOVER_POOL=b HANDOVER_SLOT=0 HANDOVER_GENERATION=1 HANDOVER_WORKER=1";
+    for ours in [OURS, handovers] {
+        let mut worker = passed(&socket, ours);
+        assert_eq!(worker.line(), format!("passed {}", socket.local_addr().unwrap()));
+    }
 }
 
 #[test]
 fn siblings_share_a_blocking_socket_and_none_is_deaf() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut siblings: Vec<Process> = (0..4).map(|_| passed(&socket, "$$")).collect();
+    let mut siblings: Vec<Process> = (0..4).map(|_| passed(&socket, OURS)).collect();
     for sibling in &mut siblings {
         assert!(sibling.line().starts_with("passed "));
     }
