@@ -11,7 +11,7 @@ use super::core::{Core, Inbound, State};
 use super::error::Error;
 use super::handle::Worker;
 use super::pulse::Pulse;
-use super::talk::copies;
+use super::talk::{check_fds, copies};
 use crate::wire::{ErrorCode, Id, Payload, Sender};
 
 /// A message from another worker, or from handover.
@@ -91,6 +91,7 @@ impl Message {
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), Error> {
         let Some(re) = self.reply else { return Ok(()) };
+        check_fds(&self.core, fds)?;
         let (data, fds) = (Payload::of(data)?, copies(fds)?);
         let mut state = self.core.lock();
         state.session.reply(re, data, fds)?;

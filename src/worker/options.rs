@@ -126,6 +126,7 @@ impl Options {
             (true, Capability::Listen),
             (self.messages, Capability::Messages),
             (true, Capability::Log),
+            (true, Capability::Fds),
         ];
         wanted.into_iter().filter(|(is, _)| *is).map(|(_, capability)| capability).collect()
     }
@@ -161,7 +162,7 @@ mod tests {
         let all = Options::default().messages(true).capabilities();
         assert_eq!(all.iter().collect::<Vec<_>>(), Capability::ALL);
         let few = Options::default().drains(false).pings(false).capabilities();
-        assert_eq!(few, Capabilities::from([Capability::Listen, Capability::Log]));
+        assert_eq!(few, Capabilities::from([Capability::Listen, Capability::Log, Capability::Fds]));
         let mut session: Session<()> = Session::new(few, "x");
         session.close();
         assert_eq!(session.next_event(), Some(Event::Closed(End::Closed)));

@@ -132,6 +132,7 @@ impl Worker {
         fds: &[BorrowedFd<'_>],
     ) -> Result<Id, Error> {
         let data = Payload::of(data)?;
+        check_fds(&self.core, fds)?;
         let fds = copies(fds)?;
         self.question(Capability::Messages, |session| session.message(to, data, wish, fds))
     }
@@ -225,6 +226,15 @@ fn shorten(record: &mut Record) -> bool {
     record.message.truncate(boundary.unwrap_or(0));
     record.message.push('…');
     true
+}
+
+/// Fds go only to a handover that takes them.
+pub(super) fn check_fds(core: &Core, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    let state = core.lock();
+    if fds.is_empty() || !state.session.is_open() || state.session.can(Capability::Fds) {
+        return Ok(());
+    }
+    Err(Error::Refused { error: ErrorCode::Unsupported, reason: "this handover takes no fds".to_owned() })
 }
 
 /// Duplicates, close-on-exec.

@@ -18,7 +18,7 @@ fn open() -> Session<u32> {
     assert_eq!(
         said(&mut session),
         [
-            r#"{"type":"hello","version":1,"capabilities":["drain","ping","listen","messages","log"],"client":"test"}"#
+            r#"{"type":"hello","version":1,"capabilities":["drain","ping","listen","messages","log","fds"],"client":"test"}"#
         ]
     );
     hear(&mut session, HELLO, &[]);
