@@ -111,7 +111,7 @@ fn the_units_are_what_systemd_understands() {
 }
 
 #[test]
-fn each_promise_names_tests_that_are_there() {
+fn each_promise_and_each_comparison_names_tests_that_are_there() {
     let mut tests = BTreeSet::new();
     let mut open = vec![root().join("src"), root().join("tests")];
     while let Some(directory) = open.pop() {
@@ -125,17 +125,19 @@ fn each_promise_names_tests_that_are_there() {
             }
         }
     }
-    let page = page("docs/promises.md");
-    let mut named = 0;
-    for line in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| promise")) {
-        let cell = line.rsplit('|').nth(1).expect("a table").trim();
-        assert!(cell.contains('`') || cell == "not yet", "a promise without a test: {line}");
-        for test in cell.split('`').skip(1).step_by(2) {
-            assert!(tests.contains(test), "there is no test {test}: {line}");
-            named += 1;
+    for (name, head) in [("docs/promises.md", "| promise"), ("docs/from-amphp-cluster.md", "| amphp/cluster")]
+    {
+        let mut named = 0;
+        for line in page(name).lines().filter(|line| line.starts_with("| ") && !line.starts_with(head)) {
+            let cell = line.rsplit('|').nth(1).expect("a table").trim();
+            assert!(cell.contains('`') || cell == "not yet", "{name}: a line without a test: {line}");
+            for test in cell.split('`').skip(1).step_by(2) {
+                assert!(tests.contains(test), "{name}: there is no test {test}: {line}");
+                named += 1;
+            }
         }
+        assert!(named > 20, "{name}");
     }
-    assert!(named > 20);
 }
 
 fn functions_marked_as_tests(text: &str) -> Vec<String> {
