@@ -84,6 +84,8 @@ pub(in crate::daemon) struct Link {
 struct State {
     conversation: Conversation<Question, Fd>,
     tongue: Tongue,
+    /// The worker said hello, in a version that we speak.
+    has_spoken: bool,
     /// handover's hello, until it is said.
     greeting: Option<HandoverHello>,
     is_closed: bool,
@@ -134,7 +136,14 @@ impl Link {
                 (conversation, Tongue::Node(Box::new(dialect)))
             }
         };
-        let state = State { conversation, tongue, greeting: Some(hello), is_closed: false, refused: 0 };
+        let state = State {
+            conversation,
+            tongue,
+            greeting: Some(hello),
+            has_spoken: false,
+            is_closed: false,
+            refused: 0,
+        };
         let link = Self { worker, state: RefCell::new(state), wake: Notify::new() };
         // A program in Node's dialect is told when it says hello itself.
         if matches!(dialect, Configured::Handover) {
@@ -243,6 +252,7 @@ impl Link {
             }
             heard => (answers.into_iter().collect::<Vec<_>>(), heard),
         };
+        state.has_spoken |= matches!(heard, Heard::Hello);
         drop(state);
         if matches!(heard, Heard::Hello) {
             self.greet();
@@ -267,10 +277,7 @@ impl Link {
 
     /// Did it say hello itself?
     pub(super) fn has_spoken(&self) -> bool {
-        match &*self.state.borrow() {
-            State { tongue: Tongue::Node(dialect), .. } => dialect.speaks_lines(),
-            State { conversation, .. } => conversation.hello().is_some(),
-        }
+        self.state.borrow().has_spoken
     }
 
     /// Nothing more is to be read from a worker that does not take its answers.
