@@ -45,13 +45,14 @@ fn main() -> Result<(), Error> {
             print_line("lost");
         }
     });
-    worker.ready();
     let mut orders =
         Orders { worker: worker.clone(), listener: None, held: Vec::new(), under_way: Vec::new() };
     if std::env::args().any(|argument| argument == "--tokio") {
         on_tokio(&mut orders)?;
     } else {
-        for mut message in worker.messages() {
+        let messages = worker.messages();
+        worker.ready();
+        for mut message in messages {
             orders.obey(&mut message);
         }
     }
@@ -83,6 +84,8 @@ fn on_tokio(orders: &mut Orders) -> Result<(), Error> {
     runtime.block_on(async {
         orders.worker.beat_on_runtime()?;
         let messages = orders.worker.messages();
+        // Not before the runtime is there: who is ready may be at its limit of open files.
+        orders.worker.ready();
         while let Some(mut message) = messages.received().await {
             orders.obey(&mut message);
         }
