@@ -200,6 +200,18 @@ fn a_listener_of_the_pool_is_given_again_by_name_and_nothing_else_is() {
 }
 
 #[test]
+fn a_worker_that_acknowledges_no_sockets_gets_no_more_of_them() {
+    let Some(plan) = speaker(&["hello", r#"say={"type":"ready"}"#, "hoard", "drain"]) else { return };
+    let service = plan.start();
+    printed(&service, 1, "that is all");
+    let no = printed(&service, 1, r#""re":199,"error":"queue_full""#);
+    assert!(no.contains("does not acknowledge"), "{no}");
+    let fds = proc::fds(service.daemon.pid()).len();
+    assert!(fds < 180, "{fds} fds for a worker that took 199 sockets");
+    service.stop();
+}
+
+#[test]
 fn an_address_that_cannot_be_had_is_refused_with_the_reason() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = format!("tcp://{}", taken.local_addr().expect("it is bound"));

@@ -31,6 +31,7 @@ RUDE = [
 ]
 channel = socket.socket(fileno=int(os.environ["HANDOVER_CHANNEL"]))
 buffer, fds, granted, heard = b"", [], [], []
+hoards = "hoard" in sys.argv
 
 
 def out(text):
@@ -68,6 +69,10 @@ def read():
     heard.append(line.get("data"))
     if came:
         granted[:] = came
+        if hoards:
+            for fd in came:
+                os.close(fd)
+            return line
         say({"type": "ack", "re": line["id"]})
     return line
 
@@ -118,6 +123,13 @@ def run(step):
         while "I am here" in str(line["data"]):
             line = expect("message")
         say({"type": "reply", "re": line["id"], "data": {"from": ME["worker"], "to": line["data"]}})
+    elif word == "hoard":
+        # Never acknowledges.
+        for number in range(1, 200):
+            say({"type": "listen", "id": number, "name": "http"})
+            while read().get("re") != number:
+                pass
+        out("that is all")
     elif word == "question":
         while "reply" not in expect("message"):
             pass

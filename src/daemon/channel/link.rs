@@ -171,8 +171,12 @@ impl Link {
         if !fds.is_empty() && !state.conversation.can(Capability::Fds) {
             return Err(No::new(ErrorCode::Unsupported, "it takes no fds"));
         }
+        // Sockets that were granted are bounded as well: a worker may ask for ever, and acknowledge none.
+        if !fds.is_empty() && state.fds_under_way() > FDS_MAX {
+            return Err(No::new(ErrorCode::QueueFull, "it does not acknowledge its fds"));
+        }
         let is_message = matches!(line, ToWorker::Message { .. } | ToWorker::Reply { .. });
-        if is_message && state.is_full(fds.len()) {
+        if is_message && state.is_full() {
             state.refused += 1;
             return Err(No::new(ErrorCode::QueueFull, "it does not take its messages"));
         }
@@ -360,12 +364,14 @@ impl State {
         }
     }
 
-    fn is_full(&self, more_fds: usize) -> bool {
+    /// Those of the line that is about to be said included: it is in the ledger already.
+    fn fds_under_way(&self) -> usize {
+        self.conversation.ledger.iter().map(|(_, open)| open.fds.len()).sum()
+    }
+
+    fn is_full(&self) -> bool {
         let (messages, bytes) = self.messages();
-        let fds: usize = self.conversation.ledger.iter().map(|(_, open)| open.fds.len()).sum();
-        messages >= MESSAGES_MAX
-            || (messages > 0 && bytes >= MESSAGE_BYTES_MAX)
-            || (more_fds > 0 && fds > FDS_MAX)
+        messages >= MESSAGES_MAX || (messages > 0 && bytes >= MESSAGE_BYTES_MAX)
     }
 
     fn put(
