@@ -1,15 +1,13 @@
-//! Workers that speak on their channel: what they say, what they are told, what they ask for, and what becomes of those that are
-//! rude. The worker is `tests/real/speaker.py`, which knows the protocol from its page and from nothing else.
+//! Workers that speak on their channel: what they say, what they are told, and what they ask for. The worker is `tests/real/speaker.py`, which knows the protocol from its page and from nothing else.
 
-use crate::support::load::Load;
+use crate::support::eventually;
 use crate::support::machine::{find, skipped};
 use crate::support::service::{Plan, Service};
-use crate::support::{eventually, proc};
 
-const SPEAKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/speaker.py");
+pub(crate) const SPEAKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/speaker.py");
 
 /// A pool of speakers that do this.
-fn speaker(steps: &[&str]) -> Option<Plan> {
+pub(crate) fn speaker(steps: &[&str]) -> Option<Plan> {
     if skipped("python3", find("python3").is_none()) {
         return None;
     }
@@ -19,7 +17,7 @@ fn speaker(steps: &[&str]) -> Option<Plan> {
 }
 
 /// The line that a worker printed.
-fn printed(service: &Service, worker: u64, text: &str) -> String {
+pub(crate) fn printed(service: &Service, worker: u64, text: &str) -> String {
     let found = service.daemon.log.wait_for(text, |line| {
         line.is_worker_output()
             && line.field("worker").and_then(serde_json::Value::as_u64) == Some(worker)
@@ -200,18 +198,6 @@ fn a_listener_of_the_pool_is_given_again_by_name_and_nothing_else_is() {
 }
 
 #[test]
-fn a_worker_that_acknowledges_no_sockets_gets_no_more_of_them() {
-    let Some(plan) = speaker(&["hello", r#"say={"type":"ready"}"#, "hoard", "drain"]) else { return };
-    let service = plan.start();
-    printed(&service, 1, "that is all");
-    let no = printed(&service, 1, r#""re":199,"error":"queue_full""#);
-    assert!(no.contains("does not acknowledge"), "{no}");
-    let fds = proc::fds(service.daemon.pid()).len();
-    assert!(fds < 180, "{fds} fds for a worker that took 199 sockets");
-    service.stop();
-}
-
-#[test]
 fn an_address_that_cannot_be_had_is_refused_with_the_reason() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = format!("tcp://{}", taken.local_addr().expect("it is bound"));
@@ -286,21 +272,6 @@ fn the_last_records_of_a_worker_come_before_its_end() {
     let records =
         service.daemon.log.lines().iter().filter(|line| line.message().starts_with("last ")).count();
     assert_eq!(records, 2000);
-    service.stop();
-}
-
-#[test]
-fn a_worker_that_breaks_the_rules_is_told_loses_its_channel_and_is_replaced_start_first() {
-    let steps = ["hello", r#"say={"type":"ready"}"#, "[worker=1] say=nonsense", "drain"];
-    let Some(plan) = speaker(&steps) else { return };
-    let service = plan.start();
-    printed(&service, 1, r#"got {"type":"refused","error":"protocol","reason":"a line is not JSON"#);
-    printed(&service, 1, "the channel has ended");
-    service.daemon.log.wait_for("why", |line| line.text("reason").as_deref() == Some("channel lost"));
-    eventually("the second alone", || {
-        let workers = service.daemon.status().workers("web");
-        (workers.len() == 1 && workers[0].worker == 2).then_some(())
-    });
     service.stop();
 }
 
@@ -399,62 +370,3 @@ fn a_node_program_with_the_client_gets_sockets_by_address_and_gives_them_to_a_si
     assert_eq!(text, "passed on to 1");
     service.stop();
 }
-
-#[test]
-fn rude_workers_cost_themselves_their_channel_and_nobody_else_anything() {
-    let Some(python) = find("python3").filter(|_| !skipped("python3", find("python3").is_none())) else {
-        return;
-    };
-    let command = serde_json::json!([python, SPEAKER, "hello", r#"say={"type":"ready"}"#, "rude", "drain"]);
-    let rounds: usize =
-        std::env::var("HANDOVER_TEST_RUDE").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2);
-    let plan = Plan::new()
-        .workers(2)
-        .set("pool.rude", "command", &command.to_string())
-        .set("pool.rude", "stop_timeout", "\"100ms\"")
-        .set("pool.rude.restart", "backoff", "\"1ms\"")
-        .set("pool.rude.restart", "backoff_max", "\"2ms\"");
-    let service = plan.start();
-    let load = Load::open(service.address(), 100).start();
-    let lost_so_far = |target: usize| {
-        let mut lost = 0;
-        service.daemon.log.wait_for("as many lost channels", |line| {
-            lost += usize::from(line.text("reason").as_deref() == Some("channel lost"));
-            lost == target
-        });
-    };
-    let seen = || (proc::fds(service.daemon.pid()).len(), proc::own_memory_kib(service.daemon.pid()));
-    (1..=RUDE).for_each(lost_so_far);
-    let before = seen();
-    (1..=RUDE * rounds).for_each(|more| lost_so_far(RUDE + more));
-    eventually("the fds of before", || (seen().0 <= before.0 + 4).then_some(()));
-    let after = seen();
-    load.wait_for(100);
-    load.stop().assert_nothing_lost();
-    let text = service.daemon.log.text();
-    for fault in FAULTS {
-        assert!(text.contains(fault), "nobody was told: {fault}");
-    }
-    assert!(after.1 <= before.1 + 2048, "KiB of its own: {before:?}, then {after:?}");
-    service.stop();
-}
-
-/// The kinds of rudeness in `speaker.py`.
-const RUDE: usize = 14;
-
-/// What the daemon says of them.
-const FAULTS: [&str; 13] = [
-    "a line is not JSON: ",
-    "a line is not a JSON object",
-    "a line has no type",
-    "nests deeper than 64",
-    "not UTF-8",
-    "longer than 65536 bytes",
-    "longer than 1048576 bytes",
-    "a line of type status has no text",
-    "a second hello came",
-    "a line says 2 fds, and 0 have come",
-    "a line of type listen carries fds",
-    "id 5 was used again",
-    "fds came that no line says",
-];

@@ -31,6 +31,7 @@ mod reading;
 mod reload;
 mod resources;
 mod rollback;
+mod rude;
 mod send;
 mod start;
 mod stop;
