@@ -1,9 +1,9 @@
 //! Workers that are rude on their channel: it costs them that channel, and nobody else anything.
 
-use crate::channel::{SPEAKER, printed, speaker};
+use crate::channel::{printed, speaker};
 use crate::support::load::Load;
 use crate::support::machine::{find, skipped};
-use crate::support::service::Plan;
+use crate::support::service::{Plan, Service};
 use crate::support::{eventually, proc};
 
 #[test]
@@ -38,29 +38,25 @@ fn rude_workers_cost_themselves_their_channel_and_nobody_else_anything() {
     let Some(python) = find("python3").filter(|_| !skipped("python3", find("python3").is_none())) else {
         return;
     };
-    let command = serde_json::json!([python, SPEAKER, "hello", r#"say={"type":"ready"}"#, "rude", "drain"]);
-    let rounds: usize =
-        std::env::var("HANDOVER_TEST_RUDE").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2);
-    let plan = Plan::new()
+    let service = Plan::new()
         .workers(2)
-        .set("pool.rude", "command", &command.to_string())
+        .set("pool.rude", "command", &serde_json::json!([python, HOSTILE]).to_string())
+        .set("pool.rude", "workers", "2")
+        .set("pool.rude", "ready", "\"exec\"")
+        .set("pool.rude", "ping_timeout", "\"300ms\"")
         .set("pool.rude", "stop_timeout", "\"100ms\"")
         .set("pool.rude.restart", "backoff", "\"1ms\"")
-        .set("pool.rude.restart", "backoff_max", "\"2ms\"");
-    let service = plan.start();
+        .set("pool.rude.restart", "backoff_max", "\"2ms\"")
+        .start();
     let load = Load::open(service.address(), 100).start();
-    let lost_so_far = |target: usize| {
-        let mut lost = 0;
-        service.daemon.log.wait_for("as many lost channels", |line| {
-            lost += usize::from(line.text("reason").as_deref() == Some("channel lost"));
-            lost == target
-        });
-    };
     let seen = || (proc::fds(service.daemon.pid()).len(), proc::own_memory_kib(service.daemon.pid()));
-    (1..=RUDE).for_each(lost_so_far);
+    let rounds = rounds();
+    let mut read = 0;
+    // What is kept for each way that a thing can go is kept from then on.
+    each_way(&service, &mut read);
     let before = seen();
-    (1..=RUDE * rounds).for_each(|more| lost_so_far(RUDE + more));
-    eventually("the fds of before", || (seen().0 <= before.0 + 4).then_some(()));
+    (0..rounds).for_each(|_| each_way(&service, &mut read));
+    eventually("the fds of before", || (seen().0 <= before.0 + 8).then_some(()));
     let after = seen();
     load.wait_for(100);
     load.stop().assert_nothing_lost();
@@ -68,15 +64,37 @@ fn rude_workers_cost_themselves_their_channel_and_nobody_else_anything() {
     for fault in FAULTS {
         assert!(text.contains(fault), "nobody was told: {fault}");
     }
+    println!(
+        "hostile: {rounds} rounds of {WAYS} ways, fds {} then {}, KiB {} then {}",
+        before.0, after.0, before.1, after.1
+    );
     assert!(after.1 <= before.1 + 2048, "KiB of its own: {before:?}, then {after:?}");
     service.stop();
 }
 
-/// The kinds of rudeness in `speaker.py`.
-const RUDE: usize = 14;
+/// A minute and more of it: `HANDOVER_TEST_RUDE=30`.
+fn rounds() -> usize {
+    std::env::var("HANDOVER_TEST_RUDE").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2)
+}
+
+/// Waits until as many workers as there are ways have begun, from the `read`th line of the log on.
+fn each_way(service: &Service, read: &mut usize) {
+    for _ in 0..WAYS {
+        let from = *read;
+        service.daemon.log.wait_from(from, "that one more of them has begun", |line| {
+            *read += 1;
+            line.is_worker_output() && line.message().starts_with("did ")
+        });
+    }
+}
+
+const HOSTILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/hostile.py");
+
+/// So many are in `hostile.py`.
+const WAYS: usize = 29;
 
 /// What the daemon says of them.
-const FAULTS: [&str; 13] = [
+const FAULTS: [&str; 15] = [
     "a line is not JSON: ",
     "a line is not a JSON object",
     "a line has no type",
@@ -90,4 +108,6 @@ const FAULTS: [&str; 13] = [
     "a line of type listen carries fds",
     "id 5 was used again",
     "fds came that no line says",
+    "before hello",
+    "no answer to a ping for",
 ];

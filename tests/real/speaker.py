@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A worker that speaks on its channel, line by line, as its arguments say; without a client, so that it can be rude.
+"""A worker that speaks on its channel, line by line, as its arguments say; without a client.
 
 Everything that it reads is printed as `got LINE` (with ` +N` for N fds), so that a test finds it in the log.
 """
@@ -12,23 +12,6 @@ import sys
 
 ME = {"pool": os.environ["HANDOVER_POOL"], "slot": int(os.environ["HANDOVER_SLOT"]), "worker": int(os.environ["HANDOVER_WORKER"])}
 HELLO = {"type": "hello", "version": 1, "capabilities": ["drain", "ping", "listen", "messages", "fds"], "client": "speaker"}
-# What a worker may send: each is the end of its channel.
-RUDE = [
-    (b"nonsense\n", 0),
-    (b"[]\n", 0),
-    (b"{}\n", 0),
-    (b'{"type":"ready","x":' + b"[" * 70 + b"]" * 70 + b"}\n", 0),
-    (b'{"type":"status","text":"\xff"}\n', 0),
-    (b'{"type":"status","text":"' + b"x" * 70000 + b'"}\n', 0),
-    (b"x" * (2 << 20), 0),
-    (b'{"type":"status"}\n', 0),
-    (b'{"type":"hello","version":1,"capabilities":[]}\n', 0),
-    (b'{"type":"message","to":{"worker":1},"id":1,"fds":2,"data":0}\n', 0),
-    (b'{"type":"listen","id":1,"name":"http","fds":1}\n', 1),
-    (b'{"type":"message","to":{"worker":%d},"id":5,"reply":true,"data":0}\n' % ME["worker"] * 2, 0),
-    (b'{"type":"status","text":"here are sockets"}\n', 200),
-    (b'{"type":"heartbeat"}\n' * 100000 + b"{}\n", 0),
-]
 channel = socket.socket(fileno=int(os.environ["HANDOVER_CHANNEL"]))
 buffer, fds, granted, heard = b"", [], [], []
 hoards = "hoard" in sys.argv
@@ -98,12 +81,6 @@ def run(step):
         say(dict(HELLO, **(json.loads(rest) if rest else {})))
     elif word == "say":
         say(rest.encode() + b"\n")
-    elif word == "rude":
-        line, many = RUDE[ME["worker"] % len(RUDE)]
-        try:
-            say(line, [channel.fileno()] * many)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
     elif word == "expect":
         expect(rest)
     elif word == "meet":
