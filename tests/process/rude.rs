@@ -58,21 +58,21 @@ fn rude_workers_cost_themselves_their_channel_and_nobody_else_anything() {
     (0..rounds).for_each(|_| each_way(&service, &mut read));
     eventually("the fds of before", || (seen().0 <= before.0 + 8).then_some(()));
     let after = seen();
+    println!(
+        "hostile: {rounds} rounds of {WAYS} ways, fds {} then {}, KiB {} then {}",
+        before.0, after.0, before.1, after.1
+    );
     load.wait_for(100);
     load.stop().assert_nothing_lost();
     let text = service.daemon.log.text();
     for fault in FAULTS {
         assert!(text.contains(fault), "nobody was told: {fault}");
     }
-    println!(
-        "hostile: {rounds} rounds of {WAYS} ways, fds {} then {}, KiB {} then {}",
-        before.0, after.0, before.1, after.1
-    );
     assert!(after.1 <= before.1 + 2048, "KiB of its own: {before:?}, then {after:?}");
     service.stop();
 }
 
-/// A minute and more of it: `HANDOVER_TEST_RUDE=30`.
+/// A minute and more of it: `HANDOVER_TEST_RUDE=30`. The load lasts two minutes.
 fn rounds() -> usize {
     std::env::var("HANDOVER_TEST_RUDE").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2)
 }
