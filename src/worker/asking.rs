@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::core::{Core, State};
 use super::error::Error;
 use super::session::Answer;
+use super::waiting::Waiting;
 use crate::wire::{ErrorCode, Id, NotReached, Payload, Sender};
 
 /// What became of a message that was delivered.
@@ -106,14 +107,14 @@ impl FromAnswer for Grant {
 #[derive(Debug)]
 #[must_use = "dropped, the answer is lost"]
 pub struct Asking<T> {
-    core: Arc<Core>,
+    waiting: Waiting,
     id: Id,
     wanted: PhantomData<fn() -> T>,
 }
 
 impl<T> Asking<T> {
     pub(super) const fn new(core: Arc<Core>, id: Id) -> Self {
-        Self { core, id, wanted: PhantomData }
+        Self { waiting: Waiting::new(core), id, wanted: PhantomData }
     }
 }
 
@@ -124,7 +125,7 @@ impl<T: FromAnswer> Asking<T> {
     /// # Errors
     /// [`Error::Refused`], [`Error::Lost`].
     pub fn wait(self) -> Result<T, Error> {
-        self.core.wait(|state| take(state, self.id))
+        self.waiting.core.wait(|state| take(state, self.id))
     }
 
     /// As [`wait`](Self::wait), for so long; then [`Error::Refused`] with `timeout`.
@@ -132,7 +133,7 @@ impl<T: FromAnswer> Asking<T> {
     /// # Errors
     /// As there.
     pub fn wait_for(self, timeout: Duration) -> Result<T, Error> {
-        self.core.wait_for(timeout, |state| take(state, self.id)).unwrap_or_else(|| {
+        self.waiting.core.wait_for(timeout, |state| take(state, self.id)).unwrap_or_else(|| {
             Err(Error::Refused { error: ErrorCode::Timeout, reason: "no answer in time".to_owned() })
         })
     }
@@ -141,14 +142,15 @@ impl<T: FromAnswer> Asking<T> {
 impl<T: FromAnswer> Future for Asking<T> {
     type Output = Result<T, Error>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.core.poll(context, |state| take(state, self.id))
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let id = self.id;
+        self.waiting.poll(context, |state| take(state, id))
     }
 }
 
 impl<T> Drop for Asking<T> {
     fn drop(&mut self) {
-        let mut state = self.core.lock();
+        let mut state = self.waiting.core.lock();
         state.asked.remove(&self.id);
         state.session.abandon(self.id);
     }

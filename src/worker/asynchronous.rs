@@ -17,6 +17,7 @@ use super::handle::Worker;
 use super::incoming::{is_exhaustion, is_of_one};
 use super::listener::Listener;
 use super::pulse::Pulse;
+use super::waiting::Waiting;
 use crate::os::accept::Acceptor;
 use crate::os::kind::{Family, is_nonblocking};
 use crate::os::watch;
@@ -216,8 +217,9 @@ impl AsyncListener {
 
     /// Which socket has something; `None` when it is time to look whether this is over.
     async fn readable(&self) -> io::Result<Option<usize>> {
+        let mut waiting = Waiting::new(Arc::clone(&self.listener.core));
         std::future::poll_fn(|context| {
-            let over = self.listener.core.poll(context, |state| {
+            let over = waiting.poll(context, |state| {
                 (state.is_draining() || state.removed.contains(self.listener.name())).then_some(())
             });
             if over.is_ready() {

@@ -8,7 +8,7 @@ use std::io::{self, PipeReader, PipeWriter, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use super::drain::Drain;
@@ -65,7 +65,13 @@ pub(super) struct State {
     pub(super) has_thread: bool,
     /// A heartbeat is to go to `NOTIFY_SOCKET`.
     notifies_heartbeat: bool,
-    wakers: Vec<Waker>,
+    /// Something has happened for which somebody may wait.
+    has_news: bool,
+    /// Threads that wait until something is written.
+    wait_for_room: usize,
+    /// Tasks that wait, by their places.
+    pub(super) wakers: BTreeMap<u64, Waker>,
+    next_place: u64,
 }
 
 /// Shared by all handles of a worker.
@@ -111,7 +117,10 @@ impl Core {
             signals: None,
             has_thread: false,
             notifies_heartbeat: false,
-            wakers: Vec::new(),
+            has_news: false,
+            wait_for_room: 0,
+            wakers: BTreeMap::new(),
+            next_place: 0,
         };
         Ok(Arc::new(Self {
             state: Mutex::new(state),
@@ -131,18 +140,22 @@ impl Core {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what can be written, takes what has happened, and tells everybody. After every change.
+    /// Writes what can be written, takes what has happened, and tells those who wait for it. After every change.
     pub(super) fn publish(&self, mut state: MutexGuard<'_, State>) {
         state.flush();
         state.take_events(&self.clock);
         // Answers to what has just happened.
         state.flush();
         let needs_thread = state.has_thread && state.session.pending() > 0;
-        let wakers = std::mem::take(&mut state.wakers);
+        let has_news = std::mem::take(&mut state.has_news);
+        let wakers = if has_news { std::mem::take(&mut state.wakers) } else { BTreeMap::new() };
+        let wakes_threads = has_news || state.wait_for_room > 0;
         let heartbeat = std::mem::replace(&mut state.notifies_heartbeat, false);
         drop(state);
-        self.changed.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        if wakes_threads {
+            self.changed.notify_all();
+        }
+        wakers.into_values().for_each(Waker::wake);
         if needs_thread {
             self.wake();
         }
@@ -193,20 +206,26 @@ impl Core {
         }
     }
 
-    /// As [`wait`](Self::wait), for a future.
-    pub(super) fn poll<T>(
-        &self,
-        context: &Context<'_>,
-        mut find: impl FnMut(&mut State) -> Option<T>,
-    ) -> std::task::Poll<T> {
+    /// Waits until no more than so many bytes wait to be written; up to `timeout`.
+    pub(super) fn wait_written(&self, left: usize, timeout: Option<Duration>) -> bool {
+        let is_written = |state: &mut State| (state.session.pending() <= left).then_some(());
+        if is_written(&mut self.lock()).is_some() {
+            return true;
+        }
+        self.lock().wait_for_room += 1;
+        let found = match timeout {
+            Some(timeout) => self.wait_for(timeout, is_written),
+            None => Some(self.wait(is_written)),
+        };
+        self.lock().wait_for_room -= 1;
+        found.is_some()
+    }
+
+    /// As [`publish`](Self::publish), where something has happened outside of the state.
+    pub(super) fn tell(&self) {
         let mut state = self.lock();
-        if let Some(found) = find(&mut state) {
-            return std::task::Poll::Ready(found);
-        }
-        if !state.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-            state.wakers.push(context.waker().clone());
-        }
-        std::task::Poll::Pending
+        state.has_news = true;
+        self.publish(state);
     }
 
     /// Says a line where there is a channel, else fields where there is a service manager.
@@ -240,10 +259,17 @@ impl State {
 
     fn begin_drain(&mut self, reason: &str, deadline: Option<Duration>, clock: &Clock) {
         if self.drain.is_none() {
+            self.has_news = true;
             self.drain = Some(Drain::new(reason, deadline, *clock));
             self.bell = None;
             self.pulses.ring();
         }
+    }
+
+    /// A place among those that wait, which nobody else has.
+    pub(super) const fn next_place(&mut self) -> u64 {
+        self.next_place += 1;
+        self.next_place
     }
 
     /// Writes as much as the socket takes.
@@ -279,6 +305,7 @@ impl State {
     /// Takes what the session has to say.
     pub(super) fn take_events(&mut self, clock: &Clock) {
         while let Some(event) = self.session.next_event() {
+            self.has_news = true;
             match event {
                 Event::Hello => {}
                 Event::Drain { reason, deadline_ms } => {

@@ -1,11 +1,10 @@
 //! Draining: why, until when, and waiting for it.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::core::Core;
+use super::waiting::Waiting;
 use crate::os::clock::Clock;
 
 /// That the worker should finish what it has, take nothing new, and exit.
@@ -51,12 +50,12 @@ impl Drain {
 /// ```
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Draining(pub(super) Arc<Core>);
+pub struct Draining(pub(super) Waiting);
 
 impl Future for Draining {
     type Output = Drain;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Drain> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Drain> {
         self.0.poll(context, |state| state.drain.clone())
     }
 }

@@ -14,6 +14,7 @@ use super::options::Options;
 use super::pulse::Pulse;
 use super::surroundings::Identity;
 use super::thread;
+use super::waiting::Waiting;
 use crate::os::interrupt;
 use crate::wire::{Capability, ToHandover};
 
@@ -150,7 +151,7 @@ impl Worker {
 
     /// As [`wait_for_drain`](Self::wait_for_drain), as a future: for `with_graceful_shutdown` and the like.
     pub fn drained(&self) -> Draining {
-        Draining(Arc::clone(&self.core))
+        Draining(Waiting::new(Arc::clone(&self.core)))
     }
 
     /// Runs `callback` on a thread of its own when it is time to finish; at once, if it is.
@@ -217,8 +218,7 @@ impl Worker {
     /// Waits up to `timeout` until all that was said is written; whether it is. Before the process ends, for records and messages: what the socket took at
     /// once, which is nearly everything, is written already.
     pub fn flush(&self, timeout: Duration) -> bool {
-        let is_written = |state: &mut super::core::State| (state.session.pending() == 0).then_some(());
-        self.core.wait_for(timeout, is_written).is_some()
+        self.core.wait_written(0, Some(timeout))
     }
 
     /// Writes what waits, for at most a second, and closes the channel. For the end of a program that drains or said

@@ -12,6 +12,7 @@ use super::error::Error;
 use super::handle::Worker;
 use super::pulse::Pulse;
 use super::talk::{check_fds, copies};
+use super::waiting::Waiting;
 use crate::wire::{ErrorCode, Id, Payload, Sender};
 
 /// A message from another worker, or from handover.
@@ -161,7 +162,8 @@ impl Messages {
     /// # }
     /// ```
     pub async fn received(&self) -> Option<Message> {
-        let inbound = std::future::poll_fn(|context| self.core.poll(context, next)).await?;
+        let mut waiting = Waiting::new(Arc::clone(&self.core));
+        let inbound = std::future::poll_fn(|context| waiting.poll(context, next)).await?;
         Some(Message::new(&self.core, inbound))
     }
 }

@@ -73,6 +73,7 @@ mod talk;
 mod tests;
 mod thread;
 mod tracker;
+mod waiting;
 
 pub use asking::{Asking, Reply, Sent};
 #[cfg(feature = "tokio")]

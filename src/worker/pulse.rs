@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::core::Core;
+use super::waiting::Waiting;
 use crate::wire::Id;
 
 /// One place that must turn.
@@ -156,9 +157,10 @@ impl Pulse {
     /// # let _ = beating; Ok(()) }
     /// ```
     pub async fn turns(&self) {
+        let mut waiting = Waiting::new(Arc::clone(&self.core));
         loop {
             std::future::poll_fn(|context| {
-                self.core.poll(context, |state| state.pulses.is_due(self.id).then_some(()))
+                waiting.poll(context, |state| state.pulses.is_due(self.id).then_some(()))
             })
             .await;
             self.beat();

@@ -34,8 +34,7 @@ impl Worker {
     /// [`Error::Json`]; [`Error::Unsendable`] where it is more than a message may be (1,000,000 bytes).
     pub fn send<T: Serialize + ?Sized>(&self, to: Target, data: &T) -> Result<(), Error> {
         let data = Payload::of(data)?;
-        self.core
-            .wait(|state| (state.session.pending() < QUEUE_MAX || !state.session.is_open()).then_some(()));
+        self.core.wait_written(QUEUE_MAX - 1, None);
         self.send_now(to, data)
     }
 

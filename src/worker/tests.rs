@@ -16,6 +16,7 @@ use crate::os::passing;
 
 mod sockets;
 mod talking;
+mod waiting;
 
 /// Longer than anything takes.
 const LONG: Duration = Duration::from_secs(20);

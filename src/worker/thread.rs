@@ -122,5 +122,5 @@ fn feed(core: &Core) {
     // A waiting loop beats when it is woken; where there is no pulse, the round is over at once.
     pulse::settle(core, state);
     // Futures wait for the state itself.
-    core.publish(core.lock());
+    core.tell();
 }

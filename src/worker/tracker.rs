@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::core::Core;
 use super::handle::Worker;
+use super::waiting::Waiting;
 use crate::os::stream::shut_down;
 
 /// How long idle connections may still bring a request after draining began.
@@ -96,7 +97,7 @@ impl Tracker {
     /// As [`finish`](Self::finish), as a future for any runtime: idle connections are closed at once, and the deadline is the caller's.
     pub fn finished(&self) -> Finished {
         self.close_idle();
-        Finished(self.clone())
+        Finished(Waiting::new(Arc::clone(&self.core)), self.clone())
     }
 
     /// Closes the connections that are idle now, and those that become so.
@@ -173,7 +174,7 @@ impl Drop for Guard {
         let is_last = held.count == 0;
         drop(held);
         if is_last {
-            self.tracker.core.publish(self.tracker.core.lock());
+            self.tracker.core.tell();
         }
     }
 }
@@ -188,12 +189,13 @@ impl Drop for Guard {
 /// ```
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is awaited"]
-pub struct Finished(Tracker);
+pub struct Finished(Waiting, Tracker);
 
 impl Future for Finished {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0.core.poll(context, |_| (self.0.count() == 0).then_some(()))
+        let Self(waiting, tracker) = self.get_mut();
+        waiting.poll(context, |_| (tracker.count() == 0).then_some(()))
     }
 }

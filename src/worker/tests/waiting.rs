@@ -1,0 +1,53 @@
+//! Who is woken, by what, and what is left of those who do not wait any more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+
+use super::*;
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_future_that_is_dropped_leaves_no_waker_behind() {
+    let (worker, _handover) = connect(Options::default().messages(true));
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(Arc::clone(&count));
+    let mut context = Context::from_waker(&waker);
+    let (tracker, messages, pulse) = (worker.tracker(), worker.messages(), worker.pulse().unwrap());
+    let _guard = tracker.enter();
+    assert!(pin!(worker.drained()).poll(&mut context).is_pending());
+    assert!(pin!(tracker.finished()).poll(&mut context).is_pending());
+    assert!(pin!(messages.received()).poll(&mut context).is_pending());
+    assert!(pin!(pulse.turns()).poll(&mut context).is_pending());
+    let asking = worker.ask(Target::Handover, &1, LONG).unwrap();
+    assert!(pin!(asking).poll(&mut context).is_pending());
+    drop(waker);
+    assert_eq!(Arc::strong_count(&count), 1, "what waited is gone");
+}
+
+#[test]
+fn what_is_said_wakes_nobody_who_waits_for_something_else() {
+    let (worker, mut handover) = connect(Options::default());
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(Arc::clone(&count));
+    let mut context = Context::from_waker(&waker);
+    let mut drained = pin!(worker.drained());
+    assert!(drained.as_mut().poll(&mut context).is_pending());
+    for _ in 0..10 {
+        assert!(worker.log(Level::Info, "", "x", vec![]));
+        worker.status("x");
+    }
+    assert_eq!(count.0.load(Ordering::SeqCst), 0);
+    handover.say(r#"{"type":"drain","reason":"x"}"#);
+    worker.wait_for_drain();
+    assert!(drained.as_mut().poll(&mut context).is_ready());
+}
