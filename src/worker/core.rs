@@ -380,6 +380,8 @@ impl State {
             // The thread may be waiting for it, and keeps it until it has woken up.
             let _ = channel.shutdown(std::net::Shutdown::Both);
         }
+        // What the socket did not take waits for nothing any more.
+        self.unwritable();
         self.lost = match end {
             // What ends without a word was no channel, so nobody is gone.
             End::Gone if self.session.hello().is_none() => None,

@@ -51,3 +51,20 @@ fn what_is_said_wakes_nobody_who_waits_for_something_else() {
     worker.wait_for_drain();
     assert!(drained.as_mut().poll(&mut context).is_ready());
 }
+
+#[test]
+fn nothing_waits_for_a_socket_that_is_closed() {
+    // What waits keeps the thread busy.
+    let full = || {
+        let (worker, handover) = connect(Options::default());
+        while worker.try_send(Target::Handover, &"x".repeat(100_000)).is_ok() {}
+        (worker, handover)
+    };
+    let (worker, _handover) = full();
+    worker.close();
+    assert_eq!(worker.core.lock().session.pending(), 0, "closed by this side");
+    let (worker, mut handover) = full();
+    handover.say("what?");
+    assert!(worker.wait_for_removed_listener().is_none() && worker.lost().is_some());
+    assert_eq!(worker.core.lock().session.pending(), 0, "closed because of a fault");
+}
