@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::core::Core;
 use super::waiting::Waiting;
+use crate::os::poll::{Entry, poll};
 use crate::wire::Id;
 
 /// One place that must turn.
@@ -128,8 +130,11 @@ impl Pulse {
         if std::mem::replace(&mut place.is_rung, false)
             && let Some(alarm) = &self.alarm
         {
-            // One byte is in it, written under the lock that is held.
-            let _ = (&mut &*alarm).read(&mut [0]);
+            // One byte is in it, written under the lock that is held, unless the program has read it.
+            let is_there = poll(&mut [Entry::readable(alarm.as_fd())], Some(Duration::ZERO));
+            if is_there.is_ok_and(|there| there) {
+                let _ = (&mut &*alarm).read(&mut [0]);
+            }
         }
         settle(&self.core, state);
     }
@@ -141,9 +146,8 @@ impl Pulse {
             place.is_resting = true;
         }
         settle(&self.core, state);
-        let result = wait();
-        self.beat();
-        result
+        let _rest = Rest(self);
+        wait()
     }
 
     /// Beats whenever that is due, for ever: to be spawned as a task of the runtime in which the program works, so that a runtime that
@@ -174,6 +178,15 @@ impl Pulse {
 
     pub(super) const fn id(&self) -> u64 {
         self.id
+    }
+}
+
+/// Its end is a beat; a panic is an end, too.
+struct Rest<'pulse>(&'pulse Pulse);
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        self.0.beat();
     }
 }
 

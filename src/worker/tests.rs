@@ -248,6 +248,43 @@ fn idle_connections_are_closed_and_busy_ones_waited_for() {
 }
 
 #[test]
+fn a_panic_while_a_connection_is_idle_does_not_keep_it_open() {
+    let tracker = alone().tracker();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.set_read_timeout(Some(LONG)).unwrap();
+    let guard = tracker.enter();
+    let served = std::thread::spawn(move || guard.idle(&ours, |_| panic!("as programs do")));
+    assert!(served.join().is_err());
+    assert_eq!(std::io::Read::read(&mut theirs, &mut [0]).unwrap(), 0, "closed with its thread");
+    assert_eq!(tracker.count(), 0);
+}
+
+#[test]
+fn a_pulse_beats_again_after_a_panic_in_its_rest() {
+    let (worker, mut handover) = connect(Options::default());
+    let pulse = worker.pulse().unwrap();
+    let rested = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pulse.rest(|| panic!("so"))));
+    assert!(rested.is_err());
+    handover.say(r#"{"type":"ping","id":1}"#);
+    assert!(
+        crate::os::poll::poll(&mut [crate::os::poll::Entry::readable(pulse.as_fd())], Some(LONG)).unwrap()
+    );
+    worker.status("not yet");
+    handover.hears(r#"{"type":"status","text":"not yet"}"#);
+}
+
+#[test]
+fn a_program_that_empties_the_fd_of_its_pulse_does_not_hang() {
+    let (worker, mut handover) = connect(Options::default());
+    let pulse = worker.pulse().unwrap();
+    handover.say(r#"{"type":"ping","id":1}"#);
+    let mut alarm = std::fs::File::from(pulse.as_fd().try_clone_to_owned().unwrap());
+    std::io::Read::read_exact(&mut alarm, &mut [0]).unwrap();
+    std::thread::spawn(move || pulse.beat());
+    handover.hears(r#"{"type":"pong","re":1}"#);
+}
+
+#[test]
 fn what_is_no_channel_is_done_without() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     drop(ours);

@@ -161,9 +161,20 @@ impl Guard {
             held.idle.insert(key, copy);
         }
         drop(held);
-        let result = wait(connection);
-        self.tracker.lock().idle.remove(&key);
-        result
+        let _idle = Idle { tracker: &self.tracker, key };
+        wait(connection)
+    }
+}
+
+/// While it is there, a connection is idle; a panic ends that, too.
+struct Idle<'tracker> {
+    tracker: &'tracker Tracker,
+    key: u64,
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.tracker.lock().idle.remove(&self.key);
     }
 }
 
