@@ -49,7 +49,7 @@ pub const QUESTIONS_MAX: usize = 1_024;
 pub const SENT_REFUSED_MAX: usize = 1_000;
 
 /// `text` within `max` bytes: cut before a character that does not fit.
-pub(super) fn cut(mut text: String, max: usize) -> String {
+pub(crate) fn cut(mut text: String, max: usize) -> String {
     if text.len() > max {
         let boundary = (0..=max).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(boundary.unwrap_or(0));

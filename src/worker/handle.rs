@@ -16,7 +16,7 @@ use super::surroundings::Identity;
 use super::thread;
 use super::waiting::Waiting;
 use crate::os::interrupt;
-use crate::wire::{Capability, ToHandover};
+use crate::wire::{Capability, ToHandover, limits};
 
 /// This process as a worker: under handover, under plain socket activation, or alone.
 ///
@@ -105,8 +105,9 @@ impl Worker {
 
     /// What it does, for people: `STATUS=`. At most 1,024 bytes; the rest is cut.
     pub fn status(&self, text: &str) {
-        let fields = format!("STATUS={}", notify::value(text));
-        self.core.say(&ToHandover::Status { text: text.to_owned() }, &fields, true);
+        let text = limits::cut(text.to_owned(), limits::TEXT_MAX);
+        let fields = format!("STATUS={}", notify::value(&text));
+        self.core.say(&ToHandover::Status { text }, &fields, true);
     }
 
     /// It turns: `WATCHDOG=1`. To be called from where the program works, or see [`feed_watchdog`](Self::feed_watchdog).
@@ -116,7 +117,7 @@ impl Worker {
 
     /// It needs so much more time for its start or its end, counted from now: `EXTEND_TIMEOUT_USEC=`.
     pub fn extend_timeout(&self, by: Duration) {
-        let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX).min(crate::wire::limits::NUMBER_MAX);
+        let ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX).min(limits::NUMBER_MAX);
         let fields = format!("EXTEND_TIMEOUT_USEC={}", by.as_micros().min(u128::from(u64::MAX)));
         self.core.say(&ToHandover::ExtendTimeout { ms }, &fields, false);
     }

@@ -128,7 +128,7 @@ fn without_a_channel_the_service_manager_hears_it() {
     let worker =
         Options::default().connect_in(Surroundings { notify, watchdog, ..Surroundings::default() }).unwrap();
     let hear = || {
-        let mut buffer = [0; 200];
+        let mut buffer = [0; 2_000];
         let received = passing::receive(manager.as_fd(), &mut buffer).unwrap();
         (String::from_utf8_lossy(&buffer[..received.length]).into_owned(), received.fds.len())
     };
@@ -138,12 +138,15 @@ fn without_a_channel_the_service_manager_hears_it() {
     worker.stopping();
     assert!(worker.store_fd("x", std::io::stdin().as_fd()).unwrap());
     assert!(worker.remove_stored_fds("x").unwrap());
+    let long = "é".repeat(1 << 20);
     let expected = ["READY=1", "STATUS=a MAINPID=1", "EXTEND_TIMEOUT_USEC=2000", "STOPPING=1"];
     for text in expected {
         assert_eq!(hear(), (text.to_owned(), 0));
     }
+    worker.status(&long);
     assert_eq!(hear(), ("FDSTORE=1\nFDNAME=x".to_owned(), 1));
     assert_eq!(hear(), ("FDSTOREREMOVE=1\nFDNAME=x".to_owned(), 0));
+    assert_eq!(hear(), (format!("STATUS={}", "é".repeat(512)), 0), "cut as on the channel");
     assert!(worker.feed_watchdog().unwrap());
     for _ in 0..3 {
         assert_eq!(hear().0, "WATCHDOG=1");
