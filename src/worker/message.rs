@@ -101,7 +101,8 @@ impl Message {
         Ok(())
     }
 
-    /// Refuses, with an error for programs (one of [`ErrorCode`]'s words, or one of your own) and a reason for people.
+    /// Refuses, with an error for programs (one of [`ErrorCode`]'s words, or one of your own) and a reason for people, of
+    /// which 1,024 bytes each are sent.
     pub fn refuse(&mut self, error: &str, reason: &str) {
         if let Some(re) = self.reply.take() {
             Worker::refuse(&self.core, re, ErrorCode::from(error.to_owned()), reason);

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use crate::wire::version::NEWEST;
 use crate::wire::{
     Capabilities, Capability, ErrorCode, Fault, HandoverHello, Id, Ledger, Line, Lines, NotReached, Owed,
-    Payload, Refused, Sender, Target, ToHandover, ToWorker, Unsendable, Until, Wanted, WorkerHello,
+    Payload, Refused, Sender, Target, ToHandover, ToWorker, Unsendable, Until, Wanted, WorkerHello, limits,
 };
 
 mod hear;
@@ -364,8 +364,12 @@ impl<F> Session<F> {
         Ok(())
     }
 
-    /// Refuses a message. Nothing happens where no answer is owed.
+    /// Refuses a message; a word of one's own is cut as a text is. Nothing happens where no answer is owed.
     pub fn refuse(&mut self, re: Id, error: ErrorCode, reason: &str) {
+        let error = match error {
+            ErrorCode::Other(word) => ErrorCode::Other(limits::cut(word, limits::TEXT_MAX)),
+            known => known,
+        };
         if self.owes(re) && self.owed.settle(re) {
             self.answer(
                 &ToHandover::Refused(Refused { re: Some(re), error, reason: reason.to_owned() }),

@@ -92,6 +92,17 @@ fn a_messages_queue_that_nobody_takes_is_bounded() {
     assert_eq!(worker.messages().next_within(LONG).unwrap().to::<u8>().unwrap(), 1);
 }
 
+#[test]
+fn a_refusal_is_as_short_as_a_line() {
+    let (worker, mut handover) = connect(Options::default().messages(true));
+    handover.say(r#"{"type":"message","id":7,"from":"handover","data":1,"reply":true}"#);
+    let mut message = worker.messages().next_within(LONG).unwrap();
+    message.refuse(&"é".repeat(100_000), &"x".repeat(100_000));
+    let refused = handover.next();
+    assert!(refused.starts_with(r#"{"type":"refused","re":7,"error":"éé"#), "{refused:.60}");
+    assert!(refused.len() < 65_536);
+}
+
 #[cfg(feature = "tracing")]
 #[test]
 fn events_keep_level_target_and_fields() {
