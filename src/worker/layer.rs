@@ -106,7 +106,8 @@ impl<S: Subscriber + for<'span> LookupSpan<'span>> Layer<S> for TracingLayer {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
         if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(fields);
+            // Another layer of this kind may have put them there; `insert` panics then.
+            span.extensions_mut().replace(fields);
         }
     }
 

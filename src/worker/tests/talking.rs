@@ -105,6 +105,21 @@ fn a_refusal_is_as_short_as_a_line() {
 
 #[cfg(feature = "tracing")]
 #[test]
+fn several_layers_of_one_subscriber_are_no_mistake() {
+    use tracing_subscriber::prelude::*;
+    let (worker, mut handover) = connect(Options::default());
+    let layers = || worker.tracing_layer();
+    let subscriber = tracing_subscriber::registry().with(layers()).with(layers());
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info_span!("request", client = "a").in_scope(|| tracing::info!("x"));
+    });
+    for _ in 0..2 {
+        assert!(handover.next().ends_with(r#""fields":{"client":"a"}}"#));
+    }
+}
+
+#[cfg(feature = "tracing")]
+#[test]
 fn events_keep_level_target_and_fields() {
     use tracing_subscriber::prelude::*;
     let (worker, mut handover) = connect(Options::default());
