@@ -329,6 +329,10 @@ impl State {
                     self.set_takes_messages();
                 }
                 Event::Answer(id, answer) => {
+                    if let Answer::Granted { name, .. } = &answer {
+                        // A later reload has brought it back.
+                        self.removed.remove(name);
+                    }
                     if let Some(asked) = self.asked.get_mut(&id) {
                         *asked = Some(answer);
                     }

@@ -112,8 +112,6 @@ impl<'worker> Request<'worker> {
 
     fn listener(self, sockets: Vec<OwnedFd>, address: Option<String>, is_own: bool) -> Listener {
         let core = Arc::clone(&self.worker.core);
-        // A later reload may have brought it back.
-        core.lock().removed.remove(&self.name);
         Listener { core, name: self.name, address, sockets, is_own }
     }
 }

@@ -46,6 +46,34 @@ fn a_removed_listener_ends_its_loop_alone() {
 }
 
 #[test]
+fn a_listener_that_is_removed_before_the_program_takes_it_is_removed() {
+    let (fd, _) = tcp();
+    let surroundings = Surroundings { passed: vec![("old".to_owned(), fd)], ..Surroundings::default() };
+    let (worker, mut handover) = connect_in(Options::default(), surroundings);
+    handover.say(r#"{"type":"listener_removed","name":"old"}"#);
+    assert_eq!(worker.wait_for_removed_listener().as_deref(), Some("old"));
+    let old = worker.listener("old").get().unwrap();
+    assert!(old.is_removed());
+    assert_eq!(old.incoming().unwrap().count(), 0);
+}
+
+#[test]
+fn a_listener_that_is_granted_again_is_there_again_under_the_name_that_it_has() {
+    let (worker, mut handover) = connect(Options::default());
+    handover.say(r#"{"type":"listener_removed","name":"listener1"}"#);
+    assert!(worker.wait_for_removed_listener().is_some());
+    let asker = worker.clone();
+    let asked = std::thread::spawn(move || asker.listener("tcp://127.0.0.1:0").get().unwrap());
+    handover.hears(r#"{"type":"listen","id":1,"address":"tcp://127.0.0.1:0"}"#);
+    let grant = r#"{"type":"grant","re":1,"name":"listener1","address":"tcp://127.0.0.1:7","fds":1,"id":9}"#;
+    handover.say_with(grant, &[tcp().0]);
+    let again = asked.join().unwrap();
+    assert!(again.name() == "listener1" && !again.is_removed());
+    handover.say(r#"{"type":"listener_removed","name":"listener1"}"#);
+    assert!(worker.wait_for_removed_listener().is_some() && again.is_removed());
+}
+
+#[test]
 fn sockets_are_asked_for_by_name_and_by_address() {
     let (worker, mut handover) = connect(Options::default());
     let (told, tell) = mpsc::channel();
