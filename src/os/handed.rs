@@ -22,10 +22,12 @@ pub(crate) fn take(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// As [`take`], if `check` says that it is what was meant; `None` where it is something else, which is left alone, or not open.
+/// As [`take`], if `check` says that it is what was meant; `None` where it is something else, which is left alone, or not open. What came with
+/// the start is not close-on-exec, so what is has been made since.
 pub(crate) fn take_if(number: RawFd, check: impl FnOnce(BorrowedFd<'_>) -> bool) -> Option<OwnedFd> {
     // SAFETY: F_GETFD only asks.
-    if number < 3 || unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if number < 3 || flags < 0 || flags & libc::FD_CLOEXEC != 0 {
         return None;
     }
     // SAFETY: it is open, and nobody closes it: while a program looks at what it was started with, nobody owns the number.
@@ -90,6 +92,13 @@ mod tests {
     fn a_number_that_is_not_open_is_not_taken() {
         assert_eq!(take(1).unwrap_err().raw_os_error(), Some(libc::EBADF));
         assert_eq!(take(1_000_000).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    }
+
+    #[test]
+    fn what_was_made_since_the_start_is_left_alone() {
+        use std::os::fd::AsRawFd;
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(take_if(ours.as_raw_fd(), |_| true).is_none());
     }
 
     #[test]

@@ -80,9 +80,11 @@ impl Surroundings {
             return Err(Error::ConnectedBefore);
         }
         let identity = identity();
+        // First, so that none of them is taken for a channel.
+        let passed = passed(identity.is_some())?;
         let surroundings = Self {
             channel: channel(),
-            passed: passed(identity.is_some())?,
+            passed,
             notify: std::env::var_os("NOTIFY_SOCKET").and_then(|address| Notify::at(&address)),
             watchdog: watchdog(),
             identity,

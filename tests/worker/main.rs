@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,12 +22,12 @@ use process::{Process, connect, example, skipped};
 const OURS: &str = "LISTEN_PID=$$";
 
 /// Starts a worker with these sockets from fd 3 on; one is passed as standard input.
-fn passed(socket: &TcpListener, variables: &str) -> Process {
+fn passed(socket: impl Into<OwnedFd>, variables: &str) -> Process {
     let script =
         format!("exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_FDNAMES=http {variables} exec \"$0\" 127.0.0.1:0");
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &script]).arg(example("worker_blocking"));
-    command.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
+    command.stdin(Stdio::from(socket.into()));
     Process::start(command)
 }
 
@@ -84,22 +84,34 @@ fn a_second_signal_ends_what_hangs() {
 #[test]
 fn sockets_of_somebody_else_are_left_alone() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut worker = passed(&socket, "LISTEN_PID=1");
+    let mut worker = passed(socket.try_clone().unwrap(), "LISTEN_PID=1");
     assert!(worker.line().starts_with("bound "));
-    let mut worker = passed(&socket, "");
+    let mut worker = passed(socket.try_clone().unwrap(), "");
     assert!(worker.line().starts_with("bound "));
     // What handover does with `listen_pid = false`.
     let handovers = "HANDOVER_NAME=a HANDOVER_POOL=b HANDOVER_SLOT=0 HANDOVER_GENERATION=1 HANDOVER_WORKER=1";
     for ours in [OURS, handovers] {
-        let mut worker = passed(&socket, ours);
+        let mut worker = passed(socket.try_clone().unwrap(), ours);
         assert_eq!(worker.line(), format!("passed {}", socket.local_addr().unwrap()));
     }
 }
 
 #[test]
+fn a_channel_that_is_a_passed_socket_is_none() {
+    // What is left of the environment of a worker, in a process that another one started with sockets of its own.
+    let scratch = tempfile::tempdir().unwrap();
+    let socket = UnixListener::bind(scratch.path().join("socket")).unwrap();
+    let mut worker = passed(socket, &format!("{OURS} HANDOVER_CHANNEL=3"));
+    assert_eq!(worker.line(), "passed a Unix socket");
+    worker.terminate();
+    assert_eq!(worker.line(), "finished");
+    worker.ends_well();
+}
+
+#[test]
 fn siblings_share_a_blocking_socket_and_none_is_deaf() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut siblings: Vec<Process> = (0..4).map(|_| passed(&socket, OURS)).collect();
+    let mut siblings: Vec<Process> = (0..4).map(|_| passed(socket.try_clone().unwrap(), OURS)).collect();
     for sibling in &mut siblings {
         assert!(sibling.line().starts_with("passed "));
     }
