@@ -85,7 +85,7 @@ pub(super) struct Core {
     pub(super) bell: PipeReader,
     /// A byte in it makes the thread look at the state.
     wake: PipeWriter,
-    pub(super) woken: Mutex<Option<PipeReader>>,
+    pub(super) woken: PipeReader,
     /// Whether a task of a runtime beats for it.
     #[cfg(feature = "tokio")]
     pub(super) has_async_pulse: std::sync::atomic::AtomicBool,
@@ -129,7 +129,7 @@ impl Core {
             notify,
             bell,
             wake,
-            woken: Mutex::new(Some(woken)),
+            woken,
             #[cfg(feature = "tokio")]
             has_async_pulse: std::sync::atomic::AtomicBool::new(false),
         }))

@@ -5,7 +5,7 @@
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Core, State};
@@ -20,14 +20,22 @@ const STALLED: Duration = Duration::from_millis(50);
 
 /// Starts it, once.
 pub(super) fn start(core: &Arc<Core>) -> io::Result<()> {
+    start_by(core, |thread| std::thread::Builder::new().name("handover".to_owned()).spawn(thread).map(drop))
+}
+
+/// As [`start`], by `spawn`; where that fails it can be tried again.
+pub(super) fn start_by(
+    core: &Arc<Core>,
+    spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
+) -> io::Result<()> {
     if std::mem::replace(&mut core.lock().has_thread, true) {
         core.wake();
         return Ok(());
     }
-    let woken = core.woken.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(woken) = woken else { return Ok(()) };
-    let core = Arc::clone(core);
-    std::thread::Builder::new().name("handover".to_owned()).spawn(move || run(&core, &woken)).map(drop)
+    let its = Arc::clone(core);
+    let spawned = spawn(Box::new(move || run(&its)));
+    core.lock().has_thread = spawned.is_ok();
+    spawned
 }
 
 /// What one turn waits for.
@@ -53,7 +61,8 @@ impl Turn {
     }
 }
 
-fn run(core: &Core, woken: &PipeReader) {
+fn run(core: &Core) {
+    let woken = &core.woken;
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let turn = Turn::next(core, &mut core.lock());

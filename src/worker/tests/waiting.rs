@@ -53,6 +53,21 @@ fn what_is_said_wakes_nobody_who_waits_for_something_else() {
 }
 
 #[test]
+fn a_thread_that_cannot_be_started_is_started_the_next_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(LONG)).unwrap();
+    let (notify, watchdog) = (notify::Notify::at(path.as_os_str()), Some(Duration::from_millis(20)));
+    let worker =
+        Options::default().connect_in(Surroundings { notify, watchdog, ..Surroundings::default() }).unwrap();
+    assert!(thread::start_by(&worker.core, |_| Err(std::io::ErrorKind::WouldBlock.into())).is_err());
+    assert!(worker.feed_watchdog().unwrap());
+    let mut buffer = [0; 20];
+    assert_eq!(manager.recv(&mut buffer).unwrap(), "WATCHDOG=1".len());
+}
+
+#[test]
 fn nothing_waits_for_a_socket_that_is_closed() {
     // What waits keeps the thread busy.
     let full = || {
