@@ -12,6 +12,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::drain::Drain;
+use super::incoming::is_exhaustion;
 use super::notify::Notify;
 use super::pulse::Pulses;
 use super::session::{Answer, End, Event, Session};
@@ -45,7 +46,7 @@ pub(super) struct State {
     pub(super) channel: Option<Arc<UnixStream>>,
     /// Why the channel ended, where that was not in order.
     pub(super) lost: Option<String>,
-    /// Whether the socket takes no fds now, though it is writable (`ETOOMANYREFS`).
+    /// Whether the socket takes nothing now, though it is writable (`ETOOMANYREFS`, `ENOBUFS`).
     pub(super) is_stalled: bool,
     pub(super) inbox: VecDeque<Inbound>,
     inbox_bytes: usize,
@@ -283,6 +284,12 @@ impl State {
                     self.is_stalled = true;
                     return;
                 }
+                Err(error) if is_exhaustion(&error) => {
+                    self.is_stalled = true;
+                    return;
+                }
+                Err(error) if is_gone(&error) => return self.unwritable(),
+                Err(error) if self.session.give_up_next(&error.to_string()) => {}
                 Err(_) => return self.unwritable(),
             }
         }
@@ -403,4 +410,10 @@ impl State {
             }
         };
     }
+}
+
+/// That the other end is closed.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }

@@ -111,8 +111,8 @@ enum Question {
     Listen,
     Sent,
     Reply,
-    /// Nothing but the acknowledgement of its fds.
-    Nothing,
+    /// Nothing but the acknowledgement of the fds of the reply to this.
+    Replied(Id),
 }
 
 /// What becomes of a message.
@@ -354,7 +354,7 @@ impl<F> Session<F> {
             return Ok(());
         }
         let count = fds.len();
-        let id = (count > 0).then(|| self.ledger.open(Until::Ack, Question::Nothing, fds));
+        let id = (count > 0).then(|| self.ledger.open(Until::Ack, Question::Replied(re), fds));
         let line = ToHandover::Reply { re, id, data };
         match id {
             Some(id) => self.queue_open(&line, id).map(drop)?,

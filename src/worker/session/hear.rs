@@ -152,9 +152,26 @@ impl<F> Session<F> {
 
     /// Gives an answer to whoever waits for it.
     fn tell(&mut self, re: Id, open: &Open<Question, F>, answer: Answer<F>) {
-        if !self.abandoned.remove(&re) && open.question != Question::Nothing {
+        if !self.abandoned.remove(&re) && !matches!(open.question, Question::Replied(_)) {
             self.events.push_back(Event::Answer(re, answer));
         }
+    }
+
+    /// What is next to be written cannot be sent, because of its fds (the kernel passes none of `io_uring(7)`): it is taken out, and whoever waits for
+    /// what becomes of it is told. Whether it has fds.
+    pub fn give_up_next(&mut self, reason: &str) -> bool {
+        let Some(id) = self.out.front().filter(|line| line.written == 0).and_then(|line| line.fds_of) else {
+            return false;
+        };
+        let given_up = self.out.pop_front();
+        self.pending -= given_up.map_or(0, |line| line.bytes.len());
+        let Some(open) = self.ledger.close(id) else { return true };
+        if let Question::Replied(re) = open.question {
+            self.refuse_now(re, ErrorCode::Failed, reason);
+        }
+        let refused = Refused { re: Some(id), error: ErrorCode::Failed, reason: reason.to_owned() };
+        self.tell(id, &open, Answer::Refused(refused));
+        true
     }
 
     /// handover broke the rules: it is told, if the line can still be written, and the channel ends.

@@ -58,6 +58,25 @@ fn id(number: u64) -> Id {
 }
 
 #[test]
+fn fds_that_cannot_be_sent_cost_their_own_line_alone() {
+    let mut session = open();
+    hear(&mut session, r#"{"type":"message","id":5,"from":"handover","data":1,"reply":true}"#, &[]);
+    assert!(matches!(session.next_event(), Some(Event::Message { .. })));
+    let asked =
+        session.message(Target::Handover, data("1"), Wish::Sent, vec![7]).expect("short").expect("open");
+    session.reply(id(5), data("2"), vec![8]).expect("short");
+    session.say(&ToHandover::Ready).expect("short");
+    assert!(session.give_up_next("Invalid argument") && session.give_up_next("Invalid argument"));
+    assert!(!session.give_up_next("what has no fds stays"));
+    let refused =
+        Refused { re: Some(asked), error: ErrorCode::Failed, reason: "Invalid argument".to_owned() };
+    assert_eq!(events(&mut session), [Event::Answer(asked, Answer::Refused(refused))]);
+    let refusal = r#"{"type":"refused","re":5,"error":"failed","reason":"Invalid argument"}"#;
+    assert_eq!(said(&mut session), [r#"{"type":"ready"}"#, refusal]);
+    assert_eq!((session.pending(), session.questions()), (0, 0));
+}
+
+#[test]
 fn a_ping_is_answered_when_the_program_says_so_and_once() {
     let mut session = open();
     hear(&mut session, r#"{"type":"ping","id":12}"#, &[]);
