@@ -7,16 +7,19 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use super::core::Core;
 use super::error::Error;
 use super::handle::Worker;
 use super::incoming::{is_exhaustion, is_of_one};
 use super::listener::Listener;
 use super::pulse::Pulse;
+use super::taking::{Taken, Taking};
 use super::waiting::Waiting;
 use crate::os::accept::Acceptor;
 use crate::os::kind::{Family, is_nonblocking};
@@ -85,7 +88,11 @@ pub struct AsyncListener {
     sockets: Vec<(Family, AsyncFd<OwnedFd>)>,
     /// Which socket is looked at first.
     turn: AtomicUsize,
+    taking: Taking,
 }
+
+/// What says that a socket can be read.
+type Ready<'socket> = AsyncFdReadyGuard<'socket, OwnedFd>;
 
 impl Listener {
     /// Registers its sockets with the runtime. [Pings](super::Pulse) are answered by a task of that runtime from then on.
@@ -113,8 +120,13 @@ impl Listener {
             .into_iter()
             .map(|socket| Ok((self.family(&socket)?, watch::readable(socket)?)))
             .collect::<Result<_, Error>>()?;
-        answer_pings(&self);
-        Ok(AsyncListener { listener: Arc::new(self), sockets, turn: AtomicUsize::new(0) })
+        answer_pings(&self.core);
+        Ok(AsyncListener {
+            listener: Arc::new(self),
+            sockets,
+            turn: AtomicUsize::new(0),
+            taking: Taking::default(),
+        })
     }
 
     /// The only socket as tokio's own, for what takes nothing else (axum). That needs a nonblocking one.
@@ -135,7 +147,7 @@ impl Listener {
     /// Outside of a runtime with I/O.
     pub fn into_tokio_tcp(self) -> Result<TcpListener, Error> {
         self.make_nonblocking()?;
-        answer_pings(&self);
+        answer_pings(&self.core);
         Ok(TcpListener::from_std(self.into_tcp()?)?)
     }
 
@@ -148,7 +160,7 @@ impl Listener {
     /// As there.
     pub fn into_tokio_unix(self) -> Result<UnixListener, Error> {
         self.make_nonblocking()?;
-        answer_pings(&self);
+        answer_pings(&self.core);
         Ok(UnixListener::from_std(self.into_unix()?)?)
     }
 
@@ -170,14 +182,27 @@ impl Listener {
     }
 }
 
-/// One task of the runtime beats for it, once.
-fn answer_pings(listener: &Listener) {
-    if listener.core.has_async_pulse.swap(true, Ordering::SeqCst) {
+/// One task of the runtime beats for it, once; the next runtime's, when that has ended.
+fn answer_pings(core: &Arc<Core>) {
+    if core.has_async_pulse.swap(true, Ordering::SeqCst) {
         return;
     }
     // Without an fd to be woken by, it needs none.
-    if let Ok(pulse) = Pulse::new(Arc::clone(&listener.core), false) {
-        tokio::spawn(async move { pulse.turns().await });
+    if let Ok(pulse) = Pulse::new(Arc::clone(core), false) {
+        let beating = Beating { core: Arc::clone(core), pulse };
+        tokio::spawn(async move { beating.pulse.turns().await });
+    }
+}
+
+/// The task that beats.
+struct Beating {
+    core: Arc<Core>,
+    pulse: Pulse,
+}
+
+impl Drop for Beating {
+    fn drop(&mut self) {
+        self.core.has_async_pulse.store(false, Ordering::SeqCst);
     }
 }
 
@@ -188,7 +213,8 @@ impl AsyncListener {
     }
 
     /// The next connection; `None` when draining has begun or the listener is removed, and, of a socket that the process bound itself, the
-    /// queue is empty. Errors of a single connection are passed over. Cancel safe.
+    /// queue is empty. Errors of a single connection are passed over. Several tasks may call it at once. May be dropped at any time: no connection
+    /// is lost, as long as it is called again until it gives `None`.
     ///
     /// # Errors
     /// What ends it: any of `accept(2)` that is not about one connection and not a lack of fds.
@@ -196,69 +222,78 @@ impl AsyncListener {
         // A turn of the runtime between two connections.
         tokio::task::yield_now().await;
         loop {
-            if self.is_over() {
-                return if self.listener.is_own { self.take_left() } else { Ok(None) };
-            }
-            let Some(at) = self.readable().await? else { continue };
-            match self.accept_at(at).await {
-                Ok(None) => {}
-                Ok(Some(fd)) => return self.connection(at, fd).map(Some),
-                Err(error) if is_of_one(&error) => {}
-                Err(error) if is_exhaustion(&error) => tokio::time::sleep(EXHAUSTED).await,
-                Err(error) => return Err(error),
+            let taken = match self.taking.next() {
+                Some(taken) => Some(taken),
+                None if self.is_over() && !self.taking.is_under_way() => match self.take_left() {
+                    None => return Ok(None),
+                    left => left,
+                },
+                None => match self.readable().await? {
+                    None => None,
+                    Some((at, ready)) => {
+                        let accepted = self.accept_at(at, ready).await;
+                        accepted.transpose().map(|accepted| (at, accepted))
+                    }
+                },
+            };
+            match taken {
+                None => {}
+                Some((at, Ok(fd))) => return self.connection(at, fd).map(Some),
+                Some((_, Err(error))) if is_of_one(&error) => {}
+                Some((_, Err(error))) if is_exhaustion(&error) => tokio::time::sleep(EXHAUSTED).await,
+                Some((_, Err(error))) => return Err(error),
             }
         }
     }
 
     fn is_over(&self) -> bool {
-        let state = self.listener.core.lock();
-        state.is_draining() || state.removed.contains(self.listener.name())
+        self.listener.is_over(&self.listener.core.lock())
     }
 
-    /// Which socket has something; `None` when it is time to look whether this is over.
-    async fn readable(&self) -> io::Result<Option<usize>> {
+    /// Which socket has something; `None` when it is time to look what was taken, or whether this is over.
+    async fn readable(&self) -> io::Result<Option<(usize, Ready<'_>)>> {
+        let count = self.sockets.len();
+        let turn = self.turn.load(Ordering::Relaxed);
+        // For each who waits: `poll_read_ready` would wake only the last.
+        let mut sockets: Vec<_> = (0..count)
+            .map(|step| (turn + step) % count)
+            .map(|at| (at, Box::pin(self.sockets[at].1.readable())))
+            .collect();
         let mut waiting = Waiting::new(Arc::clone(&self.listener.core));
         std::future::poll_fn(|context| {
-            let over = waiting.poll(context, |state| {
-                (state.is_draining() || state.removed.contains(self.listener.name())).then_some(())
+            let mut is_over = false;
+            let look = waiting.poll(context, |state| {
+                is_over = self.listener.is_over(state);
+                let is_time = self.taking.has_some() || (is_over && !self.taking.is_under_way());
+                is_time.then_some(())
             });
-            if over.is_ready() {
-                return std::task::Poll::Ready(Ok(None));
+            if look.is_ready() {
+                return Poll::Ready(Ok(None));
             }
-            let turn = self.turn.load(Ordering::Relaxed);
-            for at in (0..self.sockets.len()).map(|step| (turn + step) % self.sockets.len()) {
-                match self.sockets[at].1.poll_read_ready(context) {
-                    std::task::Poll::Ready(Ok(_)) => {
-                        self.turn.store(at + 1, Ordering::Relaxed);
-                        return std::task::Poll::Ready(Ok(Some(at)));
-                    }
-                    std::task::Poll::Ready(Err(error)) => return std::task::Poll::Ready(Err(error)),
-                    std::task::Poll::Pending => {}
+            for (at, socket) in sockets.iter_mut().filter(|_| !is_over) {
+                if let Poll::Ready(ready) = socket.as_mut().poll(context) {
+                    self.turn.store(*at + 1, Ordering::Relaxed);
+                    return Poll::Ready(ready.map(|ready| Some((*at, ready))));
                 }
             }
-            std::task::Poll::Pending
+            Poll::Pending
         })
         .await
     }
 
-    /// Takes one, or clears the readiness that was none.
-    async fn accept_at(&self, at: usize) -> io::Result<Option<OwnedFd>> {
-        let (_, socket) = &self.sockets[at];
-        let mut ready = socket.readable().await?;
-        let accepted = if is_nonblocking(socket.get_ref().as_fd())? {
-            Acceptor::new().accept(socket.get_ref().as_fd(), true)
-        } else if ready_now(socket.get_ref())? {
-            // It may wait for 20 ms where a sibling is quicker, which is nothing for a thread of the runtime.
-            let copy = socket.get_ref().try_clone()?;
-            let taken = tokio::task::spawn_blocking(move || Acceptor::new().accept(copy.as_fd(), true));
-            taken.await.unwrap_or_else(|_| Ok(None))
-        } else {
-            Ok(None)
-        };
-        if matches!(accepted, Ok(None)) && !ready_now(socket.get_ref())? {
+    /// Takes one, or clears the readiness that was none. Of a blocking socket it goes into the queue.
+    async fn accept_at(&self, at: usize, mut ready: Ready<'_>) -> io::Result<Option<OwnedFd>> {
+        let socket = self.sockets[at].1.get_ref();
+        let mut accepted = None;
+        if is_nonblocking(socket.as_fd())? {
+            accepted = Acceptor::new().accept(socket.as_fd(), true)?;
+        } else if ready_now(socket)? {
+            self.taking.take(at, socket.try_clone()?, &self.listener.core).await;
+        }
+        if accepted.is_none() && !ready_now(socket)? {
             ready.clear_ready();
         }
-        accepted
+        Ok(accepted)
     }
 
     fn connection(&self, at: usize, fd: OwnedFd) -> io::Result<AsyncConnection> {
@@ -268,18 +303,19 @@ impl AsyncListener {
         })
     }
 
-    fn take_left(&self) -> io::Result<Option<AsyncConnection>> {
-        for (at, (_, socket)) in self.sockets.iter().enumerate() {
-            while ready_now(socket.get_ref())? {
+    /// What is left in the queue of a socket that nobody else has.
+    fn take_left(&self) -> Option<Taken> {
+        let own = self.sockets.iter().enumerate().filter(|_| self.listener.is_own);
+        for (at, (_, socket)) in own {
+            while ready_now(socket.get_ref()).is_ok_and(|ready| ready) {
                 match Acceptor::new().accept(socket.get_ref().as_fd(), true) {
-                    Ok(Some(fd)) => return self.connection(at, fd).map(Some),
                     Ok(None) => {}
-                    Err(error) if is_of_one(&error) => {}
-                    Err(error) => return Err(error),
+                    Ok(Some(fd)) => return Some((at, Ok(fd))),
+                    Err(error) => return Some((at, Err(error))),
                 }
             }
         }
-        Ok(None)
+        None
     }
 }
 
@@ -297,10 +333,7 @@ impl Worker {
     /// # Panics
     /// Outside of a runtime.
     pub fn beat_on_runtime(&self) -> Result<(), Error> {
-        if !self.core.has_async_pulse.swap(true, Ordering::SeqCst) {
-            let pulse = Pulse::new(Arc::clone(&self.core), false)?;
-            tokio::spawn(async move { pulse.turns().await });
-        }
+        answer_pings(&self.core);
         Ok(())
     }
 }

@@ -147,8 +147,7 @@ impl<'listener> Incoming<'listener> {
     }
 
     fn is_over(&self) -> bool {
-        let state = self.listener.core.lock();
-        state.is_draining() || state.removed.contains(self.listener.name())
+        self.listener.is_over(&self.listener.core.lock())
     }
 
     /// One connection, or none after one wake-up.

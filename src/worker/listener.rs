@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::sync::Arc;
 
 use super::bind::Place;
-use super::core::Core;
+use super::core::{Core, State};
 use super::error::Error;
 use super::handle::Worker;
 use super::incoming::Incoming;
@@ -161,6 +161,11 @@ impl Listener {
     /// Whether a reload has taken it away: it should not be accepted from any more.
     pub fn is_removed(&self) -> bool {
         self.core.lock().removed.contains(&self.name)
+    }
+
+    /// Whether nothing more is to be accepted.
+    pub(super) fn is_over(&self, state: &State) -> bool {
+        state.is_draining() || state.removed.contains(&self.name)
     }
 
     /// Connections as they come, until draining begins, for a thread of its own.

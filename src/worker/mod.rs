@@ -68,6 +68,8 @@ mod pulse;
 pub mod session;
 mod stored;
 mod surroundings;
+#[cfg(feature = "tokio")]
+mod taking;
 mod talk;
 #[cfg(test)]
 mod tests;

@@ -137,6 +137,80 @@ mod on_tokio {
     }
 
     #[test]
+    fn two_tasks_that_accept_are_both_woken() {
+        let worker = alone();
+        runtime().block_on(async {
+            let http = worker.listener("http").or_bind("127.0.0.1:0").unwrap();
+            let address = TcpListener::from(http.sockets()[0].try_clone().unwrap()).local_addr().unwrap();
+            let http = std::sync::Arc::new(http.into_async().unwrap());
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..2 {
+                let http = std::sync::Arc::clone(&http);
+                tasks.spawn(async move { http.accept().await.unwrap().is_some() });
+            }
+            // Both wait.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..2 {
+                let _client = tokio::net::TcpStream::connect(address).await.unwrap();
+                let accepted = tokio::time::timeout(LONG, tasks.join_next()).await.expect("one is woken");
+                assert!(accepted.unwrap().unwrap());
+            }
+        });
+    }
+
+    #[test]
+    fn an_accept_that_is_given_up_loses_no_connection() {
+        let (fd, address) = tcp();
+        let surroundings = Surroundings { passed: vec![("http".to_owned(), fd)], ..Surroundings::default() };
+        let worker = Options::default().connect_in(surroundings).unwrap();
+        runtime().block_on(async {
+            let http = worker.listener("http").get().unwrap().into_async().unwrap();
+            let mut clients = Vec::new();
+            for _ in 0..50 {
+                clients.push(tokio::net::TcpStream::connect(address).await.unwrap());
+                // Given up wherever it waits: for the next turn, for readiness, for the connection.
+                for turns in 0..4 {
+                    let mut turn = 0;
+                    let given_up = std::future::poll_fn(|context| {
+                        turn += 1;
+                        context.waker().wake_by_ref();
+                        if turn > turns { Poll::Ready(()) } else { Poll::Pending }
+                    });
+                    tokio::select! {
+                        biased;
+                        accepted = http.accept() => clients.truncate(clients.len() - usize::from(accepted.unwrap().is_some())),
+                        () = given_up => {}
+                    }
+                }
+            }
+            for _ in 0..clients.len() {
+                let accepted = tokio::time::timeout(LONG, http.accept()).await.expect("none was lost");
+                assert!(accepted.unwrap().is_some());
+            }
+        });
+    }
+
+    #[test]
+    fn a_second_runtime_beats_after_the_first_has_ended() {
+        let (worker, mut handover) = connect(Options::default());
+        runtime().block_on(async { worker.beat_on_runtime().unwrap() });
+        let second = runtime();
+        second.block_on(async { worker.beat_on_runtime().unwrap() });
+        handover.say(r#"{"type":"ping","id":1}"#);
+        handover.say(r#"{"type":"listener_removed","name":"x"}"#);
+        // It came, and the runtime does not turn.
+        assert!(worker.wait_for_removed_listener().is_some());
+        worker.status("still");
+        handover.hears(r#"{"type":"status","text":"still"}"#);
+        second.block_on(async {
+            let pong = tokio::task::spawn_blocking(move || handover.next());
+            assert_eq!(pong.await.unwrap(), r#"{"type":"pong","re":1}"#);
+        });
+    }
+
+    #[test]
     fn tokios_own_listener_needs_a_socket_that_may_be_nonblocking() {
         let worker = alone();
         runtime().block_on(async {
