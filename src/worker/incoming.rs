@@ -170,16 +170,13 @@ impl<'listener> Incoming<'listener> {
     }
 
     /// What is left in the queue of a socket that nobody else has.
-    fn take_left(&mut self) -> Option<io::Result<Connection>> {
+    fn take_left(&mut self) -> Option<io::Result<Option<Connection>>> {
         if !self.listener.is_own {
             return None;
         }
-        loop {
-            return match self.take_one(Some(Duration::ZERO)) {
-                Ok(None) => None,
-                Err(error) if is_of_one(&error) => continue,
-                taken => taken.transpose(),
-            };
+        match self.take_one(Some(Duration::ZERO)) {
+            Ok(None) => None,
+            taken => Some(taken),
         }
     }
 }
@@ -190,10 +187,8 @@ impl Iterator for Incoming<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         while !self.has_failed {
             self.pulse.beat();
-            if self.is_over() {
-                return self.take_left();
-            }
-            match self.take_one(None) {
+            let taken = if self.is_over() { self.take_left()? } else { self.take_one(None) };
+            match taken {
                 Ok(None) => {}
                 Ok(Some(connection)) => return Some(Ok(connection)),
                 Err(error) if is_of_one(&error) => {}
