@@ -1,6 +1,29 @@
 //! handover holds a service's listening sockets and hands them over: to the workers that serve them, and
 //! from one generation of workers to the next. The sockets stay while everything else is replaced.
 //!
+//! What programs may build on:
+//!
+#![cfg_attr(
+    feature = "worker",
+    doc = "- [`worker`]: the SDK, what a worker written in Rust needs (feature `worker`)"
+)]
+#![cfg_attr(
+    not(feature = "worker"),
+    doc = "- `worker`: the SDK, what a worker written in Rust needs (feature `worker`)"
+)]
+#![cfg_attr(
+    feature = "pipe",
+    doc = "- [`pipe`]: connections and other fds from one process to another, with data (feature `pipe`)"
+)]
+#![cfg_attr(
+    not(feature = "pipe"),
+    doc = "- `pipe`: connections and other fds from one process to another, with data (feature `pipe`)"
+)]
+//! - [`exit`]: the exit codes of the command
+//!
+//! All of it is listed in `docs/public-api`. **Every other module is here for the `handover` command, is left out
+//! of these pages, and may change in any release.**
+//!
 //! The map of this tree, from the bottom up; a module uses only what stands above it
 //! (`tests/tidy.rs` keeps that):
 //!
@@ -17,35 +40,49 @@
 //! - `cli`: the `handover` command
 
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 #[cfg(feature = "supervisor")]
+#[doc(hidden)]
 pub mod config;
 #[cfg(feature = "supervisor")]
+#[doc(hidden)]
 pub mod control;
 #[cfg(feature = "supervisor")]
+#[doc(hidden)]
 pub mod daemon;
 pub mod exit;
 #[cfg(any(feature = "supervisor", feature = "worker"))]
+#[doc(hidden)]
 pub mod id;
 #[cfg(feature = "supervisor")]
+#[doc(hidden)]
 pub mod listeners;
 #[cfg(feature = "supervisor")]
+#[doc(hidden)]
 pub mod notify;
 #[cfg(feature = "supervisor")]
+#[doc(hidden)]
 pub mod observe;
 #[cfg(any(feature = "supervisor", feature = "worker", feature = "pipe"))]
+#[doc(hidden)]
 pub mod os;
 #[cfg(feature = "pipe")]
 pub mod pipe;
 #[cfg(feature = "supervisor")]
+#[doc(hidden)]
 pub mod stamp;
 #[cfg(feature = "supervisor")]
+#[doc(hidden)]
 pub mod supervisor;
 #[cfg(feature = "supervisor")]
+#[doc(hidden)]
 pub mod time;
 #[cfg(feature = "supervisor")]
+#[doc(hidden)]
 pub mod units;
 #[cfg(any(feature = "supervisor", feature = "worker"))]
+#[doc(hidden)]
 pub mod wire;
 #[cfg(feature = "worker")]
 pub mod worker;

@@ -62,6 +62,7 @@ pub(super) struct Target {
 
 /// How to wait for the end
 #[derive(Clone, Debug, Default, Args)]
+#[allow(rustdoc::broken_intra_doc_links, reason = "the text of --help has brackets")]
 pub(super) struct Waiting {
     /// Wait until it is done, and tell by the exit code how it ended [default]
     #[arg(long, conflicts_with = "no_wait")]

@@ -295,7 +295,7 @@ pub struct Receiver<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Makes a connected Unix stream socket the receiving end of a pipe, with [`CREDITS`](super::CREDITS) credits. Nothing else may use that socket: a plain read would lose fds.
+    /// Makes a connected Unix stream socket the receiving end of a pipe, with [`CREDITS`] credits. Nothing else may use that socket: a plain read would lose fds.
     ///
     /// It accepts whatever a sender of that socket says: who may connect is for the socket's owner to decide.
     pub fn new(socket: UnixStream) -> Self {

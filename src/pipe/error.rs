@@ -129,6 +129,7 @@ impl std::error::Error for Unsent {
 }
 
 /// An item that was not sent, with its fds, and why.
+#[non_exhaustive]
 pub struct SendError<T> {
     /// The item, as it was given.
     pub item: Item<T>,

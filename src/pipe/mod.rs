@@ -10,7 +10,7 @@
 //! - **No mix-up.** Every line says how many fds are its own. Fds that are missing, cut off or too many end the pipe, and are closed.
 //! - Every fd is close-on-exec from birth, partial writes are completed, and many items go out in one system call.
 //!
-//! [`Sender`] and [`Receiver`] block; with the feature `tokio` there are asynchronous ones in [`tokio`]. Both use the same
+//! [`Sender`] and [`Receiver`] block; with the feature `tokio` there are asynchronous ones in `pipe::tokio`. Both use the same
 //! `sending` and `receiving`, which never wait; only the shells around them do. The mode of a socket (`O_NONBLOCK`) plays no part
 //! in the blocking ones, and is never changed by them.
 //!

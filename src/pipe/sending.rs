@@ -23,6 +23,7 @@ const READ_BYTES: usize = 4 << 10;
 
 /// An item that the receiver refused. It is the sender's again.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Refused<T> {
     /// Its number.
     pub id: ItemId,

@@ -70,6 +70,7 @@ macro_rules! words {
 
 words! {
     /// What a side can do beyond the base of the protocol.
+    #[non_exhaustive]
     Capability {
         /// handover sends `drain`; a worker finishes and exits when it gets it.
         Drain = "drain",
@@ -137,6 +138,7 @@ impl<const N: usize> From<[Capability; N]> for Capabilities {
 
 /// Why something was refused, for programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ErrorCode {
     /// The channel's end.
     Protocol,
@@ -205,6 +207,7 @@ impl fmt::Display for ErrorCode {
 
 /// Whom a message is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Target {
     /// handover itself.
     Handover,
@@ -227,6 +230,7 @@ impl Target {
 
 /// Who sent a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Sender {
     /// handover itself.
     Handover,
@@ -243,6 +247,7 @@ pub enum Sender {
 
 /// A worker that a message did not reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NotReached {
     /// The worker.
     pub worker: WorkerId,

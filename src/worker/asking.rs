@@ -25,6 +25,7 @@ use crate::wire::{ErrorCode, Id, NotReached, Payload, Sender};
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sent {
     /// Into how many queues it was put.
     pub receivers: u64,
@@ -42,6 +43,7 @@ pub struct Sent {
 /// }
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Reply {
     /// Who.
     pub from: Sender,
@@ -162,7 +164,7 @@ fn take<T: FromAnswer>(state: &mut State, id: Id) -> Option<Result<T, Error>> {
     let answer = answer.take()?;
     state.asked.remove(&id);
     Some(match answer {
-        Answer::Refused(refused) => Err(refused.into()),
+        Answer::Refused(refused) => Err(Error::refused(refused)),
         Answer::Lost => Err(Error::Lost),
         // The session has looked that it is an answer to this question.
         answer => T::from_answer(answer).ok_or(Error::Lost),

@@ -117,8 +117,8 @@ impl From<Unsendable> for Error {
     }
 }
 
-impl From<Refused> for Error {
-    fn from(refused: Refused) -> Self {
+impl Error {
+    pub(super) fn refused(refused: Refused) -> Self {
         Self::Refused { error: refused.error, reason: refused.reason }
     }
 }

@@ -46,7 +46,6 @@
 //! - [`Drain`], [`Tracker`]: finishing
 //! - [`Message`], [`Messages`], [`Asking`]: talking to other workers
 //! - [`Pulse`]: being found out when it hangs
-//! - [`session`]: the protocol alone, for loops of another kind
 
 mod asking;
 #[cfg(feature = "tokio")]
@@ -65,6 +64,7 @@ mod message;
 mod notify;
 mod options;
 mod pulse;
+#[doc(hidden)]
 pub mod session;
 mod stored;
 mod surroundings;
@@ -93,7 +93,9 @@ pub use pulse::Pulse;
 pub use surroundings::Identity;
 pub use tracker::{Finished, Guard, Tracker};
 
+#[doc(inline)]
 pub use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
+#[doc(inline)]
 pub use crate::wire::{Capability, ErrorCode, Level, NotReached, Payload, Sender, Target, Unsendable};
 
 /// The guide: its programs are compiled.

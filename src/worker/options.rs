@@ -108,7 +108,7 @@ impl Options {
         if is_there {
             greet(&core);
         }
-        let identity = core.lock().session.hello().map(Identity::from).or(identity);
+        let identity = core.lock().session.hello().map(Identity::of).or(identity);
         if core.lock().session.is_open() {
             thread::start(&core)?;
         }

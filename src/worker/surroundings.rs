@@ -32,6 +32,7 @@ const TAKEN: [&str; 5] = ["HANDOVER_CHANNEL", "LISTEN_FDS", "LISTEN_PID", "LISTE
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Identity {
     /// The daemon's `name`.
     pub name: String,
@@ -45,8 +46,8 @@ pub struct Identity {
     pub worker: WorkerId,
 }
 
-impl From<&HandoverHello> for Identity {
-    fn from(hello: &HandoverHello) -> Self {
+impl Identity {
+    pub(super) fn of(hello: &HandoverHello) -> Self {
         Self {
             name: hello.name.clone(),
             pool: hello.pool.clone(),

@@ -59,7 +59,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends a message, with fds if there are any, and gives what became of it: [`Sent`](super::Sent).
+    /// Sends a message, with fds if there are any, and gives what became of it: [`Sent`].
     ///
     /// Fds (at most 64, to one receiver) are duplicated. When the answer is there the receiver has them, and the caller closes its own;
     /// after an error it still has them.
@@ -85,7 +85,7 @@ impl Worker {
         self.begin(to, data, Wish::Sent, fds).map(|id| Asking::new(Arc::clone(&self.core), id))
     }
 
-    /// Asks one receiver, and gives its [`Reply`](super::Reply). handover gives up after `timeout` (at most an hour).
+    /// Asks one receiver, and gives its [`Reply`]. handover gives up after `timeout` (at most an hour).
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -206,7 +206,7 @@ impl Worker {
         said.is_ok()
     }
 
-    /// Answers a message; used by [`Message`](super::Message).
+    /// Answers a message; used by [`Message`].
     pub(super) fn refuse(core: &Core, re: Id, error: ErrorCode, reason: &str) {
         let mut state = core.lock();
         state.session.refuse(re, error, reason);
