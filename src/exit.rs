@@ -1,5 +1,11 @@
 //! Exit codes of the `handover` command: one meaning each, for every sub-command.
 //!
+//! ```
+//! use handover::exit::{DONE, FAILED, INTERRUPTED, NO_DAEMON, TIMED_OUT, USAGE};
+//!
+//! assert_eq!([DONE, FAILED, USAGE, TIMED_OUT, NO_DAEMON, INTERRUPTED], [0, 1, 2, 3, 4, 130]);
+//! ```
+//!
 //! They are part of the interface (a script may test for them), so they stand in one place and are
 //! never written as numbers elsewhere.
 

@@ -31,6 +31,11 @@ macro_rules! name {
 
         impl $name {
             /// Takes a text that the configuration has checked.
+            ///
+            /// ```
+            /// # #[cfg(feature = "worker")]
+            /// assert_eq!(handover::worker::PoolName::new("web").as_str(), "web");
+            /// ```
             pub fn new(text: impl Into<String>) -> Self {
                 Self(text.into())
             }
@@ -51,6 +56,11 @@ macro_rules! name {
 
 number! {
     /// One process in a slot. Counted up from 1 and never used again while the daemon's state lives.
+    ///
+    /// ```
+    /// # #[cfg(feature = "worker")]
+    /// assert_eq!(handover::worker::WorkerId(18).to_string(), "18");
+    /// ```
     WorkerId(u64)
 }
 number! {

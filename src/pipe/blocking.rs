@@ -38,6 +38,24 @@ pub fn pair<T>() -> io::Result<(Sender<T>, Receiver<T>)> {
 /// pipe ([`AsFd`]) and calls [`tend`](Self::tend) when it can be read; one without calls [`settle`](Self::settle).
 ///
 /// Dropping it gives up what was not taken: the receiver then drops it, too. [`close`](Self::close) waits instead.
+///
+/// ```
+/// use std::collections::VecDeque;
+/// use handover::pipe::{self, Item};
+///
+/// let (mut sender, mut receiver) = pipe::pair()?;
+/// let first = sender.send(Item::without_fds(1))?;
+/// let mut more = VecDeque::from([Item::without_fds(2), Item::without_fds(3)]);
+/// sender.try_send_all(&mut more)?;
+/// assert!(sender.in_flight() == 3 && sender.in_flight_ids().next() == Some(first));
+/// assert_eq!(receiver.recv()?.map(|item| item.data), Some(1));
+/// sender.tend()?; // when the socket can be read; and written, if this says so:
+/// assert!(!sender.wants_write() && !sender.is_in_flight(first) && sender.taken() == 1);
+/// drop(receiver);
+/// assert!(sender.settle().is_err() && sender.ended().is_some());
+/// assert_eq!(sender.into_untaken().len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Sender<T> {
     socket: UnixStream,
@@ -287,6 +305,18 @@ impl<T> AsFd for Sender<T> {
 /// The end of a pipe that takes items. An iterator over them, too.
 ///
 /// Dropping it leaves what it has not given out to the sender.
+///
+/// ```
+/// use handover::pipe::{Item, Receiver, Sender};
+///
+/// let (here, there) = std::os::unix::net::UnixStream::pair()?;
+/// let (mut sender, mut receiver) = (Sender::new(here), Receiver::<u32>::new(there));
+/// sender.send(Item::without_fds(7))?;
+/// drop(sender); // and takes the item back
+/// assert!(receiver.next().is_none() && receiver.dropped() == 1);
+/// assert!(!receiver.wants_write());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Receiver<T> {
     socket: UnixStream,

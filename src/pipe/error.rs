@@ -32,6 +32,15 @@ impl fmt::Display for Fault {
 /// Why nothing can be sent through a pipe any more.
 ///
 /// Items that were not taken are still the sender's: see [`Sender::into_untaken`](super::Sender::into_untaken).
+///
+/// ```
+/// use handover::pipe::{self, End};
+///
+/// let (mut sender, receiver) = pipe::pair::<u32>()?;
+/// drop(receiver);
+/// assert_eq!(sender.tend(), Err(End::Closed));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
@@ -74,6 +83,15 @@ impl fmt::Display for End {
 impl std::error::Error for End {}
 
 /// Why an item was not sent. Nothing of it has left.
+///
+/// ```
+/// use handover::pipe::{DATA_MAX, Item, Unsent};
+///
+/// let (mut sender, _receiver) = handover::pipe::pair()?;
+/// let error = sender.send(Item::without_fds("x".repeat(DATA_MAX))).unwrap_err();
+/// assert!(matches!(error.why, Unsent::TooLarge { bytes } if bytes == DATA_MAX + 2));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Unsent {
@@ -129,6 +147,18 @@ impl std::error::Error for Unsent {
 }
 
 /// An item that was not sent, with its fds, and why.
+///
+/// ```
+/// use handover::pipe::{Item, SendError};
+///
+/// /// What became of it: sent, or served here.
+/// fn give(sender: &mut handover::pipe::Sender<String>, item: Item<String>) -> Option<Item<String>> {
+///     sender.try_send(item).err().map(|SendError { item, why, .. }| {
+///         eprintln!("{why}");
+///         item
+///     })
+/// }
+/// ```
 #[non_exhaustive]
 pub struct SendError<T> {
     /// The item, as it was given.
@@ -152,6 +182,17 @@ impl<T> fmt::Display for SendError<T> {
 impl<T> std::error::Error for SendError<T> {}
 
 /// Why a receiver has no item to give.
+///
+/// ```
+/// use handover::pipe::{Item, ReceiveError, Receiver, Sender};
+///
+/// let (here, there) = std::os::unix::net::UnixStream::pair()?;
+/// let (mut sender, mut receiver) = (Sender::new(here), Receiver::<u32>::new(there));
+/// sender.send(Item::without_fds("no number"))?;
+/// let error = receiver.recv().unwrap_err();
+/// assert!(matches!(error, ReceiveError::Data { .. }) && !error.is_end());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReceiveError {

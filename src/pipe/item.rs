@@ -8,6 +8,13 @@ use std::os::unix::net::UnixStream;
 use crate::os::stream::is_stream;
 
 /// The number of an item: each pipe counts from 1, in the order in which it sends.
+///
+/// ```
+/// let (mut sender, _receiver) = handover::pipe::pair()?;
+/// let id = sender.send(handover::pipe::Item::without_fds("first"))?;
+/// assert_eq!((id.get(), id.to_string().as_str()), (1, "1"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ItemId(pub(super) u64);
 
@@ -157,6 +164,21 @@ impl<T> Item<T> {
 impl<T> Item<T> {
     /// Data with a TCP connection of tokio.
     ///
+    /// ```
+    /// use handover::pipe::Item;
+    /// use tokio::net::{TcpListener, TcpStream};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let client = TcpStream::connect(listener.local_addr()?).await?;
+    /// let item = Item::with_tokio_tcp_stream("web", client)?;
+    /// let (data, stream) = item.into_tokio_tcp_stream()?;
+    /// assert_eq!((data, stream.peer_addr()?), ("web", listener.local_addr()?));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// Where tokio cannot let go of it (`TcpStream::into_std`).
     pub fn with_tokio_tcp_stream(data: T, stream: ::tokio::net::TcpStream) -> std::io::Result<Self> {
@@ -164,6 +186,18 @@ impl<T> Item<T> {
     }
 
     /// Data with a Unix connection of tokio.
+    ///
+    /// ```
+    /// use handover::pipe::Item;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let (ours, _theirs) = tokio::net::UnixStream::pair()?;
+    /// let (data, _stream) = Item::with_tokio_unix_stream(7, ours)?.into_tokio_unix_stream()?;
+    /// assert_eq!(data, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Where tokio cannot let go of it (`UnixStream::into_std`).

@@ -53,13 +53,45 @@ pub use item::{Item, ItemId};
 pub use sending::Refused;
 
 /// How many items may be under way where the receiver says nothing else: sent, and not yet taken by the receiving program.
+///
+/// ```
+/// let (mut sender, _receiver) = handover::pipe::pair()?;
+/// for number in 0..handover::pipe::CREDITS {
+///     sender.try_send(handover::pipe::Item::without_fds(number))?;
+/// }
+/// assert!(sender.try_send(handover::pipe::Item::without_fds(0)).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub const CREDITS: usize = 64;
 
 /// The most items that may be under way. More makes nothing faster, and as many acknowledgements fit into the socket of a sender that does not read them for a while.
+///
+/// ```
+/// let (_here, there) = std::os::unix::net::UnixStream::pair()?;
+/// let receiver = handover::pipe::Receiver::<u32>::with_credits(there, handover::pipe::CREDITS_MAX);
+/// # drop(receiver);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub const CREDITS_MAX: usize = 128;
 
 /// The longest data of an item in bytes, as JSON.
+///
+/// ```
+/// let (mut sender, _receiver) = handover::pipe::pair()?;
+/// let text = "x".repeat(handover::pipe::DATA_MAX); // and two quotation marks
+/// assert!(sender.try_send(handover::pipe::Item::without_fds(text)).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub const DATA_MAX: usize = 1_000_000;
 
 /// The most fds of an item.
+///
+/// ```
+/// use handover::pipe::{FDS_PER_ITEM_MAX, Item};
+///
+/// let (mut sender, _receiver) = handover::pipe::pair()?;
+/// let fds = (0..=FDS_PER_ITEM_MAX).map(|_| std::io::pipe().map(|(end, _)| end.into()));
+/// assert!(sender.try_send(Item { data: "one too many", fds: fds.collect::<Result<_, _>>()? }).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub const FDS_PER_ITEM_MAX: usize = 64;

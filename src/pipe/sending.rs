@@ -22,6 +22,16 @@ const MESSAGE_BYTES: usize = 64 << 10;
 const READ_BYTES: usize = 4 << 10;
 
 /// An item that the receiver refused. It is the sender's again.
+///
+/// ```
+/// use handover::pipe::{Refused, Sender};
+///
+/// fn say_why(sender: &mut Sender<String>) {
+///     while let Some(Refused { id, item, reason, .. }) = sender.next_refused() {
+///         eprintln!("item {id}, {}: {reason}", item.data);
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Refused<T> {

@@ -40,6 +40,15 @@ use crate::os::stream::Until;
 
 /// As [`pipe::pair`](super::pair).
 ///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (mut sender, mut receiver) = handover::pipe::tokio::pair()?;
+/// sender.send(handover::pipe::Item::without_fds(7)).await?;
+/// assert_eq!(receiver.recv().await?.map(|item| item.data), Some(7));
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// Any of `socketpair(2)`, and of registering the sockets.
 pub fn pair<T>() -> io::Result<(Sender<T>, Receiver<T>)> {
@@ -95,6 +104,26 @@ const fn interest(until: Until) -> Interest {
 ///     }
 /// }
 /// # }
+/// ```
+///
+/// ```
+/// use std::collections::VecDeque;
+/// use handover::pipe::{Item, tokio::{Receiver, Sender}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (here, there) = tokio::net::UnixStream::pair()?;
+/// let (mut sender, mut receiver) = (Sender::new(here), Receiver::new(there));
+/// sender.ready().await?;
+/// let first = sender.try_send(Item::without_fds(1))?;
+/// sender.send_all(&mut VecDeque::from([Item::without_fds(2), Item::without_fds(3)])).await?;
+/// assert!(sender.in_flight() == 3 && sender.in_flight_ids().next() == Some(first));
+/// assert_eq!(receiver.recv().await?.map(|item| item.data), Some(1));
+/// drop(receiver);
+/// assert!(sender.settle().await.is_err() && sender.ended().is_some() && sender.next_refused().is_none());
+/// assert!(!sender.is_in_flight(first) && sender.taken() == 1);
+/// assert_eq!(sender.into_untaken().len(), 2);
+/// # Ok(()) }
 /// ```
 #[derive(Debug)]
 pub struct Sender<T> {
@@ -179,6 +208,16 @@ impl<T> Sender<T> {
     }
 
     /// As [`pipe::Sender::into_untaken`](super::Sender::into_untaken).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (mut sender, receiver) = handover::pipe::tokio::pair()?;
+    /// sender.send(handover::pipe::Item::without_fds(7)).await?;
+    /// drop(receiver);
+    /// assert_eq!(sender.close().await?.len(), 1); // waits, as `into_untaken` does not
+    /// # Ok(()) }
+    /// ```
     pub fn into_untaken(mut self) -> Vec<(ItemId, Item<T>)> {
         self.sending.withdraw(self.socket.as_fd())
     }
@@ -260,6 +299,21 @@ impl<T> AsFd for Sender<T> {
 }
 
 /// As [`pipe::Receiver`](super::Receiver).
+///
+/// ```
+/// use handover::pipe::{Item, tokio::{Receiver, Sender}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (here, there) = tokio::net::UnixStream::pair()?;
+/// let mut sender = Sender::new(here);
+/// let mut receiver: Receiver<String> = Receiver::with_credits(there, 2);
+/// sender.send(Item::without_fds("hello".to_owned())).await?;
+/// let mut items = Vec::new();
+/// assert_eq!(receiver.recv_many(10, &mut items).await?, 1);
+/// assert!(Sender::close(sender).await?.is_empty() && receiver.dropped() == 0);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Receiver<T> {
     socket: UnixStream,

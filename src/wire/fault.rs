@@ -142,6 +142,15 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 /// Why a line cannot be sent. Nothing of it has been.
+///
+/// ```
+/// # #[cfg(feature = "worker")] {
+/// use handover::worker::{ErrorCode, Unsendable};
+///
+/// let why = Unsendable::FdsTooMany { fds: 65 };
+/// assert_eq!(why.code(), ErrorCode::BadRequest);
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unsendable {

@@ -13,6 +13,17 @@ use serde_json::value::RawValue;
 use super::halves::whole;
 
 /// One JSON value as text. Without line breaks, so that it can stand in a line.
+///
+/// ```
+/// use handover::worker::Payload;
+///
+/// let read = Payload::from_json(r#"{"ms": 1200}"#)?;
+/// assert_eq!((read.json(), read.size()), (r#"{"ms": 1200}"#, 12));
+/// let made = Payload::of(&vec![1, 2, 3])?;
+/// assert_eq!(made.to::<Vec<u64>>()?, [1, 2, 3]);
+/// assert_eq!(made.to_string(), "[1,2,3]");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Payload(Box<RawValue>);
 

@@ -70,6 +70,14 @@ macro_rules! words {
 
 words! {
     /// What a side can do beyond the base of the protocol.
+    ///
+    /// ```
+    /// # #[cfg(feature = "worker")] {
+    /// use handover::worker::Capability;
+    ///
+    /// assert!(Capability::ALL.iter().all(|known| Capability::from_word(known.word()) == Some(*known)));
+    /// # }
+    /// ```
     #[non_exhaustive]
     Capability {
         /// handover sends `drain`; a worker finishes and exits when it gets it.
@@ -89,6 +97,14 @@ words! {
 
 words! {
     /// How bad it is, as a record of a worker says.
+    ///
+    /// ```
+    /// # #[cfg(feature = "worker")] {
+    /// use handover::worker::Level;
+    ///
+    /// assert_eq!((Level::from_word("warn"), Level::Warn.word(), Level::ALL.len()), (Some(Level::Warn), "warn", 5));
+    /// # }
+    /// ```
     Level {
         /// Something failed.
         Error = "error",
@@ -137,6 +153,15 @@ impl<const N: usize> From<[Capability; N]> for Capabilities {
 }
 
 /// Why something was refused, for programs.
+///
+/// ```
+/// # #[cfg(feature = "worker")] {
+/// use handover::worker::ErrorCode;
+///
+/// let own = ErrorCode::from("no_such_table".to_owned());
+/// assert!(own.word() == "no_such_table" && !ErrorCode::KNOWN.contains(&own));
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorCode {
@@ -206,6 +231,15 @@ impl fmt::Display for ErrorCode {
 }
 
 /// Whom a message is for.
+///
+/// ```
+/// # #[cfg(feature = "worker")] {
+/// use handover::worker::{PoolName, SlotIndex, Target};
+///
+/// assert!(Target::Slot(PoolName::new("jobs"), SlotIndex(0)).is_one());
+/// assert!(!Target::Pool(PoolName::new("jobs")).is_one(), "so it cannot reply, nor take fds");
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
@@ -229,6 +263,20 @@ impl Target {
 }
 
 /// Who sent a message.
+///
+/// ```
+/// # #[cfg(feature = "worker")] {
+/// use handover::worker::{Sender, Target};
+///
+/// /// To whom a message goes that is no reply.
+/// fn back(sender: &Sender) -> Target {
+///     match sender {
+///         Sender::Worker { worker, .. } => Target::Worker(*worker),
+///         _ => Target::Handover,
+///     }
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Sender {
@@ -246,6 +294,16 @@ pub enum Sender {
 }
 
 /// A worker that a message did not reach.
+///
+/// ```
+/// # #[cfg(feature = "worker")] {
+/// use handover::worker::{ErrorCode, NotReached};
+///
+/// fn is_worth_a_second_try(missed: &NotReached) -> bool {
+///     missed.error == ErrorCode::QueueFull
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotReached {

@@ -132,6 +132,15 @@ impl<T: FromAnswer> Asking<T> {
 
     /// As [`wait`](Self::wait), for so long; then [`Error::Refused`] with `timeout`.
     ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use handover::worker::{Error, Target, Worker};
+    /// # fn f(worker: &Worker) -> Result<(), Error> {
+    /// let asking = worker.ask(Target::Handover, "are you well?", Duration::from_secs(30))?;
+    /// let reply = asking.wait_for(Duration::from_secs(1))?; // this one has less patience than handover
+    /// # drop(reply); Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As there.
     pub fn wait_for(self, timeout: Duration) -> Result<T, Error> {

@@ -52,6 +52,21 @@ pub enum AsyncConnection {
 impl AsyncConnection {
     /// One that goes over TCP.
     ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), handover::worker::Error> {
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// # let bound = worker.listener("http").or_bind("tcp://127.0.0.1:0")?;
+    /// # let address = std::net::TcpListener::from(bound.sockets()[0].try_clone()?).local_addr()?;
+    /// let http = bound.into_async()?;
+    /// assert_eq!(http.name(), "http");
+    /// let _client = tokio::net::TcpStream::connect(address).await?;
+    /// let connection = http.accept().await?.expect("it does not end");
+    /// let Err(connection) = connection.into_unix() else { panic!("it goes over TCP") };
+    /// assert_eq!(connection.into_tcp().expect("it does").local_addr()?, address);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The connection, where it does not.
     pub fn into_tcp(self) -> Result<TcpStream, Self> {
@@ -152,6 +167,13 @@ impl Listener {
     }
 
     /// As [`into_tokio_tcp`](Self::into_tokio_tcp), for a Unix socket.
+    ///
+    /// ```no_run
+    /// # use handover::worker::{Error, Worker};
+    /// # async fn f(worker: Worker) -> Result<(), Error> {
+    /// let control = worker.listener("control").or_bind("unix:///run/myapp/control")?.into_tokio_unix()?;
+    /// # drop(control); Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As there.
@@ -326,6 +348,14 @@ fn ready_now(socket: &OwnedFd) -> io::Result<bool> {
 
 impl Worker {
     /// Answers pings from this runtime from now on, for a program that has no [`AsyncListener`]. Once is enough.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), handover::worker::Error> {
+    /// let worker = handover::worker::Worker::connect()?;
+    /// worker.beat_on_runtime()?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// None at present.

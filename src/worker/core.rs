@@ -209,7 +209,7 @@ impl Core {
 
     /// Waits until no more than so many bytes wait to be written; up to `timeout`.
     pub(super) fn wait_written(&self, left: usize, timeout: Option<Duration>) -> bool {
-        let is_written = |state: &mut State| (state.session.pending() <= left).then_some(());
+        let is_written = |state: &mut State| (state.session.pending() <= left).then_some(true);
         if is_written(&mut self.lock()).is_some() {
             return true;
         }
@@ -219,7 +219,7 @@ impl Core {
             None => Some(self.wait(is_written)),
         };
         self.lock().wait_for_room -= 1;
-        found.is_some()
+        found.unwrap_or(false)
     }
 
     /// As [`publish`](Self::publish), where something has happened outside of the state.

@@ -55,6 +55,15 @@ impl Worker {
 
     /// Connects with the default [`Options`].
     ///
+    /// ```
+    /// use handover::worker::{Error, Worker};
+    ///
+    /// # fn main() -> Result<(), Error> {
+    /// let worker = Worker::connect()?;
+    /// assert!(matches!(Worker::connect(), Err(Error::ConnectedBefore)));
+    /// # let _ = worker; Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`Options::connect`].
     pub fn connect() -> Result<Self, Error> {
@@ -67,6 +76,19 @@ impl Worker {
     }
 
     /// Whether there is a channel to handover now.
+    ///
+    /// ```
+    /// use handover::worker::{Capability, Worker};
+    ///
+    /// # fn main() -> Result<(), handover::worker::Error> {
+    /// let worker = Worker::options().messages(true).connect()?;
+    /// if worker.is_connected() && worker.can(Capability::Messages) {
+    ///     println!("{:?} may talk to the others", worker.identity());
+    /// } else if let Some(why) = worker.lost() {
+    ///     eprintln!("{why}");
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn is_connected(&self) -> bool {
         self.core.lock().session.is_open()
     }
@@ -94,11 +116,29 @@ impl Worker {
 
     /// Fds that the start brought under this name: those that [`store_fd`](Self::store_fd) put away, or sockets of a kind that
     /// [`Listener`](super::Listener) does not know. Each is given once.
+    ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// let sessions = worker.take_fds("sessions").pop().map(std::fs::File::from);
+    /// assert!(sessions.is_none(), "nobody stored one");
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     pub fn take_fds(&self, name: &str) -> Vec<OwnedFd> {
         self.inherited.take(name)
     }
 
     /// It can serve: `READY=1`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// worker.extend_timeout(Duration::from_secs(20)); // reading the cache takes its time
+    /// worker.status("reading the cache");
+    /// worker.ready();
+    /// worker.status("42 clients");
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     pub fn ready(&self) {
         self.core.say(&ToHandover::Ready, "READY=1", false);
     }
@@ -111,6 +151,18 @@ impl Worker {
     }
 
     /// It turns: `WATCHDOG=1`. To be called from where the program works, or see [`feed_watchdog`](Self::feed_watchdog).
+    ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// # fn work() -> bool { false }
+    /// if !worker.feed_watchdog()? {
+    ///     // There is no watchdog, or the program says it by itself:
+    ///     while work() {
+    ///         worker.heartbeat();
+    ///     }
+    /// }
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     pub fn heartbeat(&self) {
         self.core.say(&ToHandover::Heartbeat, "WATCHDOG=1", true);
     }
@@ -123,12 +175,30 @@ impl Worker {
     }
 
     /// It ends by itself now, and wishes to be followed: `STOPPING=1`. Then exit with 0.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// worker.stopping();
+    /// worker.flush(Duration::from_secs(1));
+    /// worker.close();
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     pub fn stopping(&self) {
         self.core.say(&ToHandover::Stopping, "STOPPING=1", false);
     }
 
     /// It wishes to be replaced, and serves until its successor is ready and it is told to drain. `reason` is for people, at most 1,024
     /// bytes. Whether anybody heard that: without handover nobody does.
+    ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// if !worker.replace("memory is fragmented") {
+    ///     // Nobody will follow this one: it goes on.
+    /// }
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     pub fn replace(&self, reason: &str) -> bool {
         let mut state = self.core.lock();
         if !state.session.is_open() {
@@ -146,11 +216,31 @@ impl Worker {
 
     /// Waits until it is time to finish: handover says so, is gone, a [signal](Self::drain_on_signals) came, or the program
     /// [itself](Self::begin_drain) decided. Where nobody can say so, alone and without signals, it waits for ever.
+    ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// worker.on_drain(|drain| eprintln!("draining: {}", drain.reason()))?;
+    /// assert!(!worker.is_draining());
+    /// worker.begin_drain("nothing to do");
+    /// let drain = worker.wait_for_drain();
+    /// assert_eq!((drain.reason(), drain.time_left()), ("nothing to do", None));
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     pub fn wait_for_drain(&self) -> Drain {
         self.core.wait(|state| state.drain.clone())
     }
 
     /// As [`wait_for_drain`](Self::wait_for_drain), as a future: for `with_graceful_shutdown` and the like.
+    ///
+    /// ```no_run
+    /// # async fn serve() {}
+    /// # async fn f(worker: handover::worker::Worker) {
+    /// tokio::select! {
+    ///     () = serve() => {}
+    ///     drain = worker.drained() => println!("{}", drain.reason()),
+    /// }
+    /// # }
+    /// ```
     pub fn drained(&self) -> Draining {
         Draining(Waiting::new(Arc::clone(&self.core)))
     }
@@ -167,6 +257,15 @@ impl Worker {
     }
 
     /// An fd that is readable from the moment when it is time to finish, for a loop of your own (`poll(2)`, mio). Do not read from it.
+    ///
+    /// ```
+    /// use std::os::fd::AsRawFd;
+    ///
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// let number = worker.drain_fd().as_raw_fd(); // for an interest in readability
+    /// # let _ = number;
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     pub fn drain_fd(&self) -> BorrowedFd<'_> {
         self.core.bell.as_fd()
     }
@@ -179,6 +278,13 @@ impl Worker {
     /// From now on `SIGTERM` and `SIGINT` begin to drain, so that the same program ends well without handover. The second of a kind
     /// ends the process at once.
     ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// worker.drain_on_signals()?;
+    /// assert!(worker.drain_on_signals().is_err(), "once");
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// Where the process has no fds or threads left, or this was done before.
     pub fn drain_on_signals(&self) -> Result<(), Error> {
@@ -188,6 +294,16 @@ impl Worker {
 
     /// Waits until a listener that this worker may have is no longer wanted, and gives its name; each is given once. `None` when the channel has ended.
     /// [`Incoming`](super::Incoming) ends by itself then.
+    ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// std::thread::spawn(move || {
+    ///     while let Some(name) = worker.wait_for_removed_listener() {
+    ///         eprintln!("{name} is gone");
+    ///     }
+    /// });
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     pub fn wait_for_removed_listener(&self) -> Option<String> {
         self.core.wait(|state| match state.news_of_removal.pop_front() {
             None if state.session.is_open() => None,
@@ -196,6 +312,13 @@ impl Worker {
     }
 
     /// A new [`Pulse`]: one more part of the program that must turn.
+    ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// let pulse = worker.pulse()?;
+    /// pulse.beat();
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     ///
     /// # Errors
     /// Where the process has no fds left.

@@ -51,6 +51,19 @@ impl Connection {
 
     /// One that goes over TCP.
     ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// # let http = worker.listener("http").or_bind("tcp://127.0.0.1:0")?;
+    /// # let address = std::net::TcpListener::from(http.sockets()[0].try_clone()?).local_addr()?;
+    /// let _client = std::net::TcpStream::connect(address)?;
+    /// let connection = http.incoming()?.next().expect("one waits")?;
+    /// let second_handle = connection.try_clone()?;
+    /// let stream = connection.into_tcp().expect("it goes over TCP");
+    /// assert_eq!(stream.local_addr()?, address);
+    /// # drop(second_handle);
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The connection, where it does not.
     pub fn into_tcp(self) -> Result<TcpStream, Self> {

@@ -64,6 +64,14 @@ impl<'worker> Request<'worker> {
 
     /// The listener, if the process was started with it (`LISTEN_FDS`); nobody is asked. Each is given once.
     ///
+    /// ```
+    /// use handover::worker::Error;
+    ///
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// assert!(matches!(worker.listener("http").passed(), Err(Error::NoListener(_))), "nobody passed one");
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NoListener`]
     pub fn passed(self) -> Result<Listener, Error> {
@@ -76,6 +84,14 @@ impl<'worker> Request<'worker> {
     }
 
     /// The listener once more from handover: the same sockets in new fds, by name or by address. What was passed at the start is left alone.
+    ///
+    /// ```
+    /// use handover::worker::Error;
+    ///
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// assert!(matches!(worker.listener("http").ask_again(), Err(Error::NotConnected)), "there is no handover");
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::NotConnected`], [`Error::Lost`].
@@ -139,6 +155,14 @@ pub struct Listener {
 
 impl Listener {
     /// What it is called.
+    ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// let http = worker.listener("http").or_bind("tcp://127.0.0.1:0")?;
+    /// assert_eq!((http.name(), http.granted_address(), http.sockets().len()), ("http", None, 1));
+    /// assert!(http.is_own() && !http.is_removed());
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -170,6 +194,16 @@ impl Listener {
 
     /// Connections as they come, until draining begins, for a thread of its own.
     ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// let http = worker.listener("http").or_bind("tcp://127.0.0.1:0")?;
+    /// worker.begin_drain("an example ends");
+    /// for connection in http.incoming()? {
+    ///     drop(connection?);
+    /// }
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Listener`] where it is no stream socket; [`Error::Io`] where the process has no fds left.
     pub fn incoming(&self) -> Result<Incoming<'_>, Error> {
@@ -178,6 +212,13 @@ impl Listener {
     }
 
     /// The only socket, as one for TCP.
+    ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// let http = worker.listener("http").or_bind("tcp://127.0.0.1:0")?.into_tcp()?;
+    /// assert!(http.local_addr()?.port() > 0);
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Listener`] where it is another kind, or there are several.
@@ -195,6 +236,15 @@ impl Listener {
 
     /// The only socket, as a Unix one.
     ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let address = |name: &str| format!("unix://{}", directory.path().join(name).display());
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// let control = worker.listener("control").or_bind(&address("control"))?.into_unix()?;
+    /// # drop(control);
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`into_tcp`](Self::into_tcp).
     pub fn into_unix(self) -> Result<UnixListener, Error> {
@@ -203,6 +253,15 @@ impl Listener {
 
     /// The only socket, as a Unix one for datagrams.
     ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let address = |name: &str| format!("unix-dgram://{}", directory.path().join(name).display());
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// let log = worker.listener("log").or_bind(&address("log"))?.into_unix_datagram()?;
+    /// # drop(log);
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`into_tcp`](Self::into_tcp).
     pub fn into_unix_datagram(self) -> Result<UnixDatagram, Error> {
@@ -210,6 +269,13 @@ impl Listener {
     }
 
     /// All sockets, whatever they are.
+    ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// let sockets = worker.listener("http").or_bind("tcp://127.0.0.1:0")?.into_fds();
+    /// assert_eq!(sockets.len(), 1);
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     pub fn into_fds(self) -> Vec<OwnedFd> {
         self.sockets
     }

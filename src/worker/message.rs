@@ -47,6 +47,23 @@ impl Message {
     }
 
     /// Who sent it.
+    ///
+    /// ```no_run
+    /// # use handover::worker::{Error, Sender, Worker};
+    /// # fn f(worker: &Worker) -> Result<(), Error> {
+    /// for mut message in worker.messages() {
+    ///     if let Sender::Worker { worker, .. } = message.from() {
+    ///         println!("worker {worker} says {}", message.data());
+    ///     }
+    ///     if message.wants_reply() {
+    ///         let count: u64 = message.to()?;
+    ///         let fds = message.take_fds();
+    ///         let with: Vec<_> = fds.iter().map(std::os::fd::AsFd::as_fd).collect();
+    ///         message.reply_with_fds(&(count + 1), &with)?;
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub const fn from(&self) -> &Sender {
         &self.from
     }
@@ -142,6 +159,12 @@ impl Messages {
     }
 
     /// The next one that is there.
+    ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// assert!(worker.messages().try_next().is_none());
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     pub fn try_next(&self) -> Option<Message> {
         self.core.lock().next_message().map(|inbound| Message::new(&self.core, inbound))
     }

@@ -57,6 +57,14 @@ impl Options {
 
     /// Whether the program finishes and exits when it is asked to [drain](Worker::drained). Default: yes. If not, it gets the stop signal at
     /// once; else only at `drain_timeout`.
+    ///
+    /// ```
+    /// use handover::worker::Worker;
+    ///
+    /// let worker = Worker::options().drains(false).pings(false).connect()?; // as plain as it can be
+    /// # let _ = worker;
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     #[must_use]
     pub const fn drains(mut self, drains: bool) -> Self {
         self.drains = drains;

@@ -27,6 +27,12 @@ impl Worker {
 
     /// Lets go of all fds that were put away under a name (`FDSTOREREMOVE=1`).
     ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// worker.remove_stored_fds("sessions")?;
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`store_fd`](Self::store_fd).
     pub fn remove_stored_fds(&self, name: &str) -> Result<bool, Error> {

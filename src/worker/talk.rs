@@ -40,6 +40,17 @@ impl Worker {
 
     /// As [`send`](Self::send), and does not wait.
     ///
+    /// ```
+    /// use handover::worker::{Error, Target};
+    ///
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// match worker.try_send(Target::All, "a hint that may be lost") {
+    ///     Ok(()) | Err(Error::Full) => {}
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As there, and [`Error::Full`].
     pub fn try_send<T: Serialize + ?Sized>(&self, to: Target, data: &T) -> Result<(), Error> {
@@ -109,6 +120,16 @@ impl Worker {
 
     /// As [`ask`](Self::ask), with fds as in [`deliver`](Self::deliver).
     ///
+    /// ```no_run
+    /// # use std::os::fd::AsFd;
+    /// # use std::time::Duration;
+    /// # use handover::worker::{Error, Target, Worker, WorkerId};
+    /// # fn f(worker: &Worker, log: std::fs::File) -> Result<(), Error> {
+    /// let asking = worker.ask_with_fds(Target::Worker(WorkerId(18)), "write here", Duration::from_secs(2), &[log.as_fd()])?;
+    /// println!("{}", asking.wait_for(Duration::from_secs(1))?.data);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As there.
     pub fn ask_with_fds<T: Serialize + ?Sized>(
@@ -163,11 +184,26 @@ impl Worker {
 
     /// Messages that come, if [`Options::messages`](super::Options::messages) said that they may. All handles and all of these share one queue, in which at most 1,024 messages and
     /// 8 MiB wait; what comes then is refused.
+    ///
+    /// ```
+    /// # let worker = handover::worker::Worker::connect()?;
+    /// assert_eq!(worker.messages().count(), 0, "alone there are none to wait for");
+    /// # Ok::<(), handover::worker::Error>(())
+    /// ```
     pub fn messages(&self) -> Messages {
         Messages::new(Arc::clone(&self.core))
     }
 
     /// Runs `callback` for each message, one after the other, on one thread of their own, until draining has begun and none is left.
+    ///
+    /// ```
+    /// use handover::worker::Worker;
+    ///
+    /// # fn main() -> Result<(), handover::worker::Error> {
+    /// let worker = Worker::options().messages(true).connect()?;
+    /// worker.on_message(|mut message| message.refuse("unsupported", "nothing is asked for"))?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// Where no thread can be started.

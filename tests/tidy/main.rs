@@ -7,6 +7,7 @@
 #![allow(unreachable_pub, reason = "a test program")]
 
 mod arrows;
+mod examples;
 mod lexer;
 mod rules;
 
@@ -80,6 +81,11 @@ fn every_file_opens_with_its_why() {
 }
 
 #[test]
+fn every_public_item_shows_how_it_is_used() {
+    check(examples::missing, &["src"]);
+}
+
+#[test]
 fn nothing_is_left_to_do() {
     check(rules::unfinished, &["src", "tests", "benches", "examples"]);
 }
@@ -93,7 +99,7 @@ fn tests_wait_on_events_and_do_not_sleep() {
 #[test]
 fn the_rules_catch_planted_faults() {
     let long = "//! Why.\n".to_owned() + &"fn f() {}\n".repeat(rules::LINES_MAX);
-    let planted: [(Rule, &str, &str); 16] = [
+    let planted: [(Rule, &str, &str); 18] = [
         (arrows::forbidden, "src/supervisor/slot.rs", "//! Why.\nuse crate::os::clock;"),
         (arrows::forbidden, "src/supervisor/slot.rs", "//! Why.\nuse crate::{id, daemon::run};"),
         (arrows::forbidden, "src/supervisor/slot.rs", "//! Why.\nuse crate::config::schema::File;"),
@@ -101,6 +107,12 @@ fn the_rules_catch_planted_faults() {
         (arrows::forbidden, "src/os/mod.rs", "//! Why.\nuse super::id::Generation;"),
         (arrows::forbidden, "src/worker/session.rs", "//! Why.\nfn f() { crate::supervisor::f() }"),
         (arrows::unknown, "src/utils/mod.rs", "//! Why."),
+        (examples::missing, "src/pipe/item.rs", "//! Why.\n/// Said.\npub const fn f<T>() {}"),
+        (
+            examples::missing,
+            "src/worker/x.rs",
+            "//! Why.\nimpl<T> X<T> {\n    /// Said.\n    pub async fn f() {}\n}",
+        ),
         (rules::impure, "src/supervisor/slot.rs", "//! Why.\nuse std::time::{Duration, Instant};"),
         (rules::impure, "src/wire/codec.rs", "//! Why.\nuse std::{fmt, fs::File};"),
         (rules::impure, "src/listeners/plan.rs", "//! Why.\nfn f() { tracing::info!(\"\") }"),
@@ -133,6 +145,10 @@ fn the_rules_leave_good_code_alone() {
         ),
         ("src/os/clock.rs", "//! Why.\nfn f<'a>(x: &'a u8) -> char { unsafe { g(x) }; '\"' }"),
         ("tests/scripted_worker/http.rs", "//! Why.\nfn f() { std::thread::sleep(TIME) }"),
+        (
+            "src/pipe/item.rs",
+            "//! Why.\n/// ```\n/// f()\n/// ```\n#[must_use]\npub fn f() {}\npub(super) fn g() {}",
+        ),
         ("src/daemon/run.rs", "//! Why.\nconst T: &str = r#\"todo!() \"unsafe\" \"#;"),
     ];
     let rules = [
@@ -140,6 +156,7 @@ fn the_rules_leave_good_code_alone() {
         arrows::unknown,
         rules::impure,
         rules::unsafe_outside_os,
+        examples::missing,
         rules::without_why,
         rules::unfinished,
         rules::sleeping,
