@@ -230,6 +230,22 @@ impl Worker {
         self.core.wait(|state| state.drain.clone())
     }
 
+    /// As [`wait_for_drain`](Self::wait_for_drain), up to `timeout`; `None` where it is not time yet. For a program that looks for work from
+    /// time to time.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn look_for_work() {}
+    /// # fn f(worker: handover::worker::Worker) {
+    /// while worker.wait_for_drain_within(Duration::from_secs(1)).is_none() {
+    ///     look_for_work();
+    /// }
+    /// # }
+    /// ```
+    pub fn wait_for_drain_within(&self, timeout: Duration) -> Option<Drain> {
+        self.core.wait_for(timeout, |state| state.drain.clone())
+    }
+
     /// As [`wait_for_drain`](Self::wait_for_drain), as a future: for `with_graceful_shutdown` and the like.
     ///
     /// ```no_run

@@ -73,6 +73,28 @@ impl Connection {
         }
     }
 
+    /// How long a read may wait for the client; `None`: for ever, which is what holds at first. It holds for all handles of the connection.
+    ///
+    /// # Errors
+    /// Where `timeout` is zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(timeout),
+            Self::Unix(stream) => stream.set_read_timeout(timeout),
+        }
+    }
+
+    /// The same for a write, which waits where the client does not read.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_write_timeout(timeout),
+            Self::Unix(stream) => stream.set_write_timeout(timeout),
+        }
+    }
+
     /// A second handle of it.
     ///
     /// # Errors

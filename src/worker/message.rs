@@ -136,7 +136,8 @@ impl Drop for Message {
 /// Messages as they come: from [`Worker::messages`].
 ///
 /// As an iterator it waits for the next one, has a [`Pulse`] while it is in use, and ends when draining has begun, or the
-/// channel has ended, and none is left. What comes later is there for [`try_next`](Self::try_next).
+/// channel has ended, and none is left. What comes later is there for [`try_next`](Self::try_next); a program that serves others
+/// until it ends, such as a chat with its open connections, takes messages [while it drains](Self::while_draining).
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -151,11 +152,33 @@ impl Drop for Message {
 pub struct Messages {
     core: Arc<Core>,
     pulse: Option<Pulse>,
+    /// Whether draining is no reason to stop.
+    while_draining: bool,
 }
 
 impl Messages {
     pub(super) const fn new(core: Arc<Core>) -> Self {
-        Self { core, pulse: None }
+        Self { core, pulse: None, while_draining: false }
+    }
+
+    /// The same, but it does not end when draining begins: handover passes messages on until the worker is gone. It ends with the channel
+    /// only ([`Worker::close`], handover's end), so run it beside what decides that the worker has finished.
+    ///
+    /// ```no_run
+    /// # async fn f(worker: handover::worker::Worker, tracker: handover::worker::Tracker) {
+    /// let messages = worker.messages().while_draining();
+    /// // On your runtime: it is dropped with the runtime, when the last connection is gone.
+    /// let passing_on = async move {
+    ///     while let Some(message) = messages.received().await {
+    ///         println!("{}", message.data());
+    ///     }
+    /// };
+    /// # let _ = passing_on; }
+    /// ```
+    #[must_use]
+    pub const fn while_draining(mut self) -> Self {
+        self.while_draining = true;
+        self
     }
 
     /// The next one that is there.
@@ -171,7 +194,7 @@ impl Messages {
 
     /// Waits for the next one, up to `timeout`.
     pub fn next_within(&self, timeout: Duration) -> Option<Message> {
-        let inbound = self.core.wait_for(timeout, next)??;
+        let inbound = self.core.wait_for(timeout, self.next_or_end())??;
         Some(Message::new(&self.core, inbound))
     }
 
@@ -187,8 +210,17 @@ impl Messages {
     /// ```
     pub async fn received(&self) -> Option<Message> {
         let mut waiting = Waiting::new(Arc::clone(&self.core));
-        let inbound = std::future::poll_fn(|context| waiting.poll(context, next)).await?;
+        let inbound = std::future::poll_fn(|context| waiting.poll(context, self.next_or_end())).await?;
         Some(Message::new(&self.core, inbound))
+    }
+
+    /// Finds a message; `Some(None)` where no more is to be waited for.
+    fn next_or_end(&self) -> impl Fn(&mut State) -> Option<Option<Inbound>> + use<> {
+        let while_draining = self.while_draining;
+        move |state| match state.next_message() {
+            None if !state.session.is_open() || (state.is_draining() && !while_draining) => Some(None),
+            inbound => inbound.map(Some),
+        }
     }
 }
 
@@ -205,6 +237,7 @@ impl Iterator for Messages {
                 pulse.beat();
             }
             let id = self.pulse.as_ref().map(Pulse::id);
+            let next = self.next_or_end();
             let found = self.core.wait(|state| match next(state) {
                 None if id.is_some_and(|id| Pulse::is_due(state, id)) => Some(None),
                 found => found.map(Some),
@@ -216,13 +249,5 @@ impl Iterator for Messages {
                 return inbound.map(|inbound| Message::new(&self.core, inbound));
             }
         }
-    }
-}
-
-/// A message; `Some(None)` where no more is to be waited for.
-fn next(state: &mut State) -> Option<Option<Inbound>> {
-    match state.next_message() {
-        None if state.is_draining() || !state.session.is_open() => Some(None),
-        inbound => inbound.map(Some),
     }
 }

@@ -169,9 +169,11 @@ fn a_drain_reaches_everybody_who_waits() {
     let mut future = pin!(worker.drained());
     let mut context = Context::from_waker(Waker::noop());
     assert!(future.as_mut().poll(&mut context).is_pending());
+    assert!(worker.wait_for_drain_within(Duration::from_millis(1)).is_none());
     handover.say(r#"{"type":"drain","reason":"scaled down","deadline_ms":30000}"#);
     let drain = worker.wait_for_drain();
     assert_eq!(drain.reason(), "scaled down");
+    assert_eq!(worker.wait_for_drain_within(LONG).unwrap().reason(), "scaled down");
     assert!(drain.time_left().unwrap() <= Duration::from_secs(30));
     assert_eq!(tell.recv_timeout(LONG).unwrap(), "scaled down");
     assert!(future.as_mut().poll(&mut context).is_ready() && worker.is_draining());
@@ -285,6 +287,26 @@ fn a_program_that_empties_the_fd_of_its_pulse_does_not_hang() {
     std::io::Read::read_exact(&mut alarm, &mut [0]).unwrap();
     std::thread::spawn(move || pulse.beat());
     handover.hears(r#"{"type":"pong","re":1}"#);
+}
+
+#[test]
+fn room_is_waited_for_until_it_is_time_to_finish() {
+    let worker = alone();
+    let tracker = worker.tracker();
+    let mut guards: Vec<_> = (0..3).map(|_| tracker.enter()).collect();
+    tracker.wait_for_room(4);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            tracker.wait_for_room(2);
+            tracker.count()
+        });
+        // Not the last of them, but those that matter.
+        guards.truncate(1);
+        assert_eq!(waits.join().unwrap(), 1);
+        let waits = scope.spawn(|| tracker.wait_for_room(1));
+        worker.begin_drain("test");
+        waits.join().unwrap();
+    });
 }
 
 #[test]

@@ -57,6 +57,8 @@ struct Held {
     /// Duplicates of idle connections.
     idle: BTreeMap<u64, OwnedFd>,
     closes_idle: bool,
+    /// How many wait for room, so that every end of a guard is to be told.
+    waiting: usize,
 }
 
 impl Worker {
@@ -76,6 +78,29 @@ impl Tracker {
     /// How many are in hand.
     pub fn count(&self) -> usize {
         self.lock().count
+    }
+
+    /// Waits until fewer than `max` are in hand, or it is time to finish: so many connections at once, and the next one
+    /// stays in the socket's queue, where a sibling may take it. For one thread that accepts.
+    ///
+    /// ```no_run
+    /// # use handover::worker::{Error, Listener, Tracker};
+    /// # fn serve(_: handover::worker::Connection, _: handover::worker::Guard) {}
+    /// fn accept(http: &Listener, tracker: &Tracker) -> Result<(), Error> {
+    ///     let mut incoming = http.incoming()?;
+    ///     loop {
+    ///         // To be full is not to hang.
+    ///         incoming.pulse().rest(|| tracker.wait_for_room(100));
+    ///         let Some(connection) = incoming.next() else { return Ok(()) };
+    ///         let (connection, guard) = (connection?, tracker.enter());
+    ///         std::thread::spawn(move || serve(connection, guard));
+    ///     }
+    /// }
+    /// ```
+    pub fn wait_for_room(&self, max: usize) {
+        self.lock().waiting += 1;
+        self.core.wait(|state| (state.is_draining() || self.count() < max).then_some(()));
+        self.lock().waiting -= 1;
     }
 
     /// Waits until nothing is in hand, up to `deadline` from now, and gives how many are left. `None`: a tenth before the stop signal comes, or
@@ -182,9 +207,9 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let mut held = self.tracker.lock();
         held.count -= 1;
-        let is_last = held.count == 0;
+        let is_news = held.count == 0 || held.waiting > 0;
         drop(held);
-        if is_last {
+        if is_news {
             self.tracker.core.tell();
         }
     }

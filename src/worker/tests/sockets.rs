@@ -34,6 +34,23 @@ fn a_socket_of_its_own_is_emptied_before_the_loop_ends() {
 }
 
 #[test]
+fn a_connection_waits_no_longer_than_it_is_told() {
+    let (unix, _theirs) = UnixStream::pair().unwrap();
+    let (socket, address) = tcp();
+    let _client = TcpStream::connect(address).unwrap();
+    let (tcp, _) = TcpListener::from(socket).accept().unwrap();
+    for mut connection in [Connection::Unix(unix), Connection::Tcp(tcp)] {
+        let short = Some(Duration::from_millis(10));
+        connection.set_read_timeout(short).unwrap();
+        connection.set_write_timeout(short).unwrap();
+        let is_over = |error: std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+        assert!(std::io::Read::read(&mut connection, &mut [0]).is_err_and(is_over));
+        let full = std::iter::repeat_with(|| connection.write(&[0; 65_536])).find_map(Result::err).unwrap();
+        assert!(is_over(full));
+    }
+}
+
+#[test]
 fn a_removed_listener_ends_its_loop_alone() {
     let (fd, _) = tcp();
     let surroundings = Surroundings { passed: vec![("old".to_owned(), fd)], ..Surroundings::default() };

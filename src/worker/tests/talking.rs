@@ -38,6 +38,21 @@ fn messages_are_answered_even_by_those_who_forget() {
 }
 
 #[test]
+fn who_serves_until_the_end_takes_messages_while_draining() {
+    let (worker, mut handover) = connect(Options::default().messages(true));
+    worker.begin_drain("test");
+    let mut messages = worker.messages().while_draining();
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(pin!(messages.received()).poll(&mut context).is_pending());
+    assert!(messages.next_within(Duration::from_millis(1)).is_none());
+    handover.say(r#"{"type":"message","from":"handover","data":1}"#);
+    assert_eq!(messages.next().unwrap().to::<u8>().unwrap(), 1);
+    drop(handover);
+    assert!(messages.next().is_none());
+    assert!(matches!(pin!(messages.received()).poll(&mut context), Poll::Ready(None)));
+}
+
+#[test]
 fn a_question_is_waited_for_awaited_or_given_up() {
     let (worker, mut handover) = connect(Options::default());
     let ask = || worker.ask(Target::Worker(WorkerId(3)), &1, Duration::from_secs(2)).unwrap();
