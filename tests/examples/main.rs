@@ -12,6 +12,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chat;
+mod lines;
 mod program;
+mod queue;
+mod socket;
 mod stage;
 mod web;

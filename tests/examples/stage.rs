@@ -4,11 +4,21 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::program::{built, source};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::manager::NotifySocket;
 use crate::support::scratch::{Address, Scratch};
+
+/// Says that it is over, also where a test fails: else its threads, which are waited for, went on.
+pub struct End<'a>(pub &'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// A service that is installed.
 pub struct Stage {

@@ -47,10 +47,15 @@ pub async fn serve(
     let drain = worker.drained().await;
     tracing::info!(reason = drain.reason(), connections = tracker.count(), "draining");
     match drain.time_left() {
-        Some(left) => drop(timeout(left / 10 * 9, tracker.finished()).await),
+        Some(left) => drop(timeout(left.saturating_sub(margin(left) / 2), tracker.finished()).await),
         None => tracker.finished().await,
     }
     Ok(tracker.count())
+}
+
+/// How long before the stop signal what is left says goodbye: a tenth of `left`, at most ten seconds. [`serve`] ends at half of it.
+pub fn margin(left: Duration) -> Duration {
+    (left / 10).min(Duration::from_secs(10))
 }
 
 async fn connected(worker: Worker, connection: AsyncConnection, app: Router, guard: Guard) {

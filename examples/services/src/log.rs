@@ -1,4 +1,7 @@
-//! Where records go: to handover with their level, target and fields where there is one, to standard error as text where not.
+//! What a service says to people. Records go to handover with their level, target and fields where there is one, to standard error as text where not.
+
+use std::error::Error;
+use std::process::ExitCode;
 
 use handover::worker::Worker;
 use tracing_subscriber::filter::LevelFilter;
@@ -11,4 +14,15 @@ pub fn init(worker: &Worker) {
     let plain = ours.is_none().then(|| tracing_subscriber::fmt::layer().with_writer(std::io::stderr));
     let registry = tracing_subscriber::registry().with(level.unwrap_or(LevelFilter::INFO));
     registry.with(ours).with(plain).init();
+}
+
+/// The end of `main`: the reason of a failure is the last line on standard error, which `handover status` and a failed reload show.
+pub fn exit(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,19 +34,23 @@ struct Shop {
     news: Notify,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    log::exit(run())
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     // First, while there is one thread: it takes the fds and variables that the process was started with.
     let worker = Worker::options().client("web 1.0").drain_on_signals(true).connect()?;
     log::init(&worker);
     worker.feed_watchdog()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(run(&worker));
+    let result = runtime.block_on(serve(&worker));
     // What was logged last is written before the process ends.
     worker.close();
     result
 }
 
-async fn run(worker: &Worker) -> Result<(), Box<dyn Error>> {
+async fn serve(worker: &Worker) -> Result<(), Box<dyn Error>> {
     // Where nobody passes it a socket.
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "tcp://127.0.0.1:8080".to_owned());
     let listener = worker.listener("http").or_bind(&address)?.into_async()?;
