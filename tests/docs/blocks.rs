@@ -48,9 +48,9 @@ pub fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// All of `docs` and the README, as paths in the package.
+/// All of `docs`, the README and that of the services, as paths in the package.
 pub fn pages() -> Vec<PathBuf> {
-    let mut found = vec![PathBuf::from("README.md")];
+    let mut found = vec![PathBuf::from("README.md"), PathBuf::from("examples/services/README.md")];
     for directory in ["docs", "docs/decisions"] {
         let entries = fs::read_dir(root().join(directory)).expect("it is there");
         let paths = entries.map(|entry| Path::new(directory).join(entry.expect("an entry").file_name()));

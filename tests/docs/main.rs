@@ -34,9 +34,10 @@ fn skipped(program: &str, absent: bool) -> bool {
 }
 
 /// Pages whose commands are carried out, and what they need.
-const WALKS: [(&str, &[&str]); 2] = [
+const WALKS: [(&str, &[&str]); 3] = [
     ("README.md", &["/usr/bin/python3", "/usr/bin/curl"]),
     ("docs/node.md", &["/usr/bin/node", "/usr/bin/curl"]),
+    ("examples/services/README.md", &["/usr/bin/curl"]),
 ];
 
 fn walk(path: &str) {
@@ -54,6 +55,15 @@ fn the_readme_does_what_it_says() {
 #[test]
 fn the_page_on_node_does_what_it_says() {
     walk("docs/node.md");
+}
+
+#[test]
+fn the_page_of_the_services_does_what_it_says() {
+    let mut fetch = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    fetch.args(["fetch", "--quiet", "--locked"]).current_dir(root().join("examples/services"));
+    if !skipped("the crates of examples/services", !fetch.status().is_ok_and(|status| status.success())) {
+        walk("examples/services/README.md");
+    }
 }
 
 #[test]

@@ -5,10 +5,10 @@
 //! `127.0.0.1:8080` for an address of the test.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::blocks::{Block, blocks, page};
+use super::blocks::{Block, blocks, page, root};
 use super::support::child::OwnedChild;
 use super::support::scratch::{Address, Scratch};
 use super::support::{deadline, eventually, handover};
@@ -42,6 +42,7 @@ impl Reader {
     fn take(&mut self, block: &Block) {
         match block.words()[..] {
             ["sh", "daemon"] => self.start(&block.text),
+            ["sh", "install"] => self.install(&block.text),
             ["console"] => self.try_out(&block.text),
             // For a machine with systemd: tests/systemd walks there.
             ["console", "systemd", ..] => {}
@@ -138,6 +139,23 @@ impl Reader {
         daemon.signal(libc::SIGTERM);
         let status = daemon.wait(deadline());
         assert!(status.is_some_and(|status| status.success()), "it ended badly: {status:?}");
+    }
+
+    /// Carries out commands at the top of the checkout. What they build is built as tests are, with crates that were fetched before.
+    fn install(&self, commands: &str) {
+        let commands = commands.replace("cargo install ", "cargo install --quiet --debug --offline ");
+        let target = handover().parent().and_then(Path::parent).expect("a target directory");
+        let mut shell = self.shell(&format!("set -e; {commands}"));
+        let output =
+            shell.current_dir(root()).env("CARGO_TARGET_DIR", target).output().expect("bash is there");
+        assert!(output.status.success(), "{commands}\n{}", String::from_utf8_lossy(&output.stdout));
+        // What it copied has the places of the page.
+        for entry in fs::read_dir(self.scratch.path()).expect("our directory").flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "toml") {
+                let text = fs::read_to_string(entry.path()).expect("our file");
+                fs::write(entry.path(), self.here(&text)).expect("our file");
+            }
+        }
     }
 
     /// Carries out each command of a block, and compares what it says.
