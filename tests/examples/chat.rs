@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpStream;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -146,85 +146,111 @@ impl Person {
     }
 }
 
+/// People in one room, and the threads in which they listen.
+struct Room {
+    people: Vec<Arc<Person>>,
+    listening: Vec<JoinHandle<()>>,
+}
+
+impl Room {
+    /// Fills it until somebody is with each worker. The last one does not move when it is told to.
+    fn fill(stage: &Stage) -> Self {
+        let mut room = Self { people: Vec::new(), listening: Vec::new() };
+        let mut met = BTreeSet::new();
+        while met.len() < 3 || room.people.len() < 12 {
+            assert!(room.people.len() < 500, "connections are shared: {met:?}");
+            let person = room.join(Person::new(stage, &format!("p{}", room.people.len()), true));
+            met.extend(person.heard().workers.iter().cloned());
+        }
+        room.join(Person::new(stage, "stubborn", false));
+        room
+    }
+
+    fn join(&mut self, person: Arc<Person>) -> Arc<Person> {
+        self.listening.push(person.join());
+        self.people.push(Arc::clone(&person));
+        person
+    }
+
+    fn stubborn(&self) -> &Person {
+        self.people.last().expect("it is the last")
+    }
+
+    /// Seven of them talk while `meanwhile` goes on, which is given what waits until more was said. Gives how much was said.
+    fn talk(&self, meanwhile: impl FnOnce(&dyn Fn())) -> usize {
+        let (over, said) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let say = |person: &Person| {
+            for number in 1.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                person.say(number);
+                said.fetch_add(1, Ordering::Relaxed);
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+        };
+        std::thread::scope(|scope| {
+            let end = End(&over);
+            let speakers = self.people[..6].iter().map(|person| &**person).chain([self.stubborn()]);
+            let speaking: Vec<_> = speakers.map(|person| scope.spawn(move || say(person))).collect();
+            meanwhile(&|| {
+                let before = said.load(Ordering::Relaxed);
+                eventually("they talk", || (said.load(Ordering::Relaxed) > before + 50).then_some(()));
+            });
+            drop(end);
+            speaking.into_iter().for_each(|speaker| speaker.join().expect("each hears itself"));
+        });
+        said.into_inner()
+    }
+
+    /// That each has heard all that was said, once, and in the order in which each said it.
+    #[track_caller]
+    fn assert_all_heard(&self, said: usize) {
+        for person in &self.people {
+            eventually("all is heard by all", || (person.heard().posts.len() >= said).then_some(()));
+            let heard = person.heard();
+            assert_eq!((heard.posts.len(), heard.thrown_out), (said, 0), "{}", person.path);
+            for (from, numbers) in &heard.order {
+                let is_in_order = numbers.iter().copied().eq(1..=numbers.len() as u64);
+                assert!(is_in_order, "{} of {from}: {numbers:?}", person.path);
+            }
+        }
+    }
+
+    fn leave(self) {
+        self.people.iter().for_each(|person| person.leave());
+        self.listening.into_iter().for_each(|thread| thread.join().expect("nobody panics"));
+    }
+}
+
 #[test]
 fn everybody_in_a_room_hears_everything_in_order_through_a_rollout_and_nobody_is_thrown_out() {
     let Some(stage) = Stage::new("chat", &[]) else { return };
     let mut daemon = stage.start();
-    let page = get(&stage.address, "/").expect("an answer").body;
-    assert!(page.contains("</html>"));
-    // Until somebody is with each worker. The last one does not move when it is told to.
-    let mut people = Vec::new();
-    let mut listening = Vec::new();
-    let mut met = BTreeSet::new();
-    while met.len() < 3 || people.len() < 12 {
-        assert!(people.len() < 500, "connections are shared: {met:?}");
-        let person = Person::new(&stage, &format!("p{}", people.len()), true);
-        listening.push(person.join());
-        met.extend(person.heard().workers.iter().cloned());
-        people.push(person);
-    }
-    let stubborn = Person::new(&stage, "stubborn", false);
-    listening.push(stubborn.join());
-    people.push(Arc::clone(&stubborn));
-
-    let (over, said) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        let _end = End(&over);
-        let speakers = people[..6].iter().chain([&stubborn]);
-        let speaking: Vec<_> = speakers
-            .map(|person| {
-                let (over, said) = (&over, &said);
-                scope.spawn(move || {
-                    let mut number = 0;
-                    while !over.load(Ordering::Relaxed) {
-                        number += 1;
-                        person.say(number);
-                        said.fetch_add(1, Ordering::Relaxed);
-                        std::thread::park_timeout(Duration::from_millis(10));
-                    }
-                })
-            })
-            .collect();
-        let wait_for_more = || {
-            let before = said.load(Ordering::Relaxed);
-            eventually("they talk", || (said.load(Ordering::Relaxed) > before + 50).then_some(()));
-        };
+    assert!(get(&stage.address, "/").expect("an answer").body.contains("</html>"));
+    let room = Room::fill(&stage);
+    let said = room.talk(|wait_for_more| {
         wait_for_more();
         stage.install();
         daemon.cli(&["reload"]).assert_code(handover::exit::DONE);
         wait_for_more();
         // Who is new meets the new generation.
         let late = Person::new(&stage, "late", true);
-        listening.push(late.join());
-        assert!(late.heard().workers[0].contains("generation 2"));
+        let listening = late.join();
+        assert!(late.is_moved());
         late.leave();
+        listening.join().expect("nobody panics");
         eventually("all that move have moved", || {
-            people.iter().all(|person| person.is_moved() == person.moves).then_some(())
+            room.people.iter().all(|person| person.is_moved() == person.moves).then_some(())
         });
         wait_for_more();
-        over.store(true, Ordering::Relaxed);
-        speaking.into_iter().for_each(|speaker| speaker.join().expect("all is heard"));
     });
-
-    let said = said.load(Ordering::Relaxed) as usize;
-    for person in &people {
-        eventually("all is heard by all", || (person.heard().posts.len() >= said).then_some(()));
-        let heard = person.heard();
-        assert_eq!((heard.posts.len(), heard.thrown_out), (said, 0), "{}", person.path);
-        for (from, numbers) in &heard.order {
-            assert!(
-                numbers.iter().copied().eq(1..=numbers.len() as u64),
-                "{} of {from}: {numbers:?}",
-                person.path
-            );
-        }
-    }
+    room.assert_all_heard(said);
     // It is still where it was, and its worker waits for it alone.
-    assert!(stubborn.heard().workers[0].contains("generation 1"));
+    assert!(!room.stubborn().is_moved());
     let old = || daemon.status().workers("chat").into_iter().filter(|worker| worker.generation == 1).count();
     eventually("one old worker is left", || (old() == 1).then_some(()));
-    people.iter().for_each(|person| person.leave());
-    listening.into_iter().for_each(|thread| thread.join().expect("nobody panics"));
+    room.leave();
     daemon.settle();
     assert_eq!(old(), 0);
     daemon.stop();
@@ -233,7 +259,7 @@ fn everybody_in_a_room_hears_everything_in_order_through_a_rollout_and_nobody_is
 #[test]
 fn who_does_not_move_is_told_goodbye_when_the_time_is_over() {
     let Some(stage) = Stage::new("chat", &[]) else { return };
-    stage.edit("chat.toml", "10min", "2s");
+    stage.edit("chat.toml", "10min", "5s");
     let mut daemon = stage.start();
     let mut socket = Socket::open(&stage.host(), "/rooms/lobby/ann");
     daemon.cli(&["restart"]).assert_code(handover::exit::DONE);

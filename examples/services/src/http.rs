@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderValue, Request, StatusCode, header::CONNECTION};
-use handover::worker::{AsyncConnection, AsyncListener, Guard, Tracker, Worker};
+use handover::worker::{AsyncConnection, AsyncListener, Drain, Guard, Tracker, Worker};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -26,6 +26,8 @@ use tokio::time::{sleep, timeout};
 const GRACE: Duration = Duration::from_millis(500);
 /// How long a client may take for the first byte of its first request, and then for the head of each.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long what is in hand may take where a signal, and not handover, said that it is time to finish.
+const UNTOLD: Duration = Duration::from_secs(30);
 
 /// Serves until draining begins, then finishes. Gives how many connections it has to cut, because the time is up.
 ///
@@ -46,11 +48,16 @@ pub async fn serve(
     drop(listener);
     let drain = worker.drained().await;
     tracing::info!(reason = drain.reason(), connections = tracker.count(), "draining");
-    match drain.time_left() {
+    match time_left(worker, &drain) {
         Some(left) => drop(timeout(left.saturating_sub(margin(left) / 2), tracker.finished()).await),
         None => tracker.finished().await,
     }
     Ok(tracker.count())
+}
+
+/// How long it is until the stop signal. `None`: as long as it takes, which only handover can say (`drain_timeout = "infinity"`).
+pub fn time_left(worker: &Worker, drain: &Drain) -> Option<Duration> {
+    drain.time_left().or_else(|| (!worker.is_connected()).then_some(UNTOLD))
 }
 
 /// How long before the stop signal what is left says goodbye: a tenth of `left`, at most ten seconds. [`serve`] ends at half of it.

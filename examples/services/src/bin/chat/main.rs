@@ -8,6 +8,7 @@ mod room;
 mod socket;
 
 use std::error::Error;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ struct Chat {
     worker: Worker,
     tracker: Tracker,
     rooms: Rooms,
+    /// Tells this process from all others that there ever were: it is a part of the ids of what is said here.
+    process: u64,
 }
 
 fn main() -> ExitCode {
@@ -52,7 +55,8 @@ async fn serve(worker: &Worker) -> Result<(), Box<dyn Error>> {
     let address = std::env::var("LISTEN").unwrap_or_else(|_| "tcp://127.0.0.1:8080".to_owned());
     let listener = worker.listener("http").or_bind(&address)?.into_async()?;
     let tracker = worker.tracker();
-    let chat = Chat { worker: worker.clone(), tracker: tracker.clone(), rooms: Rooms::default() };
+    let process = RandomState::new().build_hasher().finish();
+    let chat = Chat { worker: worker.clone(), tracker: tracker.clone(), rooms: Rooms::default(), process };
     let chat = Arc::new(chat);
     tokio::spawn(hear(Arc::clone(&chat)));
     let app = Router::new().route("/", get(page)).route("/rooms/{room}/{name}", get(join)).with_state(chat);

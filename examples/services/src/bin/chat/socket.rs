@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
-use handover::worker::{Drain, Error, Target};
+use handover::worker::{Drain, Error, ErrorCode, Target, Worker};
 use handover_services::http;
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -79,10 +79,11 @@ impl Chat {
                     Ok(sent) if sent.refused.is_empty() => {}
                     Ok(sent) => tracing::warn!(refused = ?sent.refused, "not all workers have a message"),
                     // There is no other worker.
-                    Err(Error::Refused { error: handover::worker::ErrorCode::Gone, .. }) => {}
+                    Err(Error::Refused { error: ErrorCode::Gone, .. }) => {}
+                    Err(Error::Lost) => {}
                     Err(error) => return Err(error),
                 },
-                // handover is gone, and this worker drains: what is here still talks.
+                // handover is gone, and this worker drains: those who are here still talk.
                 Err(Error::NotConnected) => {}
                 Err(error) => return Err(error),
             }
@@ -129,7 +130,7 @@ impl Client<'_> {
                 drain = self.chat.worker.drained(), if !is_moving => {
                     is_moving = true;
                     self.tell(&Told::Moving).await?;
-                    end.as_mut().reset(Instant::now() + time_for(&drain));
+                    end.as_mut().reset(Instant::now() + time_for(&self.chat.worker, &drain));
                 }
                 _ = pings.tick() => {
                     if !std::mem::take(&mut is_heard) {
@@ -145,9 +146,8 @@ impl Client<'_> {
     async fn say(&mut self, text: &str, me: &str) -> Result<(), Ended> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let worker = self.chat.worker.identity().map_or(0, |me| me.worker.0);
         let post = Post {
-            id: format!("{worker}-{number}"),
+            id: format!("{:x}-{number}", self.chat.process),
             room: self.room.to_owned(),
             from: self.name.clone(),
             text: text.to_owned(),
@@ -175,6 +175,7 @@ impl Client<'_> {
     }
 }
 
-fn time_for(drain: &Drain) -> Duration {
-    drain.time_left().map_or(FOR_EVER, |left| left.saturating_sub(http::margin(left)))
+/// How long a client may stay.
+fn time_for(worker: &Worker, drain: &Drain) -> Duration {
+    http::time_left(worker, drain).map_or(FOR_EVER, |left| left.saturating_sub(http::margin(left)))
 }

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A job whose owner died so often is set aside: it may be what they died of.
@@ -47,22 +48,28 @@ impl Spool {
         for part in ["tmp", "new", "claimed", "done", "failed"] {
             fs::create_dir_all(root.join(part))?;
         }
-        let pid = std::process::id();
-        for number in 0.. {
-            let name = format!("{pid}.{number}");
+        for number in 0..u32::MAX {
+            // The number is for spools that several containers share, each with such a pid.
+            let name = format!("{}.{number}", std::process::id());
             let (draft, ours) = (root.join("tmp").join(&name), root.join("claimed").join(&name));
-            if ours.exists()
-                || fs::create_dir(&draft).is_err_and(|error| error.kind() != ErrorKind::AlreadyExists)
-            {
+            if ours.exists() {
                 continue;
+            }
+            match fs::create_dir(&draft) {
+                // Of one that died here, or that does the same at this moment: the lock tells.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => made?,
             }
             // Locked before it is where others look.
             let lock = File::open(&draft)?;
-            lock.lock()?;
+            match lock.try_lock() {
+                Err(TryLockError::WouldBlock) => continue,
+                locked => locked?,
+            }
             fs::rename(&draft, &ours)?;
             return Ok(Self { root: root.to_owned(), ours, _lock: lock, seen: Vec::new() });
         }
-        unreachable!("there are more numbers than directories")
+        Err(io::Error::other("all names in claimed are taken"))
     }
 
     /// Takes the next job, in the order of names; `None` where there is none.
@@ -114,23 +121,22 @@ impl Spool {
                 Err(error) => return Err(error),
             };
             match lock.try_lock() {
-                Ok(()) => {}
                 Err(TryLockError::WouldBlock) => continue,
-                Err(TryLockError::Error(error)) => return Err(error),
+                locked => locked?,
             }
-            returned += self.put_back(&directory)?;
+            // Another may have had it before us, and the name may be a living one's by now.
+            let is_there = fs::metadata(&directory)
+                .is_ok_and(|now| lock.metadata().is_ok_and(|of| of.ino() == now.ino()));
+            if is_there {
+                returned += self.put_back(&directory)?;
+            }
         }
         Ok(returned)
     }
 
     /// What is in the directory of a dead worker, which is locked by us.
     fn put_back(&self, directory: &Path) -> io::Result<usize> {
-        let files = match names(directory) {
-            Ok(files) => files,
-            // Another had the lock before us.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(error),
-        };
+        let files = names(directory)?;
         for file in &files {
             let (name, deaths) = split(file);
             let to = if deaths + 1 < DEATHS_MAX {
@@ -140,10 +146,8 @@ impl Spool {
             };
             fs::rename(directory.join(file), to)?;
         }
-        match fs::remove_dir(directory) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(files.len()),
-        }
+        fs::remove_dir(directory)?;
+        Ok(files.len())
     }
 
     /// Takes our directory away, which is empty.
