@@ -115,6 +115,9 @@ fn of_worker(pool: &Pool, slot: &Slot, worker: &Worker) -> Row {
             channel.waiting, channel.refused
         ));
     }
+    if slot.workers.last().is_some_and(|last| last.worker == worker.worker) {
+        notes.extend(stored(slot));
+    }
     if slot.kept {
         notes.push("kept: the old program is gone".to_owned());
     }
@@ -133,9 +136,19 @@ fn of_worker(pool: &Pool, slot: &Slot, worker: &Worker) -> Row {
     Row { cells, style }
 }
 
+/// What is stored for its next worker.
+fn stored(slot: &Slot) -> Option<String> {
+    let (kept, refused) = (slot.stored_fds.len(), slot.stored_fds_refused);
+    match refused {
+        0 => (kept > 0).then(|| format!("{kept} stored fds")),
+        _ => Some(format!("{kept} stored fds, {refused} refused")),
+    }
+}
+
 fn empty(pool: &Pool, slot: &Slot) -> Row {
     let state = if slot.crash_loop { "crash loop" } else { "empty" };
     let next = slot.restart_in_seconds.map(|seconds| format!("next start in {}", span(seconds)));
+    let notes: Vec<String> = next.into_iter().chain(stored(slot)).collect();
     let cells = vec![
         pool.name.clone(),
         slot.slot.to_string(),
@@ -145,7 +158,7 @@ fn empty(pool: &Pool, slot: &Slot) -> Row {
         state.to_owned(),
         dash(),
         slot.restarts.to_string(),
-        next.unwrap_or_default(),
+        notes.join("; "),
     ];
     Row { cells, style: BAD }
 }
@@ -209,6 +222,8 @@ mod tests {
         pool.slots[5].workers[0].worn = true;
         pool.slots[7].workers.clear();
         pool.slots[7].crash_loop = true;
+        pool.slots[7].stored_fds = vec!["sessions".into()];
+        pool.slots[4].stored_fds_refused = 2;
         pool.slots[9].workers[0].generation = 4;
         pool.slots[11].workers[0].channel = Some(Channel { client: None, waiting: 3, refused: 0 });
         pool.slots[12].workers[0].channel = Some(Channel { client: None, waiting: 0, refused: 9 });
@@ -219,9 +234,9 @@ mod tests {
             [
                 "web 0-3,6,8,10-12,14-999 - - 3 995 ready 1min+ 995",
                 "web 9 - - 4 1 ready 1min 9s+ 1",
-                "web 4 5 104 3 draining - 1",
+                "web 4 5 104 3 draining - 1 0 stored fds, 2 refused",
                 "web 5 6 105 3 ready, to be replaced 1min 5s 1",
-                "web 7 - - - crash loop - 1",
+                "web 7 - - - crash loop - 1 1 stored fds",
                 "web 13 14 113 3 ready 1min 13s 1 does not take its messages: 256 wait, 9 refused",
             ]
         );

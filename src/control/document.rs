@@ -122,6 +122,12 @@ pub struct Slot {
     pub kept: bool,
     /// The last worker that failed here.
     pub last_failure: Option<SlotFailure>,
+    /// The names of the fds that are stored for its next worker, oldest first.
+    #[serde(default)]
+    pub stored_fds: Vec<String>,
+    /// Fds that its workers wanted to store, and that were not.
+    #[serde(default)]
+    pub stored_fds_refused: u64,
 }
 
 /// One worker.

@@ -142,6 +142,8 @@ mod tests {
             crash_loop,
             kept: false,
             last_failure: Some(SlotFailure { at: Moment::default(), failure: failure.clone() }),
+            stored_fds: Vec::new(),
+            stored_fds_refused: 0,
         };
         document.pools[0].slots = vec![slot(0, true), slot(1, true)];
         let (fine, line) = summary(&document);

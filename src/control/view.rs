@@ -10,7 +10,7 @@ use super::document::{
     Rollout, Slot, SlotFailure, StatusDocument, VERSION, Worker,
 };
 use super::summary::summary;
-use crate::id::WorkerId;
+use crate::id::{PoolName, SlotIndex, WorkerId};
 use crate::stamp;
 use crate::supervisor::{PoolStatus, SlotStatus, Status, WorkerStatus};
 use crate::time::Monotonic;
@@ -34,6 +34,8 @@ pub struct Facts {
     pub last_event: u64,
     /// Workers, those that failed among them as long as their output is kept.
     pub workers: BTreeMap<WorkerId, WorkerFacts>,
+    /// Fds that are stored for slots.
+    pub stored: BTreeMap<(PoolName, SlotIndex), StoredFacts>,
     /// Listeners, by name.
     pub listeners: Vec<Listener>,
     /// Generations that exist, oldest first.
@@ -61,6 +63,15 @@ pub struct WorkerFacts {
     pub hint: Option<String>,
 }
 
+/// What the shell knows of the fds that are stored for a slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredFacts {
+    /// Their names, oldest first.
+    pub names: Vec<String>,
+    /// Those that were not stored.
+    pub refused: u64,
+}
+
 impl StatusDocument {
     /// The document for clients that may see everything.
     pub fn new(status: &Status, facts: Facts) -> Self {
@@ -68,7 +79,7 @@ impl StatusDocument {
         let mut document = Self {
             version: VERSION,
             daemon: view.daemon(),
-            pools: status.pools.iter().map(|(name, pool)| view.pool(name.as_str(), pool)).collect(),
+            pools: status.pools.iter().map(|(name, pool)| view.pool(name, pool)).collect(),
             listeners: Vec::new(),
             rollout: view.rollout(),
             last_failed_rollout: view.last_failed_rollout(),
@@ -106,22 +117,23 @@ impl View<'_> {
         }
     }
 
-    fn pool(&self, name: &str, pool: &PoolStatus) -> Pool {
+    fn pool(&self, name: &PoolName, pool: &PoolStatus) -> Pool {
         Pool {
-            name: name.to_owned(),
+            name: name.to_string(),
             generation: pool.generation.map(|generation| generation.0),
             wanted: pool.wanted,
             scaled: pool.scaled,
             ready: pool.ready,
             draining: pool.draining,
             lost_listeners: pool.lost_listeners.iter().map(ToString::to_string).collect(),
-            slots: pool.slots.iter().map(|(index, slot)| self.slot(index.0, slot)).collect(),
+            slots: pool.slots.iter().map(|(index, slot)| self.slot(name, *index, slot)).collect(),
         }
     }
 
-    fn slot(&self, index: u32, slot: &SlotStatus) -> Slot {
+    fn slot(&self, pool: &PoolName, index: SlotIndex, slot: &SlotStatus) -> Slot {
+        let stored = self.facts.stored.get(&(pool.clone(), index)).cloned().unwrap_or_default();
         Slot {
-            slot: index,
+            slot: index.0,
             workers: slot.workers.iter().map(|worker| self.worker(worker)).collect(),
             restarts: slot.restarts,
             restart_in_seconds: slot.restart_at.map(|at| self.seconds_until(at)),
@@ -134,6 +146,8 @@ impl View<'_> {
                     ..Failure::of_worker(worker.0, failure, self.output(*worker))
                 },
             }),
+            stored_fds: stored.names,
+            stored_fds_refused: stored.refused,
         }
     }
 
@@ -227,7 +241,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::id::{self, PoolName, SlotIndex};
+    use crate::id;
     use crate::supervisor::{ExitStatus, RolloutFailure, RolloutStatus, WorkerFailure, WorkerState};
 
     fn at(seconds: u64) -> Monotonic {
@@ -252,6 +266,11 @@ mod tests {
             config: None,
             last_event: 17,
             workers: [(WorkerId(1), known(11, "hello")), (WorkerId(2), known(12, "boom"))].into(),
+            stored: [(
+                (PoolName::new("web"), SlotIndex(0)),
+                StoredFacts { names: vec!["sessions".into(); 2], refused: 3 },
+            )]
+            .into(),
             listeners: Vec::new(),
             generations: Vec::new(),
             readings: Vec::new(),
@@ -314,6 +333,7 @@ mod tests {
         assert_eq!(document.daemon.started.time, "2025-12-31T23:58:20.000000Z");
         let slot = &document.pools[0].slots[0];
         assert_eq!(slot.restart_in_seconds, Some(2.0));
+        assert_eq!((slot.stored_fds.join(" "), slot.stored_fds_refused), ("sessions sessions".to_owned(), 3));
         let worker = &slot.workers[0];
         assert_eq!((worker.pid, worker.deadline_in_seconds), (Some(11), Some(30.0)));
         assert_eq!(worker.ready.as_ref().unwrap().seconds_ago, 50.0);

@@ -17,7 +17,8 @@ use tokio::net::UnixDatagram;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
-use super::channel::{Channel, Receipt, Told};
+use super::allowance::{Allowance, Fd, Receipt};
+use super::channel::{Channel, Told};
 use super::output::Pump;
 use super::process::Process;
 use crate::config::model::Signal;
@@ -55,7 +56,7 @@ pub(super) enum Report {
     /// It wrote a newline to its ready fd.
     ReadyByFd,
     /// It said this to its notify socket.
-    Said(Message),
+    Said(Message, Brought),
     /// Something in its notify socket was dropped.
     Dropped {
         /// For one of a few reasons.
@@ -69,6 +70,16 @@ pub(super) enum Report {
     Exited(ExitStatus),
     /// Nothing of its process group is left.
     GroupEnded,
+}
+
+/// Fds that came with what a worker said to its notify socket: for `FDSTORE=1` and `BARRIER=1` only.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    pub(super) fds: Vec<Fd>,
+    /// So many more were closed, because there is no room for them.
+    pub(super) closed: usize,
+    /// The kernel could not give us all of them.
+    pub(super) lost: bool,
 }
 
 /// The sending end that attendants share.
@@ -90,6 +101,8 @@ pub(super) struct Attendant {
     pub(super) ready: Option<pipe::Receiver>,
     pub(super) output: Vec<Pump>,
     pub(super) channel: Option<Channel>,
+    /// What of its fds we may keep.
+    pub(super) allowance: Allowance,
     /// What to do about the rest of the group, once the main process has ended.
     pub(super) end_group: oneshot::Receiver<GroupOrder>,
     pub(super) reports: Reports,
@@ -155,24 +168,40 @@ impl Attendant {
 
     /// Takes one datagram; false: there was none.
     async fn take_datagram(&mut self) -> bool {
-        let (reports, _fds) = {
+        let reports = {
             let mut buffer = self.buffer.borrow_mut();
             let received =
                 self.notify.try_io(Interest::READABLE, || passing::receive(self.notify.as_fd(), &mut buffer));
             match received {
-                Ok(received) => (self.read(&buffer[..received.length], &received), received.fds),
+                Ok(received) => {
+                    let said = self.read(&buffer[..received.length], &received);
+                    self.hand_over(said, received)
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) => {
                     let why = format!("notification not received: {}", words(&error));
-                    (vec![Report::Dropped { why, sender: None }], Vec::new())
+                    vec![Report::Dropped { why, sender: None }]
                 }
             }
         };
         for report in reports {
             self.report(report).await;
         }
-        // Fds that came are closed here: what a barrier waits for, and what storing fds is not built for yet.
         true
+    }
+
+    /// Puts the fds that came beside what they came for; all others are closed here.
+    fn hand_over(&self, mut said: Vec<Report>, received: passing::Received) -> Vec<Report> {
+        let wants = |report: &&mut Report| {
+            matches!(report, Report::Said(Message::FdStore { .. } | Message::Barrier, _))
+        };
+        if let Some(Report::Said(_, brought)) = said.iter_mut().find(wants) {
+            let came = received.fds.len();
+            brought.fds = received.fds.into_iter().filter_map(|fd| self.allowance.try_carry(fd)).collect();
+            brought.closed = came - brought.fds.len();
+            brought.lost = received.fds_lost;
+        }
+        said
     }
 
     fn read(&self, datagram: &[u8], received: &passing::Received) -> Vec<Report> {
@@ -199,7 +228,8 @@ impl Attendant {
                 Err(refused) => dropped(&refused.to_string()),
                 Ok(notification) => {
                     let faults = notification.faults.iter().map(|fault| drop_for(fault.to_string()));
-                    faults.chain(notification.messages.into_iter().map(Report::Said)).collect()
+                    let said = |message| Report::Said(message, Brought::default());
+                    faults.chain(notification.messages.into_iter().map(said)).collect()
                 }
             },
         }

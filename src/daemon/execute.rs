@@ -14,6 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::Daemon;
+use super::allowance::Allowance;
 use super::attendant::Attendant;
 use super::backlog::Way;
 use super::channel::{self, Channel, Link, Means, SharedLink};
@@ -123,6 +124,7 @@ impl Daemon {
             reason: words(error),
             program_changed: false,
         };
+        let given = self.given_to(&at);
         let record = self.generations.get(&at.generation).ok_or_else(|| StartFailure {
             stage: "generation".to_owned(),
             reason: format!("generation {} is not recorded", at.generation),
@@ -132,7 +134,7 @@ impl Daemon {
         let ready_mode = pool.map_or(Ready::Notify, |pool| pool.policy.ready);
         let ready_fd = pool.and_then(start::ready_fd);
         let notify_path = self.runtime.notify_path().map_err(|error| fault("notify", &error))?;
-        let plan = start::plan(worker, &at, exact, record, &self.surroundings, &notify_path)?;
+        let plan = start::plan(worker, &at, exact, record, &self.surroundings, &notify_path, &given)?;
         let notify = bind_notify_socket(&notify_path)
             .and_then(UnixDatagram::from_std)
             .map_err(|error| fault("notify", &at_path(&notify_path, &error)))?;
@@ -170,6 +172,7 @@ impl Daemon {
             ready,
             output,
             channel,
+            allowance: Allowance::new(self.put_away.clone()),
             end_group: order,
             reports: self.reports.clone(),
         };

@@ -7,6 +7,7 @@
 //! (`projection`), and told in one place (`chronicle`): to the log (`narrate`), to readers of events, to clients that
 //! wait. The status document (`report`) and what the service manager is told (`manager`) are projections of state.
 
+mod allowance;
 mod attendant;
 mod backlog;
 mod channel;
@@ -34,6 +35,7 @@ mod send;
 mod serving;
 mod source;
 mod start;
+mod stored;
 mod table;
 mod turn;
 mod unwritten;
@@ -45,8 +47,9 @@ pub use run::{Options, RunError, run};
 pub use runtime::RuntimeError;
 pub use source::{Refused, Source, ThisMachine, read_text};
 
+use allowance::{Fd, Pot};
 use attendant::{DatagramBuffer, Reports};
-use channel::{Buffer, Deadlines, Grants, Pot, Unheard};
+use channel::{Buffer, Deadlines, Grants, Unheard};
 use chronicle::Chronicle;
 use commands::{FailedRollout, Waiting};
 use execute::Start;
@@ -55,6 +58,7 @@ use manager::Manager;
 use runtime::Runtime;
 use serving::Serving;
 use start::Surroundings;
+use stored::Store;
 use table::Table;
 use unwritten::Unwritten;
 
@@ -102,6 +106,13 @@ struct Daemon {
     channel_buffer: Buffer,
     /// What workers have sent and we have in our hands, all together.
     in_hand: Rc<Pot>,
+    /// Fds that workers put away, and what there is room for of them.
+    stored: Store,
+    put_away: Rc<Pot>,
+    /// Fds that are closed when all that has come is dealt with (`BARRIER=1`).
+    barriers: Vec<Fd>,
+    /// There may be fewer slots than before.
+    slots_may_be_gone: bool,
     /// What workers said and the machine need not know, until it knows what was said before.
     unheard: VecDeque<Unheard>,
     /// Questions of workers to each other.

@@ -158,6 +158,7 @@ impl Daemon {
         self.output = new.config.log.workers;
         self.drifts.retain(|name, _| new.config.listeners.contains_key(name));
         self.committed = generation;
+        self.slots_may_be_gone = true;
         self.tell_of_removed_listeners();
     }
 
@@ -171,6 +172,7 @@ impl Daemon {
             }
         }
         self.retain_grants();
+        self.slots_may_be_gone = true;
         let status = self.machine.status();
         self.table.retain_slots(|pool, slot| {
             status.pools.get(pool).is_some_and(|pool| pool.slots.contains_key(&slot))

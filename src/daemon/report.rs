@@ -7,8 +7,8 @@ use super::generation::{PoolRecord, Record};
 use super::source::Source;
 use super::{Daemon, projection};
 use crate::control::document::{Channel, Counters, Generation, Listener, Program, Reading};
-use crate::control::{Facts, StatusDocument, WorkerFacts};
-use crate::id::{PoolName, WorkerId};
+use crate::control::{Facts, StatusDocument, StoredFacts, WorkerFacts};
+use crate::id::{PoolName, SlotIndex, WorkerId};
 use crate::listeners::{Drift, Origin};
 use crate::notify::printable_line;
 use crate::os::clock;
@@ -29,6 +29,7 @@ impl Daemon {
             config: self.config_shown(),
             last_event: self.chronicle.last(),
             workers: self.worker_facts(&status),
+            stored: self.stored_facts(),
             listeners: self.listener_facts(),
             generations: self.generation_facts(),
             readings: self.reading_facts(),
@@ -89,6 +90,11 @@ impl Daemon {
             (known.output, known.hint) = (lines, hint);
         }
         facts
+    }
+
+    fn stored_facts(&self) -> BTreeMap<(PoolName, SlotIndex), StoredFacts> {
+        let facts = self.stored.names();
+        facts.map(|(spot, names, refused)| (spot.clone(), StoredFacts { names, refused })).collect()
     }
 
     fn listener_facts(&self) -> Vec<Listener> {

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::channel::{self, Deadlines, Grants, Pot};
+use super::allowance::Pot;
+use super::channel::{self, Deadlines, Grants};
 use super::chronicle::Chronicle;
 use super::found::Found;
 use super::generation::{Listeners, Record};
@@ -22,6 +23,7 @@ use super::runtime::{Runtime, RuntimeError};
 use super::serving::Serving;
 use super::source::{Refused, Source};
 use super::start::Surroundings;
+use super::stored::Store;
 use super::table::Table;
 use super::turn::Inputs;
 use super::unwritten::Unwritten;
@@ -39,6 +41,7 @@ use crate::notify::parse::DATAGRAM_MAX;
 use crate::observe::{Destination, Journal, Limits, Log, Writer};
 use crate::os::clock::{self, Clock};
 use crate::os::environment::Environment;
+use crate::os::hangup::Hangups;
 use crate::os::limits;
 use crate::os::process::become_subreaper;
 use crate::os::signal::{self, Signals};
@@ -205,8 +208,10 @@ impl Parts {
         let (calls_in, calls) = mpsc::channel(CALLS_MAX);
         let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
         let serving = Serving::start(control, access, calls_in, traffic.clone());
+        let hangups = Rc::new(Hangups::new().map_err(system("epoll"))?);
         let (mut daemon, readings) = self.assemble(log, writer, service, traffic, serving, reports_in);
-        let failure = daemon.run(Inputs { signals, calls, reports, readings }).await;
+        daemon.stored = Store::new(hangups.clone());
+        let failure = daemon.run(Inputs { signals, calls, reports, readings, hangups }).await;
         daemon.serving.end();
         daemon.say_last_words().await;
         Ok(failure)
@@ -253,6 +258,10 @@ impl Parts {
             datagram_buffer: Rc::new(vec![0; DATAGRAM_MAX + 1].into()),
             channel_buffer: Rc::new(vec![0; channel::CHUNK].into()),
             in_hand: Pot::of_all(open_files()),
+            stored: Store::default(),
+            put_away: Pot::of_stored(open_files()),
+            barriers: Vec::new(),
+            slots_may_be_gone: false,
             unheard: VecDeque::new(),
             deadlines: Deadlines::default(),
             grants: Grants::default(),

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::found::Value;
 use super::generation::{PoolRecord, Record};
 use super::program::{DEFAULT_PATH, Located, variable};
+use super::stored::Given;
 use crate::config::expand::expand;
 use crate::config::model::{Dialect, Pool, Program, Ready, Resource};
 use crate::id::{ListenerName, WorkerId};
@@ -18,7 +19,7 @@ use crate::os::spawn::{Identity, StartSpec};
 use crate::supervisor::{Place, StartFailure};
 
 /// The first fd of a worker after its standard ones (`sd_listen_fds(3)`).
-const FIRST_FD: RawFd = 3;
+pub(super) const FIRST_FD: RawFd = 3;
 
 /// Variables of our own environment that no worker inherits, beside those that handover sets for it.
 const NOT_INHERITED: [&str; 8] = [
@@ -45,7 +46,7 @@ pub(super) struct Surroundings {
 /// A start, worked out.
 pub(super) struct Plan<'a> {
     pub(super) spec: StartSpec,
-    /// The listeners' sockets, at the numbers that the worker expects.
+    /// The listeners' sockets and what was stored for it, at the numbers that the worker expects.
     pub(super) fds: Vec<(BorrowedFd<'a>, RawFd)>,
     /// The number at which it expects its channel; `None`: it has none.
     pub(super) channel: Option<RawFd>,
@@ -63,6 +64,7 @@ pub(super) fn plan<'a>(
     record: &'a Record,
     surroundings: &Surroundings,
     notify_path: &Path,
+    stored: &'a Given,
 ) -> Result<Plan<'a>, StartFailure> {
     let pool = record
         .pools
@@ -70,9 +72,10 @@ pub(super) fn plan<'a>(
         .ok_or_else(|| failure("generation", format!("it has no pool {}", place.pool)))?;
     let values = own_values(worker, place, surroundings);
     let listeners = record.listeners_of(&pool.pool);
-    let fds = fds(&listeners);
+    let fds = fds(&listeners, stored);
     let channel = channel_fd(&pool.pool, fds.len());
-    let mut environment = environment(pool, &values, &listeners, surroundings, notify_path)?;
+    let mut environment = environment(pool, &values, surroundings, notify_path)?;
+    environment.extend(listen_variables(&listeners, stored));
     environment.extend(channel_variables(&pool.pool, channel));
     let (located, changed) = locate(pool, &values, &environment)?;
     if changed && exact {
@@ -141,16 +144,20 @@ fn locate(
     Ok((recalled.located, recalled.changed))
 }
 
-fn fds<'a>(listeners: &[(&'a ListenerName, &'a Rc<Held>)]) -> Vec<(BorrowedFd<'a>, RawFd)> {
+/// The listeners' sockets, then what was stored, from the first number on.
+fn fds<'a>(
+    listeners: &[(&'a ListenerName, &'a Rc<Held>)],
+    stored: &'a Given,
+) -> Vec<(BorrowedFd<'a>, RawFd)> {
     let sockets = listeners.iter().flat_map(|(_, held)| held.sockets());
-    sockets.map(|socket| socket.as_fd()).zip(FIRST_FD..).collect()
+    let stored = stored.iter().map(|(_, fd)| fd.as_fd());
+    sockets.map(|socket| socket.as_fd()).chain(stored).zip(FIRST_FD..).collect()
 }
 
 /// The worker's whole environment; later ones win.
 fn environment(
     pool: &PoolRecord,
     values: &BTreeMap<&'static str, String>,
-    listeners: &[(&ListenerName, &Rc<Held>)],
     surroundings: &Surroundings,
     notify_path: &Path,
 ) -> Result<Vec<(OsString, OsString)>, StartFailure> {
@@ -172,7 +179,6 @@ fn environment(
     }
     all.insert("NOTIFY_SOCKET".into(), notify_path.into());
     all.extend(values.iter().map(|(name, value)| (OsString::from(*name), OsString::from(value))));
-    all.extend(listen_variables(listeners));
     if let Some(watchdog) = pool.pool.policy.watchdog {
         all.insert("WATCHDOG_USEC".into(), watchdog.as_micros().to_string().into());
     }
@@ -181,9 +187,9 @@ fn environment(
 
 /// `LISTEN_FDS` and `LISTEN_FDNAMES`; a listener with several sockets repeats its name. `LISTEN_PID` is
 /// set in the worker itself.
-fn listen_variables(listeners: &[(&ListenerName, &Rc<Held>)]) -> Vec<(OsString, OsString)> {
-    let names: Vec<&str> =
-        listeners.iter().flat_map(|(name, held)| held.sockets().map(|_| name.as_str())).collect();
+fn listen_variables(listeners: &[(&ListenerName, &Rc<Held>)], stored: &Given) -> Vec<(OsString, OsString)> {
+    let sockets = listeners.iter().flat_map(|(name, held)| held.sockets().map(|_| name.as_str()));
+    let names: Vec<&str> = sockets.chain(stored.iter().map(|(name, _)| name.as_str())).collect();
     if names.is_empty() {
         return Vec::new();
     }
@@ -193,9 +199,9 @@ fn listen_variables(listeners: &[(&ListenerName, &Rc<Held>)]) -> Vec<(OsString, 
     ]
 }
 
-/// The next free number behind the listeners that is not the one of the ready fd.
-fn channel_fd(pool: &Pool, listeners: usize) -> Option<RawFd> {
-    let first = FIRST_FD + RawFd::try_from(listeners).ok()?;
+/// The next free number behind those that is not the one of the ready fd.
+fn channel_fd(pool: &Pool, before: usize) -> Option<RawFd> {
+    let first = FIRST_FD + RawFd::try_from(before).ok()?;
     let number = if ready_fd(pool) == Some(first) { first + 1 } else { first };
     (pool.channel.dialect != Dialect::None).then_some(number)
 }

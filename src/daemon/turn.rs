@@ -1,16 +1,19 @@
 //! The loop: wait, turn what happened into events, give them to the machine, carry the actions out, turn
 //! their results into events. It waits in one place only, and decides nothing.
 
+use std::rc::Rc;
+
 use tokio::sync::mpsc;
 
 use super::Daemon;
-use super::attendant::Report;
+use super::attendant::{Brought, Report};
 use super::found::Found;
 use super::projection::{self, who};
 use super::reading::Finished;
 use crate::control::{Call, What};
 use crate::id::WorkerId;
 use crate::notify::Message;
+use crate::os::hangup::Hangups;
 use crate::os::signal::{Arrived, Signals};
 use crate::supervisor::{Event, Request, Scope, StartFailure};
 use crate::time::Monotonic;
@@ -28,6 +31,7 @@ pub(super) struct Inputs {
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) reports: mpsc::Receiver<(WorkerId, Report)>,
     pub(super) readings: mpsc::UnboundedReceiver<Finished<Found>>,
+    pub(super) hangups: Rc<Hangups>,
 }
 
 impl Daemon {
@@ -56,6 +60,7 @@ impl Daemon {
                 self.take_reports(inputs);
             }
             Some((number, found)) = inputs.readings.recv() => self.take_reading(number, found),
+            hung_up = inputs.hangups.next() => self.drop_hung_up(&hung_up),
             // Some starts are still to be made; meanwhile everybody else gets a turn.
             () = tokio::task::yield_now(), if self.has_waiting_starts() => {}
             () = sleep_until(deadline) => {}
@@ -105,6 +110,7 @@ impl Daemon {
                 break;
             }
         }
+        self.barriers.clear();
         self.strangers = None;
         let now = self.now();
         self.manager.feed(now, self.machine.is_healthy(now));
@@ -128,7 +134,11 @@ impl Daemon {
         self.carry_out();
         if !gone.is_empty() {
             gone.into_iter().for_each(|worker| self.table.remove(worker));
+            self.slots_may_be_gone = true;
             self.look_behind_the_reaped();
+        }
+        if std::mem::take(&mut self.slots_may_be_gone) {
+            self.retain_stored();
         }
     }
 
@@ -141,14 +151,19 @@ impl Daemon {
         match event {
             // With `ready = "exec"` a worker calls listen only after all that: time that passes is a reason, too.
             // A request, a reload among them, is the way to have what was lost made anew.
-            Event::Spawned { .. } | Event::Ready { .. } | Event::DeadlinePassed | Event::Requested { .. } => {
-                self.drift_is_possible = true;
+            Event::Spawned { .. } | Event::Ready { .. } | Event::DeadlinePassed => {
+                self.drift_is_possible = true
             }
+            Event::Requested { .. } => (self.drift_is_possible, self.slots_may_be_gone) = (true, true),
             Event::Exited { worker, .. } => {
                 self.table.keep_last_words(*worker);
                 self.drift_is_possible = true;
             }
-            Event::Prepared { .. } => self.tell_of_new_listeners(),
+            Event::Prepared { .. } => {
+                self.slots_may_be_gone = true;
+                self.tell_of_new_listeners();
+            }
+            Event::PrepareRefused { .. } => self.slots_may_be_gone = true,
             _ => {}
         }
     }
@@ -186,7 +201,7 @@ impl Daemon {
                 Event::SpawnFailed { worker, failure }
             }
             Report::ReadyByFd => Event::Ready { worker },
-            Report::Said(message) => match self.take_message(worker, message) {
+            Report::Said(message, brought) => match self.take_message(worker, message, brought) {
                 Some(event) => event,
                 None => return,
             },
@@ -202,7 +217,7 @@ impl Daemon {
     }
 
     /// What a worker said, as an event where it is one.
-    fn take_message(&mut self, worker: WorkerId, message: Message) -> Option<Event> {
+    fn take_message(&mut self, worker: WorkerId, message: Message, brought: Brought) -> Option<Event> {
         let entry = self.table.get_mut(worker)?;
         entry.has_notified = true;
         match message {
@@ -219,11 +234,19 @@ impl Daemon {
                 self.warn_once(worker, "MAINPID is ignored: a worker is the process that was started", None);
                 None
             }
-            Message::FdStore { .. } | Message::FdStoreRemove { .. } => {
-                self.warn_once(worker, "FDSTORE is not supported yet: the fds were closed", None);
+            Message::FdStore { name, poll } => {
+                self.store_fds(worker, name, poll, brought);
                 None
             }
-            Message::Reloading | Message::Barrier => None,
+            Message::FdStoreRemove { name } => {
+                self.remove_fds(worker, &name);
+                None
+            }
+            Message::Barrier => {
+                self.hold_barrier(worker, brought);
+                None
+            }
+            Message::Reloading => None,
         }
     }
 

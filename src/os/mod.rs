@@ -11,13 +11,13 @@
 //! - `passing`: fds and credentials over Unix sockets
 //! - `stream`, `poll`: waiting for one stream socket, or for several fds, without a runtime
 //! - `accept`: accepting from a socket that others share
-//! - `watch`: an fd on tokio's reactor
+//! - `watch`: an fd on tokio's reactor; `hangup`: many, for nothing but the end of the other side
 //! - `interrupt`, `handed`: for a program that is a worker: signals that ask it to end, fds that it was started with
 //! - `socket`: making sockets, and asking them what they are
 //! - `environment`: what the environment says, read once
 //! - `launchd`: the sockets that launchd holds for us
 //! - `sealed`: memory that is passed on and cannot change
-//! - `kind`, `user`, `program`, `limits`, `directory`, `lock`, `peer`, `pin`,
+//! - `kind`, `same`, `user`, `program`, `limits`, `directory`, `lock`, `peer`, `pin`,
 //!   `threads`: one question each
 //!
 //! Linux and macOS have the same functions with the same signatures. Calls that only one of them has stand in
@@ -41,6 +41,12 @@ pub mod environment;
 pub mod fd;
 #[cfg(feature = "worker")]
 pub(crate) mod handed;
+#[cfg(all(feature = "supervisor", target_os = "linux"))]
+#[path = "hangup_linux.rs"]
+pub mod hangup;
+#[cfg(all(feature = "supervisor", target_os = "macos"))]
+#[path = "hangup_macos.rs"]
+pub mod hangup;
 pub mod interrupt;
 pub mod kind;
 #[cfg(feature = "supervisor")]
@@ -63,6 +69,8 @@ pub mod poll;
 pub mod process;
 #[cfg(feature = "supervisor")]
 pub mod program;
+#[cfg(feature = "supervisor")]
+pub mod same;
 #[cfg(feature = "supervisor")]
 pub(crate) mod sealed;
 #[cfg(feature = "supervisor")]

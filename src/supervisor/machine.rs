@@ -194,6 +194,11 @@ impl Supervisor {
         Generation(self.last_generation.0 + 1 + u64::from(self.preparing.is_some()))
     }
 
+    /// Is there such a slot: one that is wanted, or still has a worker?
+    pub fn has_slot(&self, pool: &PoolName, slot: SlotIndex) -> bool {
+        self.pools.get(pool).is_some_and(|pool| pool.slots.contains_key(&slot))
+    }
+
     /// The worker that serves in a slot; the youngest, where an old and a new one do.
     pub fn serving(&self, pool: &PoolName, slot: SlotIndex) -> Option<WorkerId> {
         let slot = self.pools.get(pool)?.slots.get(&slot)?;

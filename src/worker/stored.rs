@@ -10,7 +10,8 @@ impl Worker {
     /// Puts an fd away under a name (`FDSTORE=1` through `NOTIFY_SOCKET`), for the next worker in this slot, or the next start of
     /// the service: [`take_fds`](Self::take_fds) finds it. Whether there is somebody to keep it. The name is no listener's, without colons, at most 255 bytes.
     ///
-    /// systemd keeps fds where `FileDescriptorStoreMax=` says so. handover does not keep them yet.
+    /// handover keeps 64 for a slot (docs/workers.md), systemd as many as `FileDescriptorStoreMax=` says. What hangs up is let go of. Store an fd when it
+    /// is made: a successor is started before this worker is asked to end, and gets what is stored by then.
     ///
     /// ```no_run
     /// # use std::os::fd::AsFd;

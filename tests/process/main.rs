@@ -35,6 +35,7 @@ mod rude;
 mod send;
 mod start;
 mod stop;
+mod stored;
 mod watch;
 mod watchdog;
 mod zero_loss;

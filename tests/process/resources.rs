@@ -25,7 +25,9 @@ fn walk(directory: &std::path::Path) -> usize {
 
 #[test]
 fn two_hundred_rollouts_leave_nothing_behind() {
-    let service = Plan::new().workers(2).rollout("bake_time", "\"0s\"").start();
+    // Each worker puts an fd away, in place of the one before.
+    let script = "notify=FDSTOREREMOVE=1\\nFDNAME=x\nstore-fd=x\nserve\nready";
+    let service = Plan::new().script(script).workers(2).rollout("bake_time", "\"0s\"").start();
     for _ in 0..20 {
         service.reload_well();
     }
@@ -34,6 +36,9 @@ fn two_hundred_rollouts_leave_nothing_behind() {
         holdings(&service)
     };
     let before = settled();
+    let status = service.daemon.status();
+    let slots = status.pool("web").map(|pool| pool["slots"].clone()).unwrap_or_default();
+    assert!((0..2).all(|slot| slots[slot]["stored_fds"] == serde_json::json!(["x"])), "{slots}");
     let memory = proc::own_memory_kib(service.daemon.pid());
     assert!(memory > 0, "smaps_rollup has no Pss_Anon");
     let socket = proc::fds(service.ready()[0].pid).get(&3).cloned();

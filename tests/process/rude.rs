@@ -111,3 +111,31 @@ const FAULTS: [&str; 15] = [
     "before hello",
     "no answer to a ping for",
 ];
+
+#[test]
+fn a_flood_of_fds_to_keep_costs_neither_our_fds_nor_the_siblings() {
+    let Some(python) = find("python3").filter(|_| !skipped("python3", find("python3").is_none())) else {
+        return;
+    };
+    let command = serde_json::json!([python, crate::stored::KEEPER, "notify=READY=1", "flood"]);
+    let plan = Plan::new()
+        .workers(2)
+        .set("pool.rude", "command", &command.to_string())
+        .set("pool.rude", "workers", "3")
+        .set("pool.rude", "stop_timeout", "\"100ms\"");
+    // 1,024 open files: a quarter of them is there for all that workers put away.
+    let setup = plan.setup().under(["prlimit", "--nofile=1024:1024", "--"]);
+    let service = plan.start_with(setup);
+    let load = Load::open(service.address(), 100).start();
+    service.daemon.log.wait_for("it has too much", |line| line.text.contains("fds were not stored"));
+    for _ in 0..20 {
+        let fds = proc::fds(service.daemon.pid()).len();
+        assert!(fds < 700, "{fds} fds");
+        service.get("/").expect("an answer");
+        service.daemon.status();
+    }
+    service.daemon.cli(&["restart", "--pool", "web"]).assert_code(handover::exit::DONE);
+    load.wait_for(100);
+    load.stop().assert_nothing_lost();
+    service.stop();
+}

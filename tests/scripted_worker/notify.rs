@@ -1,8 +1,11 @@
 //! What this worker says on `$NOTIFY_SOCKET`, and to the test.
 
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+
+use sendfd::SendWithFd;
 
 /// Sends `text` as one datagram to `$NOTIFY_SOCKET`; nothing happens where that is not set.
 pub(crate) fn send(text: &[u8]) -> std::io::Result<()> {
@@ -10,6 +13,15 @@ pub(crate) fn send(text: &[u8]) -> std::io::Result<()> {
         Ok(path) => send_to(&path, text),
         Err(_) => Ok(()),
     }
+}
+
+/// Puts an fd of its own away under a name.
+pub(crate) fn store(name: &str) -> std::io::Result<()> {
+    let path = std::env::var("NOTIFY_SOCKET").map_err(std::io::Error::other)?;
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    let file = std::fs::File::open("/dev/null")?;
+    socket.send_with_fd(format!("FDSTORE=1\nFDNAME={name}").as_bytes(), &[file.as_raw_fd()]).map(drop)
 }
 
 /// Sends `text` as one datagram to the socket at `path` (`@name`: an abstract one).

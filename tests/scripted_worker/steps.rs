@@ -83,7 +83,8 @@ impl Worker {
             "hang" => return Ok(self.wait(None)),
             "wait" => return Ok(self.wait(Some(step.duration()))),
             "ready" | "ready-fd" | "stopping" | "status" | "status-flood" | "notify" | "notify-garbage"
-            | "notify-huge" | "notify-from-child" | "forge-notify" | "heartbeat-once" | "extend-timeout" => {
+            | "notify-huge" | "notify-from-child" | "forge-notify" | "store-fd" | "heartbeat-once"
+            | "extend-timeout" => {
                 return self.tell(step);
             }
             "hello" => channel::hello(&step.value)?,
@@ -183,6 +184,7 @@ impl Worker {
                 harm::fork_child(step.value.contains("setsid"), &["notify=READY=1", "exit=0"])?;
             }
             "forge-notify" => notify::send_to(&step.value, b"READY=1")?,
+            "store-fd" => notify::store(&step.value)?,
             "heartbeat-once" => notify::send(b"WATCHDOG=1")?,
             "extend-timeout" => {
                 notify::send(format!("EXTEND_TIMEOUT_USEC={}", step.duration().as_micros()).as_bytes())?

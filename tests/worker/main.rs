@@ -198,6 +198,42 @@ fn under_handover_a_restart_loses_no_connection() {
 }
 
 #[test]
+fn under_handover_and_under_systemd_the_next_one_takes_what_was_stored() {
+    let scratch = tempfile::tempdir().unwrap();
+    if let Some(handover) = option_env!("CARGO_BIN_EXE_handover") {
+        let control = scratch.path().join("control");
+        let mut command = Command::new("/bin/sh");
+        let script = "exec \"$0\" run --name sdk -n 1 --ready notify --socket \"$@\" 2>&1";
+        command.args(["-c", script, handover]).arg(&control).arg("--").arg(example("worker_stored"));
+        let mut daemon = Process::start(command);
+        let client = |words: &[&str]| {
+            let mut command = Command::new(handover);
+            command.args(words).arg("--socket").arg(&control).stdout(Stdio::null()).stderr(Stdio::null());
+            assert!(command.status().unwrap().success(), "{words:?}");
+        };
+        daemon.line_with("start 1");
+        // It is stored before it is ready, and the restart comes after that.
+        process::until(|| UnixStream::connect(&control).ok());
+        for number in 2..5 {
+            client(&["restart"]);
+            daemon.line_with(&format!("start {number}"));
+        }
+        client(&["stop"]);
+        daemon.ends_well();
+    }
+    // As systemd passes what it kept: among the rest, by name.
+    let kept = scratch.path().join("kept");
+    std::fs::write(&kept, "...").unwrap();
+    let mut command = Command::new("/bin/sh");
+    let script = "exec 3</dev/null 4<>\"$1\"; export LISTEN_FDS=2 LISTEN_FDNAMES=other:starts LISTEN_PID=$$; exec \"$0\"";
+    command.args(["-c", script]).arg(example("worker_stored")).arg(&kept);
+    let mut worker = Process::start(command);
+    assert_eq!(worker.line(), "start 4");
+    worker.terminate();
+    worker.ends_well();
+}
+
+#[test]
 fn the_conformance_script_finds_nothing() {
     let python = "/usr/bin/python3";
     if skipped("python3", !Path::new(python).exists()) {

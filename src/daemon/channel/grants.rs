@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use super::allowance::{Carried, Fd};
 use super::heard::Speaker;
 use super::link::{No, Question};
 use crate::config::model::{Address, SocketOptions};
 use crate::config::parse_address;
 use crate::control::What;
 use crate::daemon::Daemon;
+use crate::daemon::allowance::{Carried, Fd};
 use crate::daemon::chronicle::at;
 use crate::id::{ListenerName, WorkerId};
 use crate::listeners::Held;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::allowance::{Fd, Receipt};
 use super::link::Question;
 use super::messages::Message;
 use crate::daemon::Daemon;
+use crate::daemon::allowance::{Fd, Receipt};
 use crate::id::WorkerId;
 use crate::notify::printable_line;
 use crate::supervisor::{Event, Place};

@@ -11,9 +11,9 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use super::allowance::Fd;
 use super::messages::Passed;
 use crate::config::model::Dialect as Configured;
+use crate::daemon::allowance::Fd;
 use crate::id::WorkerId;
 use crate::os::socket::{self, Kind, Local};
 use crate::supervisor::{Place, Retirement};

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::allowance::Fd;
 use super::heard::Speaker;
 use super::link::{No, Question, SharedLink};
 use crate::control::What;
 use crate::daemon::Daemon;
+use crate::daemon::allowance::Fd;
 use crate::daemon::projection::who;
 use crate::id::WorkerId;
 use crate::time::Monotonic;

@@ -1,6 +1,5 @@
 //! The channels of workers: one socket each, on which lines go both ways (docs/protocol.md).
 //!
-//! - `allowance`: how much of what workers sent may be in our hands at once
 //! - `link`: what the loop and the task of one channel share: who said what, what waits to be written
 //! - `task`: reads and writes one channel, beside the loop; writes the records of its worker
 //! - `heard`: what a worker said, as events for the machine, or for `messages` and `grants`
@@ -10,14 +9,12 @@
 //! What the lines are is `wire`'s; nothing here decides anything about a worker. A worker that does not read fills its own
 //! queue, one that floods is read more slowly, one that breaks the rules loses its channel: none of that reaches another.
 
-mod allowance;
 mod grants;
 mod heard;
 mod link;
 mod messages;
 mod task;
 
-pub(super) use allowance::{Pot, Receipt};
 pub(super) use grants::Grants;
 pub(super) use heard::{Told, Unheard};
 pub(super) use link::{Facts, Link, No, SharedLink, hello};

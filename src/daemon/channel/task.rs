@@ -15,9 +15,9 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
-use super::allowance::{Allowance, Fd, Pot};
 use super::heard::Told;
 use super::link::SharedLink;
+use crate::daemon::allowance::{Allowance, Fd, Pot};
 use crate::daemon::attendant::{Report, Reports};
 use crate::daemon::backlog::{Backlog, Way};
 use crate::observe::{Line, Said};

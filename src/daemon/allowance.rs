@@ -1,7 +1,8 @@
 //! How much of what workers sent may be in our hands at once, as bytes and as fds: for each worker, and for all together.
 //!
 //! What is taken in carries its own receipt, which is given back when it is dropped, wherever that happens. Where too much is
-//! out, nothing more is read: the kernel holds the rest, and its sender waits.
+//! out, nothing more is read from a channel: the kernel holds the rest, and its sender waits. Fds that a worker puts away come
+//! out of a pot of their own, and are closed where that is used up: nobody waits for room that nobody may ever make.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,7 +18,7 @@ const BYTES_OF_WORKER: usize = 1024 * 1024;
 const BYTES_OF_ALL: usize = 64 * 1024 * 1024;
 
 /// A limit, and how much of it is used.
-pub(in crate::daemon) struct Pot {
+pub(super) struct Pot {
     fds: Cell<usize>,
     bytes: Cell<usize>,
     fds_max: usize,
@@ -31,9 +32,14 @@ impl Pot {
     }
 
     /// What all workers share, where this process may have `open_files` open.
-    pub(in crate::daemon) fn of_all(open_files: u64) -> Rc<Self> {
+    pub(super) fn of_all(open_files: u64) -> Rc<Self> {
         let fds = usize::try_from(open_files / 4).unwrap_or(usize::MAX);
         Self::new(fds.max(FDS_OF_WORKER), BYTES_OF_ALL)
+    }
+
+    /// What all workers may put away together, as fds. There is no least number: our own come first.
+    pub(super) fn of_stored(open_files: u64) -> Rc<Self> {
+        Self::new(usize::try_from(open_files / 4).unwrap_or(usize::MAX), BYTES_OF_ALL)
     }
 
     fn is_used_up(&self) -> bool {
@@ -82,6 +88,11 @@ impl Allowance {
         Rc::new(Carried { fd, _receipt: Some(self.receipt(1, 0)) })
     }
 
+    /// Takes an fd in if there is room for it; else it is closed.
+    pub(super) fn try_carry(&self, fd: OwnedFd) -> Option<Fd> {
+        (!self.is_used_up()).then(|| self.carry(fd))
+    }
+
     /// Takes so many bytes in.
     pub(super) fn weigh(&self, bytes: usize) -> Receipt {
         self.receipt(0, bytes)
@@ -95,7 +106,7 @@ impl Allowance {
 }
 
 /// Gives back what was taken when it is dropped.
-pub(in crate::daemon) struct Receipt {
+pub(super) struct Receipt {
     fds: usize,
     bytes: usize,
     of: Allowance,
@@ -115,11 +126,11 @@ impl std::fmt::Debug for Receipt {
 }
 
 /// An fd on its way; our copy stays open until its receiver has it.
-pub(in crate::daemon) type Fd = Rc<Carried>;
+pub(super) type Fd = Rc<Carried>;
 
 /// See [`Fd`].
 #[derive(Debug)]
-pub(in crate::daemon) struct Carried {
+pub(super) struct Carried {
     fd: OwnedFd,
     _receipt: Option<Receipt>,
 }
@@ -143,6 +154,16 @@ mod tests {
 
     fn fd() -> OwnedFd {
         std::io::pipe().unwrap().0.into()
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_closed() {
+        let one = Allowance::new(Pot::of_all(1024));
+        let held: Vec<Fd> = (0..2 * FDS_OF_WORKER).filter_map(|_| one.try_carry(fd())).collect();
+        assert_eq!(held.len(), FDS_OF_WORKER);
+        let (mut read, write) = std::io::pipe().unwrap();
+        assert!(one.try_carry(write.into()).is_none());
+        assert_eq!(std::io::Read::read(&mut read, &mut [0]).unwrap(), 0);
     }
 
     #[test]
