@@ -133,7 +133,10 @@ impl Daemon {
         self.machine.handle_together(now, events);
         self.carry_out();
         if !gone.is_empty() {
-            gone.into_iter().for_each(|worker| self.table.remove(worker));
+            for worker in gone {
+                self.table.remove(worker);
+                self.grants.forget(worker);
+            }
             self.slots_may_be_gone = true;
             self.look_behind_the_reaped();
         }

@@ -177,6 +177,25 @@ fn a_socket_by_address_is_the_same_for_all_who_ask_and_stays_over_rollouts() {
 }
 
 #[test]
+fn a_worker_that_lives_on_is_told_that_its_address_is_no_longer_wanted() {
+    let steps = [
+        "hello",
+        r#"[worker=1] listen={"address":"tcp://127.0.0.1:0"}"#,
+        r#"say={"type":"ready"}"#,
+        "[worker=1] expect=listener_removed",
+        "[worker=1] exit=0",
+        "drain",
+    ];
+    let Some(plan) = speaker(&steps) else { return };
+    let mut service = plan.pool("allow_listen", "[\"tcp://127.0.0.1:0\"]").start();
+    service.configure("pool.web", "allow_listen", None);
+    service.reload_and_settle();
+    let line = printed(&service, 1, r#"got {"type":"listener_removed""#);
+    assert_eq!(line, r#"got {"type":"listener_removed","name":"tcp://127.0.0.1:0"}"#);
+    service.stop();
+}
+
+#[test]
 fn a_listener_of_the_pool_is_given_again_by_name_and_nothing_else_is() {
     let steps = [
         "hello",

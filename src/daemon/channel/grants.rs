@@ -3,7 +3,7 @@
 //! An address is bound when it is asked for the first time, kept while any generation that is still needed allows it,
 //! and is the same socket for all who ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -24,9 +24,16 @@ use crate::wire::{ErrorCode, Id, ToWorker, Until, Wanted};
 #[derive(Default)]
 pub(in crate::daemon) struct Grants {
     held: BTreeMap<Address, Rc<Held>>,
+    /// Who has one, and was not told since that it is no longer wanted.
+    had: BTreeSet<(WorkerId, Address)>,
 }
 
 impl Grants {
+    /// Nothing is left of a worker.
+    pub(in crate::daemon) fn forget(&mut self, worker: WorkerId) {
+        self.had.retain(|(of, _)| *of != worker);
+    }
+
     /// Lets go of the addresses that nobody may ask for any more.
     fn retain(&mut self, is_allowed: impl Fn(&Address) -> bool) -> Vec<(Address, Rc<Held>)> {
         let gone: Vec<Address> = self.held.keys().filter(|address| !is_allowed(address)).cloned().collect();
@@ -41,7 +48,7 @@ impl Daemon {
         let worker = *worker;
         let found = match wanted {
             Wanted::Name(name) => self.by_name(place, name),
-            Wanted::Address(text) => self.by_address(place, text),
+            Wanted::Address(text) => self.by_address(worker, place, text),
         };
         match found {
             Ok((name, held)) => self.give(worker, re, name, &held),
@@ -77,7 +84,7 @@ impl Daemon {
         }
     }
 
-    fn by_address(&mut self, place: &Place, text: &str) -> Result<(String, Rc<Held>), No> {
+    fn by_address(&mut self, worker: WorkerId, place: &Place, text: &str) -> Result<(String, Rc<Held>), No> {
         let address = parse_address(text).map_err(|wrong| No::new(ErrorCode::BadRequest, wrong))?;
         let record = self.generations.get(&place.generation);
         let of_pool = record.and_then(|record| record.pools.get(&place.pool));
@@ -86,6 +93,7 @@ impl Daemon {
             return Err(No::new(ErrorCode::NotAllowed, reason));
         }
         let name = address.to_string();
+        self.grants.had.insert((worker, address.clone()));
         if let Some(held) = self.held_at(&address) {
             return Ok((name, held));
         }
@@ -123,7 +131,8 @@ impl Daemon {
     }
 
     /// A generation is the one to build on: workers that live on, and whose pool has lost a listener by it, are told.
-    pub(in crate::daemon) fn tell_of_removed_listeners(&self) {
+    pub(in crate::daemon) fn tell_of_removed_listeners(&mut self) {
+        self.tell_of_removed_addresses();
         let Ok(new) = self.committed_record() else { return };
         for (_, entry) in self.table.iter() {
             let (Some(link), Some(old)) = (&entry.link, self.generations.get(&entry.place.generation)) else {
@@ -135,6 +144,23 @@ impl Daemon {
             for name in had.listeners.iter().filter(is_gone) {
                 let _ = link.say(&ToWorker::ListenerRemoved { name: name.to_string() }, Vec::new());
             }
+        }
+    }
+
+    /// The same for the addresses that they asked for, each once.
+    fn tell_of_removed_addresses(&mut self) {
+        let Ok(new) = self.committed_record() else { return };
+        let is_gone = |(worker, address): &&(WorkerId, Address)| {
+            let Some(entry) = self.table.get(*worker) else { return false };
+            let pool = new.config.pools.get(&entry.place.pool);
+            pool.is_none_or(|pool| !pool.channel.allow_listen.contains(address))
+        };
+        let gone: Vec<(WorkerId, Address)> = self.grants.had.iter().filter(is_gone).cloned().collect();
+        for had in gone {
+            if let Some(link) = self.link(had.0) {
+                let _ = link.say(&ToWorker::ListenerRemoved { name: had.1.to_string() }, Vec::new());
+            }
+            self.grants.had.remove(&had);
         }
     }
 }
