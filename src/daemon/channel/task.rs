@@ -70,6 +70,7 @@ impl Channel {
             buffer: means.buffer,
             records: Backlog::new(means.way),
             lingers: false,
+            is_lost: false,
         };
         tokio::task::spawn_local(task.run(drained));
         Ok(Self { drain: Some(drain) })
@@ -94,6 +95,8 @@ struct Task {
     records: Backlog,
     /// The worker closed its end, which may be its own end.
     lingers: bool,
+    /// That was told. Once: whatever else comes to light behind it is its consequence.
+    is_lost: bool,
 }
 
 /// What a task woke up for.
@@ -135,10 +138,7 @@ impl Task {
                     self.read().await;
                     again = self.write().await;
                 }
-                Woken::Lost => {
-                    self.lingers = false;
-                    self.report(Told::Lost(None)).await;
-                }
+                Woken::Lost => self.lose(None).await,
                 Woken::Drain(done) => {
                     (ended, self.lingers) = (true, false);
                     self.take_last_words().await;
@@ -228,7 +228,8 @@ impl Task {
                 Err(_) => {
                     // What it said before it closed its end may still be there.
                     self.take_last_words().await;
-                    self.lingers = true;
+                    // It may have broken the rules with that: then it is lost already.
+                    self.lingers = !self.is_lost;
                     return false;
                 }
             }
@@ -276,7 +277,15 @@ impl Task {
         };
         while self.link.write_next(write).unwrap_or(false) {}
         drop(socket);
-        self.report(Told::Lost(Some(fault))).await;
+        self.lose(Some(fault)).await;
+    }
+
+    /// The worker lives on without its channel.
+    async fn lose(&mut self, fault: Option<Fault>) {
+        self.lingers = false;
+        if !std::mem::replace(&mut self.is_lost, true) {
+            self.report(Told::Lost(fault)).await;
+        }
     }
 }
 
