@@ -359,6 +359,28 @@ fn an_unmodified_node_program_says_ready_takes_messages_and_is_told_to_shut_down
 }
 
 #[test]
+fn a_node_program_with_a_hello_of_too_old_a_version_goes_on_as_a_plain_one() {
+    let script = "
+        process.on('disconnect', () => console.log('the channel has ended'));
+        process.on('message', (m) => console.log('got ' + JSON.stringify(m)));
+        process.send({ handover: { type: 'hello', version: 0, capabilities: ['drain'] } });
+        setInterval(() => {}, 1000);
+    ";
+    let Some(plan) = node(script) else { return };
+    let service = plan.pool("ready", "\"exec\"").start();
+    printed(&service, 1, "the channel has ended");
+    service.daemon.log.wait_for("why", |line| line.text.contains("channel closed: "));
+    // What follows from that follows at once.
+    let status = service.daemon.status();
+    assert_eq!(
+        status.pool("web").map(|pool| pool["slots"][0]["workers"][0]["worn"].clone()),
+        Some(false.into())
+    );
+    assert_eq!(status.ready("web").len(), 1);
+    service.stop();
+}
+
+#[test]
 fn a_node_program_with_the_client_gets_sockets_by_address_and_gives_them_to_a_sibling() {
     let script = "
         const net = require('net');
