@@ -144,7 +144,7 @@ impl Daemon {
         let uid = plan.uid;
         let changed = plan.program_changed;
         let hello = channel::hello(&self.surroundings.name, worker, &at);
-        let link = pool.and_then(|pool| Link::new(&pool.channel.dialect, hello));
+        let link = pool.and_then(|pool| Link::new(&pool.channel.dialect, hello, &self.outgoing));
         let made = self.start(plan, pipes).map_err(|error| fault("fork", &error))?;
         let Made { starting, captured, ready, channel } = made;
         if changed && let Some(held_back) = self.limits.pass("program changed", self.now()) {

@@ -49,7 +49,7 @@ pub use source::{Refused, Source, ThisMachine, read_text};
 
 use allowance::{Fd, Pot};
 use attendant::{DatagramBuffer, Reports};
-use channel::{Buffer, Deadlines, Grants, Unheard};
+use channel::{Buffer, Deadlines, Grants, Outgoing, Unheard};
 use chronicle::Chronicle;
 use commands::{FailedRollout, Waiting};
 use execute::Start;
@@ -106,6 +106,8 @@ struct Daemon {
     channel_buffer: Buffer,
     /// What workers have sent and we have in our hands, all together.
     in_hand: Rc<Pot>,
+    /// Messages that workers have not taken, all together.
+    outgoing: Rc<Outgoing>,
     /// Fds that workers put away, and what there is room for of them.
     stored: Store,
     put_away: Rc<Pot>,

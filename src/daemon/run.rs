@@ -258,6 +258,7 @@ impl Parts {
             datagram_buffer: Rc::new(vec![0; DATAGRAM_MAX + 1].into()),
             channel_buffer: Rc::new(vec![0; channel::CHUNK].into()),
             in_hand: Pot::of_all(open_files()),
+            outgoing: Rc::default(),
             stored: Store::default(),
             put_away: Pot::of_stored(open_files()),
             barriers: Vec::new(),

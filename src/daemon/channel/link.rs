@@ -5,17 +5,16 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use tokio::sync::Notify;
 
+use super::handle::handle;
 use super::messages::Passed;
+use super::outgoing::{Outgoing, Share};
 use crate::config::model::Dialect as Configured;
 use crate::daemon::allowance::Fd;
 use crate::id::WorkerId;
-use crate::os::socket::{self, Kind, Local};
 use crate::supervisor::{Place, Retirement};
 use crate::time::Timeout;
 use crate::wire::node::{Dialect, Handle};
@@ -91,6 +90,8 @@ struct State {
     is_closed: bool,
     /// Messages that were refused to those who sent them.
     refused: u64,
+    /// What its messages take of what all may have waiting.
+    share: Share,
 }
 
 enum Tongue {
@@ -119,7 +120,11 @@ pub(in crate::daemon) struct Facts {
 
 impl Link {
     /// A channel on which nothing was said; `None` where the pool has none.
-    pub(in crate::daemon) fn new(dialect: &Configured, hello: HandoverHello) -> Option<SharedLink> {
+    pub(in crate::daemon) fn new(
+        dialect: &Configured,
+        hello: HandoverHello,
+        all: &Rc<Outgoing>,
+    ) -> Option<SharedLink> {
         let offered = || Capabilities::from(OFFERED);
         let worker = hello.worker;
         let (conversation, tongue) = match dialect {
@@ -143,6 +148,7 @@ impl Link {
             has_spoken: false,
             is_closed: false,
             refused: 0,
+            share: Share::of(all),
         };
         let link = Self { worker, state: RefCell::new(state), wake: Notify::new() };
         // A program in Node's dialect is told when it says hello itself.
@@ -175,16 +181,21 @@ impl Link {
         if !fds.is_empty() && state.fds_under_way() > FDS_MAX {
             return Err(No::new(ErrorCode::QueueFull, "it does not acknowledge its fds"));
         }
-        let is_message = matches!(line, ToWorker::Message { .. } | ToWorker::Reply { .. });
-        if is_message && state.is_full() {
+        let message = match line {
+            ToWorker::Message { data, .. } | ToWorker::Reply { data, .. } => Some(data.size()),
+            _ => None,
+        };
+        if let Some(no) = message.and_then(|bytes| state.no_room(bytes)) {
             state.refused += 1;
-            return Err(No::new(ErrorCode::QueueFull, "it does not take its messages"));
+            return Err(no);
         }
         let bytes = state.tongue.check(line, &fds).map_err(|error| No::new(error.code(), error))?;
         if !state.conversation.say(line) {
             return Err(No::new(ErrorCode::Unsupported, "it takes no such lines"));
         }
+        let is_message = message.is_some();
         state.put(line, bytes, fds, is_message).map_err(|error| No::new(ErrorCode::Failed, error))?;
+        state.settle();
         drop(state);
         self.wake.notify_one();
         Ok(())
@@ -324,6 +335,7 @@ impl Link {
                 dialect.wrote(written);
             }
         }
+        state.settle();
         Ok(true)
     }
 
@@ -335,6 +347,7 @@ impl Link {
         if let Tongue::Lines { read, waiting, messages, bytes } = &mut state.tongue {
             (*read, *waiting, *messages, *bytes) = (Lines::new(), VecDeque::new(), 0, 0);
         }
+        state.share.settle(0);
         drop(state);
         self.wake.notify_one();
         open
@@ -364,14 +377,27 @@ impl State {
         }
     }
 
+    fn settle(&mut self) {
+        let (_, bytes) = self.messages();
+        self.share.settle(bytes);
+    }
+
     /// Those of the line that is about to be said included: it is in the ledger already.
     fn fds_under_way(&self) -> usize {
         self.conversation.ledger.iter().map(|(_, open)| open.fds.len()).sum()
     }
 
-    fn is_full(&self) -> bool {
+    /// Why a message of so many bytes cannot be queued.
+    fn no_room(&self, more: usize) -> Option<No> {
         let (messages, bytes) = self.messages();
-        messages >= MESSAGES_MAX || (messages > 0 && bytes >= MESSAGE_BYTES_MAX)
+        let why = if messages >= MESSAGES_MAX || (messages > 0 && bytes >= MESSAGE_BYTES_MAX) {
+            "it does not take its messages"
+        } else if !self.share.has_room(bytes, more) {
+            "too many messages wait to be taken by all workers"
+        } else {
+            return None;
+        };
+        Some(No::new(ErrorCode::QueueFull, why))
     }
 
     fn put(
@@ -405,18 +431,6 @@ impl Tongue {
             Self::Node(_) if fds.iter().any(|fd| handle(fd).is_none()) => Err(Unsendable::OneHandle),
             Self::Node(dialect) => dialect.check(line, fds.len()).map(|()| Vec::new()),
         }
-    }
-}
-
-/// What Node can make of an fd; `None`: nothing.
-fn handle(fd: &Fd) -> Option<Handle> {
-    let facts = socket::facts(fd.as_fd()).ok()?;
-    match (facts.kind, facts.local) {
-        (Kind::Stream, _) if facts.listening => Some(Handle::Server),
-        (Kind::Stream, _) => Some(Handle::Socket),
-        (Kind::Datagram, Local::Inet(SocketAddr::V4(_))) => Some(Handle::Datagram4),
-        (Kind::Datagram, Local::Inet(SocketAddr::V6(_))) => Some(Handle::Datagram6),
-        _ => None,
     }
 }
 
