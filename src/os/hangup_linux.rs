@@ -37,21 +37,20 @@ impl Hangups {
         Ok(Self { epoll: watch::readable(epoll)? })
     }
 
-    /// Watches an fd under a number of the caller's, until [`forget`](Self::forget). False: what it refers to cannot hang up
-    /// (`EPERM`: a regular file, a memfd).
+    /// Watches a socket or a pipe under a number of the caller's, until [`forget`](Self::forget). False: it is neither, and
+    /// not watched.
     ///
     /// # Errors
-    /// Any other of `epoll_ctl(2)`: `ENOSPC` beyond `fs.epoll.max_user_watches`, `ELOOP` for an epoll within too many others.
+    /// Any of `epoll_ctl(2)`: `ENOSPC` beyond `fs.epoll.max_user_watches`.
     pub fn watch(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<bool> {
+        if !has_another_end(fd) {
+            return Ok(false);
+        }
         let mut event = libc::epoll_event { events: 0, u64: key };
         let epoll = self.epoll.get_ref().as_raw_fd();
         // SAFETY: the event is ours and alive; the kernel copies it.
         let done = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &raw mut event) };
-        match (done, io::Error::last_os_error()) {
-            (0.., _) => Ok(true),
-            (_, error) if error.raw_os_error() == Some(libc::EPERM) => Ok(false),
-            (_, error) => Err(error),
-        }
+        if done < 0 { Err(io::Error::last_os_error()) } else { Ok(true) }
     }
 
     /// Ends that. It must come before the fd is closed: others may have the same file open, and it would be watched on.
@@ -84,6 +83,14 @@ impl Hangups {
     }
 }
 
+/// Whether it is a socket or a pipe. Neither question reaches a file system; `epoll_ctl(2)` and `fstat(2)` on a file of `fuse(4)` would
+/// wait for whoever serves that.
+fn has_another_end(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: F_GETPIPE_SZ only asks.
+    let is_pipe = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) } >= 0;
+    is_pipe || crate::os::kind::kind(fd).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -97,7 +104,7 @@ mod tests {
         let hangups = Hangups::new().unwrap();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let (read, write) = std::io::pipe().unwrap();
-        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
         assert!(hangups.watch(ours.as_fd(), 7).unwrap() && hangups.watch(read.as_fd(), 8).unwrap());
         assert!(!hangups.watch(file.as_fd(), 9).unwrap());
         theirs.write_all(b"something to read").unwrap();

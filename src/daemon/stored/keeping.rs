@@ -45,7 +45,7 @@ impl fmt::Display for Why<'_> {
                 "fds were not stored: those of all workers are too many for our limit of open files",
             ),
             Self::Unwatched => {
-                f.write_str("fds were not stored: they cannot be watched for a hang-up; hint: send FDPOLL=0")
+                f.write_str("fds were not stored: they cannot be watched for a hang-up; hint: FDPOLL=0")
             }
         }
     }
