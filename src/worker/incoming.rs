@@ -75,6 +75,14 @@ impl Connection {
 
     /// How long a read may wait for the client; `None`: for ever, which is what holds at first. It holds for all handles of the connection.
     ///
+    /// ```no_run
+    /// # fn f(connection: handover::worker::Connection) -> std::io::Result<()> {
+    /// // A client that says nothing does not keep its thread for ever.
+    /// connection.set_read_timeout(Some(std::time::Duration::from_secs(30)))?;
+    /// connection.set_write_timeout(Some(std::time::Duration::from_secs(30)))?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// Where `timeout` is zero.
     pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
