@@ -47,6 +47,9 @@ pub struct Credentials {
     pub gid: u32,
 }
 
+/// [`receive`] or [`receive_now`].
+pub type Receive = fn(BorrowedFd<'_>, &mut [u8]) -> io::Result<Received>;
+
 /// Takes one message from a Unix socket, or what there is on a stream (never across two messages with fds).
 ///
 /// Fits `try_io` and `async_io` of tokio's sockets. Interrupted calls are repeated.
@@ -118,7 +121,7 @@ pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) ->
     if fds.len() > FDS_MAX || (bytes.is_empty() && !fds.is_empty()) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut control = Control([MaybeUninit::zeroed(); CONTROL_BYTES]);
+    let mut control = Control([MaybeUninit::uninit(); CONTROL_BYTES]);
     let mut data = [IoSlice::new(bytes)];
     // SAFETY: all bytes zero are a valid msghdr: no name, no data, no control.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -131,6 +134,7 @@ pub fn send_now(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) ->
         // is aligned for a header. BorrowedFd has the layout of its number, by its documentation.
         unsafe {
             message.msg_controllen = libc::CMSG_SPACE(bytes) as _;
+            message.msg_control.cast::<u8>().write_bytes(0, libc::CMSG_SPACE(bytes) as usize);
             let header = libc::CMSG_FIRSTHDR(&raw const message);
             (*header).cmsg_level = libc::SOL_SOCKET;
             (*header).cmsg_type = libc::SCM_RIGHTS;
@@ -201,6 +205,7 @@ const SCM_PIDFD: libc::c_int = 0x04;
 /// # Safety
 /// `data` must be `bytes` bytes that hold fd numbers which this process owns and nobody has taken.
 unsafe fn take_fds(data: *const u8, bytes: usize, fds: &mut Vec<OwnedFd>) {
+    fds.reserve(bytes / size_of::<RawFd>());
     for index in 0..bytes / size_of::<RawFd>() {
         // SAFETY: within `bytes`; the data need not be aligned.
         let number = unsafe { data.cast::<RawFd>().add(index).read_unaligned() };

@@ -13,6 +13,7 @@ use super::error::{End, ReceiveError, SendError, Unsent};
 use super::receiving::Receiving;
 use super::sending::{Refused, Sending};
 use super::{CREDITS, Item, ItemId};
+use crate::os::passing::{receive, receive_now};
 use crate::os::stream::{Until, wait};
 
 /// A new pipe within this process, whose ends may be used in different threads, or one of them given to a child.
@@ -34,7 +35,7 @@ pub fn pair<T>() -> io::Result<(Sender<T>, Receiver<T>)> {
 /// The end of a pipe that gives items.
 ///
 /// It keeps its own copy of each fd until the receiver has taken the item. **While it has one, the connection is open**: when the receiver
-/// closes its copy, the client is not told before the sender's is closed, too. So take note of acknowledgements promptly: each call does; a program with a loop of its own watches the
+/// closes its copy, the client is not told before the sender's is closed, too. So take note of acknowledgements promptly: calls that send do, at most once in a millisecond while there are credits; a program with a loop of its own watches the
 /// pipe ([`AsFd`]) and calls [`tend`](Self::tend) when it can be read; one without calls [`settle`](Self::settle).
 ///
 /// Dropping it gives up what was not taken: the receiver then drops it, too. [`close`](Self::close) waits instead.
@@ -91,12 +92,12 @@ impl<T> Sender<T> {
 
     /// Which items are under way, in their order.
     pub fn in_flight_ids(&self) -> impl Iterator<Item = ItemId> {
-        self.sending.in_flight().keys().map(|id| ItemId(*id))
+        self.sending.in_flight().ids()
     }
 
     /// Whether this item is under way. If not, it was taken, or refused and is with [`next_refused`](Self::next_refused).
     pub fn is_in_flight(&self, id: ItemId) -> bool {
-        self.sending.in_flight().contains_key(&id.0)
+        self.sending.in_flight().contains(id.0)
     }
 
     /// How many items were taken in all.
@@ -154,7 +155,10 @@ impl<T> Sender<T> {
                 return Ok(());
             }
             ended?;
-            self.wait(if self.wants_write() { Until::Either } else { Until::Readable })?;
+            match self.wants_write() {
+                true => self.wait(Until::Either)?,
+                false => self.wait_for_answers()?,
+            }
         }
     }
 
@@ -188,6 +192,23 @@ impl<T> Sender<T> {
     /// ```
     pub fn into_untaken(mut self) -> Vec<(ItemId, Item<T>)> {
         self.sending.withdraw(self.socket.as_fd())
+    }
+
+    /// Waits for what stood in the way of the last attempt.
+    fn wait_for_room(&mut self) -> Result<(), End> {
+        match self.sending.blocked() {
+            Until::Readable => self.wait_for_answers(),
+            until => self.wait(until),
+        }
+    }
+
+    /// Waits for something to read, and takes note of it.
+    fn wait_for_answers(&mut self) -> Result<(), End> {
+        // One system call instead of two, on a socket that waits by itself.
+        if !self.sending.tend_patiently(self.socket.as_fd()) {
+            self.wait(Until::Readable)?;
+        }
+        Ok(())
     }
 
     fn wait(&self, until: Until) -> Result<(), End> {
@@ -255,7 +276,7 @@ impl<T: Serialize> Sender<T> {
             last = self.sending.offer(self.socket.as_fd(), items);
             match &last {
                 Ok(_) => self.finish(),
-                Err(Unsent::WouldBlock) => self.wait(self.sending.blocked()).map_err(Unsent::Ended)?,
+                Err(Unsent::WouldBlock) => self.wait_for_room().map_err(Unsent::Ended)?,
                 Err(_) => break,
             }
         }
@@ -367,12 +388,11 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// # Errors
     /// See [`ReceiveError`]. After one that [ends](ReceiveError::is_end) the pipe, `None`.
     pub fn recv(&mut self) -> Result<Option<Item<T>>, ReceiveError> {
-        loop {
-            if let Poll::Ready(result) = self.try_recv() {
-                return result;
-            }
-            self.wait()?;
-        }
+        let mut single = std::mem::take(&mut self.single);
+        let received = self.recv_many(1, &mut single);
+        let item = single.pop();
+        self.single = single;
+        received.map(|_| item)
     }
 
     /// The next item if there is one; `Pending` where there is none now.
@@ -389,17 +409,20 @@ impl<T: DeserializeOwned> Receiver<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn try_recv(&mut self) -> Poll<Result<Option<Item<T>>, ReceiveError>> {
-        self.receiving.poll(self.socket.as_fd(), 1, &mut self.single).map_ok(|_| self.single.pop())
+        self.receiving
+            .poll(self.socket.as_fd(), 1, &mut self.single, receive_now)
+            .map_ok(|_| self.single.pop())
     }
 
-    /// Waits for an item, and takes those that have come with it, at most `max` (at least 1): they are appended to `items` and acknowledged together. Gives how many; 0: the
-    /// sender has closed the pipe.
+    /// Waits for an item, and takes those that have come by then, at most `max` (at least 1): they are appended to `items` and acknowledged together, which costs less than
+    /// to do it for each. Gives how many; 0: the sender has closed the pipe.
     ///
     /// # Errors
     /// As [`recv`](Self::recv); items that came before the error are given out first.
     pub fn recv_many(&mut self, max: usize, items: &mut Vec<Item<T>>) -> Result<usize, ReceiveError> {
         loop {
-            if let Poll::Ready(result) = self.receiving.poll(self.socket.as_fd(), max.max(1), items) {
+            let socket = self.socket.as_fd();
+            if let Poll::Ready(result) = self.receiving.poll(socket, max.max(1), items, receive) {
                 return result;
             }
             self.wait()?;

@@ -37,9 +37,12 @@
 //! ```
 
 mod blocking;
+mod encode;
 mod error;
+mod flight;
 mod item;
 mod lines;
+mod members;
 mod receiving;
 mod sending;
 #[cfg(test)]

@@ -11,10 +11,11 @@ use std::task::Poll;
 
 use serde::de::DeserializeOwned;
 
+use super::encode::{put_ack, put_receiver_hello, put_refused};
 use super::error::{Fault, ReceiveError};
-use super::lines::{Inbound, Line, put_ack, put_receiver_hello, put_refused};
+use super::lines::{Inbound, Line};
 use super::{CREDITS_MAX, Item, ItemId};
-use crate::os::passing::{receive_now, send_now};
+use crate::os::passing::{Receive, receive_now, send_now};
 use crate::os::stream::shut_down;
 
 /// How much is read at once.
@@ -30,6 +31,8 @@ pub(super) struct Receiving<T> {
     greeted: bool,
     /// Read, and given out when `out` is written.
     staged: VecDeque<Result<Item<T>, ReceiveError>>,
+    /// Numbers, the first and the last, of staged items without a line in `out`.
+    taken: Option<(u64, u64)>,
     out: Vec<u8>,
     written: usize,
     /// What follows when `staged` is given out.
@@ -49,6 +52,7 @@ impl<T> Receiving<T> {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             greeted: false,
             staged: VecDeque::new(),
+            taken: None,
             out,
             written: 0,
             halt: None,
@@ -111,18 +115,23 @@ fn reason(error: &impl ToString) -> String {
 }
 
 impl<T: DeserializeOwned> Receiving<T> {
-    /// Gives at most `max` items that have come, at the end of `items`, and how many; 0 is the end of the pipe.
+    /// Gives at most `max` items that have come, at the end of `items`, and how many; 0 is the end of the pipe. Where none has,
+    /// `receive` may wait for one.
     pub(super) fn poll(
         &mut self,
         socket: BorrowedFd<'_>,
         max: usize,
         items: &mut Vec<Item<T>>,
+        receive: Receive,
     ) -> Poll<Result<usize, ReceiveError>> {
         loop {
-            if self.staged.is_empty() && self.halt.is_none() && !self.ended {
-                self.stage(max);
-            }
+            self.stage(max);
             if !self.staged.is_empty() {
+                // One acknowledgement is for all that have come by now.
+                while self.staged.len() < max && self.goes_on() && self.read(socket, receive_now) {
+                    self.stage(max);
+                }
+                self.acknowledge();
                 match self.flush(socket) {
                     Ok(true) => return Poll::Ready(self.give(max, items)),
                     Ok(false) => {
@@ -138,56 +147,79 @@ impl<T: DeserializeOwned> Receiving<T> {
             if self.ended {
                 return Poll::Ready(Ok(0));
             }
-            match receive_now(socket, &mut self.buffer) {
-                Ok(received) if received.length == 0 => self.halt = self.end_of_file(),
-                Ok(received) => self.inbound.feed(received, &self.buffer),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // What is left of a refusal or of hello.
-                    self.wants_write = matches!(self.flush(socket), Ok(false));
-                    return Poll::Pending;
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    self.halt = self.end_of_file()
-                }
-                Err(error) => self.halt = Some(ReceiveError::Io(error)),
+            // What is left of hello must not wait for something to come.
+            self.wants_write = matches!(self.flush(socket), Ok(false));
+            if !self.read(socket, if self.wants_write { receive_now } else { receive }) {
+                return Poll::Pending;
             }
         }
     }
 
-    /// Takes lines that have come, and prepares their answers.
+    /// Whether more can come.
+    const fn goes_on(&self) -> bool {
+        self.halt.is_none() && !self.ended
+    }
+
+    /// Reads once; false: nothing was there.
+    fn read(&mut self, socket: BorrowedFd<'_>, receive: Receive) -> bool {
+        match receive(socket, &mut self.buffer) {
+            Ok(received) if received.length == 0 => self.halt = self.end_of_file(),
+            Ok(received) => self.inbound.feed(received, &self.buffer),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => self.halt = self.end_of_file(),
+            Err(error) => self.halt = Some(ReceiveError::Io(error)),
+        }
+        true
+    }
+
+    /// Takes lines that have come, up to `max` items, and prepares their answers.
     fn stage(&mut self, max: usize) {
-        while self.staged.len() < max {
+        while self.staged.len() < max && self.goes_on() {
             let line = match self.inbound.next() {
                 Ok(Some(line)) => line,
-                Ok(None) => return,
-                Err(Fault::FdsLost) => return self.halt = Some(self.lost()),
-                Err(Fault::Protocol(what)) => return self.halt = Some(ReceiveError::Protocol(what)),
-            };
-            let what = match line {
-                Line::Hello { version: 1.., .. } if !self.greeted => {
-                    self.greeted = true;
-                    continue;
+                Ok(None) => break,
+                Err(Fault::FdsLost) => {
+                    self.halt = Some(self.lost());
+                    break;
                 }
-                Line::Hello { .. } if self.greeted => "a second hello came",
-                Line::Hello { .. } => "hello offers no version that is known",
-                _ if !self.greeted => "a line came before hello",
-                Line::Item { id, data, fds } => {
-                    match serde_json::from_str(data.get()) {
-                        Ok(data) => {
-                            put_ack(&mut self.out, id);
-                            self.staged.push_back(Ok(Item { data, fds }));
-                        }
-                        Err(error) => {
-                            put_refused(&mut self.out, Some(id), "bad_request", &reason(&error));
-                            self.staged.push_back(Err(ReceiveError::Data { id: ItemId(id), error }));
-                        }
-                    }
-                    continue;
+                Err(Fault::Protocol(what)) => {
+                    self.halt = Some(ReceiveError::Protocol(what));
+                    break;
                 }
-                _ => continue,
             };
-            return self.halt = Some(ReceiveError::Protocol(what.to_owned()));
+            match line {
+                Line::Hello { version: 1.., .. } if !self.greeted => self.greeted = true,
+                Line::Hello { .. } if self.greeted => self.broken("a second hello came"),
+                Line::Hello { .. } => self.broken("hello offers no version that is known"),
+                _ if !self.greeted => self.broken("a line came before hello"),
+                Line::Item { id, data: Ok(data), fds } => {
+                    self.taken = match self.taken {
+                        Some((re, to)) if to + 1 == id => Some((re, id)),
+                        _ => {
+                            self.acknowledge();
+                            Some((id, id))
+                        }
+                    };
+                    self.staged.push_back(Ok(Item { data, fds }));
+                }
+                Line::Item { id, data: Err(error), .. } => {
+                    self.acknowledge();
+                    put_refused(&mut self.out, Some(id), "bad_request", &reason(&error));
+                    self.staged.push_back(Err(ReceiveError::Data { id: ItemId(id), error }));
+                }
+                _ => {}
+            }
         }
+    }
+
+    /// Says that what is noted in `taken` is.
+    fn acknowledge(&mut self) {
+        self.taken.take().into_iter().for_each(|(re, to)| put_ack(&mut self.out, re, to));
+    }
+
+    /// The sender does not keep the rules.
+    fn broken(&mut self, what: &str) {
+        self.halt = Some(ReceiveError::Protocol(what.to_owned()));
     }
 
     /// Gives out what is acknowledged, up to the first error.
@@ -208,6 +240,7 @@ impl<T: DeserializeOwned> Receiving<T> {
         self.dropped +=
             (self.staged.iter().filter(|staged| staged.is_ok()).count() + self.inbound.whole_lines()) as u64;
         self.staged.clear();
+        self.taken = None;
         self.halt = None;
         self.inbound.clear();
         self.out.clear();

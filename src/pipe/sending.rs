@@ -3,23 +3,27 @@
 //! It reads and writes as much as it can without waiting, and says what to wait for. An item is in one place at any time: with the caller,
 //! in `in_flight` (until the receiver says that it has it), or in `refused`. What was not begun to be written goes back to the caller.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use serde::Serialize;
+use serde::de::IgnoredAny;
 
+use super::encode::Message;
 use super::error::{End, Unsent};
-use super::lines::{Inbound, Line, put_item, put_sender_hello};
-use super::{CREDITS_MAX, DATA_MAX, FDS_PER_ITEM_MAX, Item, ItemId};
-use crate::os::passing::{FDS_MAX, receive_now, send_now, waits_for_receivers};
+use super::flight::InFlight;
+use super::lines::{Inbound, Line};
+use super::{CREDITS_MAX, Item, ItemId};
+use crate::os::clock::monotonic_usec;
+use crate::os::passing::{Receive, receive, receive_now, send_now, waits_for_receivers};
 use crate::os::stream::{Until, shut_down};
 
-/// How many bytes of lines go into one system call, unless one line alone has more.
-const MESSAGE_BYTES: usize = 64 << 10;
 /// How much is read at once: acknowledgements are short.
 const READ_BYTES: usize = 4 << 10;
+/// While there are credits, acknowledgements are looked for this often, in microseconds; see docs/pipes.md.
+const NOTE_USEC: u64 = 1_000;
 
 /// An item that the receiver refused. It is the sender's again.
 ///
@@ -48,16 +52,16 @@ pub struct Refused<T> {
 #[derive(Debug)]
 pub(super) struct Sending<T> {
     inbound: Inbound,
+    buffer: Box<[u8]>,
     /// The receiver's, when it has said hello.
     credits: Option<usize>,
-    in_flight: BTreeMap<u64, Item<T>>,
+    in_flight: InFlight<T>,
     refused: VecDeque<Refused<T>>,
-    /// The last item whose line was begun.
-    last: u64,
     taken: u64,
-    /// Bytes to be written, and how many of them are; no fds belong to what is left.
-    rest: Vec<u8>,
-    written: usize,
+    /// What is written last; no fds belong to what is left of it.
+    message: Message,
+    /// When it was last looked for acknowledgements before something was sent, in microseconds.
+    noted: u64,
     ended: Option<End>,
     /// What to wait for: credits come with acknowledgements.
     blocked: Until,
@@ -66,17 +70,15 @@ pub(super) struct Sending<T> {
 impl<T> Sending<T> {
     /// A new pipe: says hello, which has room on a socket that is new.
     pub(super) fn new(socket: BorrowedFd<'_>) -> Self {
-        let mut rest = Vec::new();
-        put_sender_hello(&mut rest);
         let mut new = Self {
             inbound: Inbound::default(),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
             credits: None,
-            in_flight: BTreeMap::new(),
+            in_flight: InFlight::new(),
             refused: VecDeque::new(),
-            last: 0,
             taken: 0,
-            rest,
-            written: 0,
+            message: Message::hello(),
+            noted: 0,
             ended: None,
             blocked: Until::Readable,
         };
@@ -84,13 +86,13 @@ impl<T> Sending<T> {
         new
     }
 
-    pub(super) const fn in_flight(&self) -> &BTreeMap<u64, Item<T>> {
+    pub(super) const fn in_flight(&self) -> &InFlight<T> {
         &self.in_flight
     }
 
-    /// The last item that was sent.
-    pub(super) const fn last(&self) -> ItemId {
-        ItemId(self.last)
+    /// The last item whose line was begun; 0 where there is none.
+    pub(super) fn last(&self) -> ItemId {
+        ItemId(self.in_flight.next() - 1)
     }
 
     pub(super) const fn taken(&self) -> u64 {
@@ -112,7 +114,7 @@ impl<T> Sending<T> {
 
     /// Whether a line is begun and not yet written to its end.
     pub(super) fn has_rest(&self) -> bool {
-        self.ended.is_none() && self.written < self.rest.len()
+        self.ended.is_none() && !self.message.rest().is_empty()
     }
 
     /// Ends the pipe: everything that was not taken, in the order of its numbers.
@@ -121,10 +123,12 @@ impl<T> Sending<T> {
         // throw it away (bsd/kern/uipc_socket.c: sorflush).
         let ways = if cfg!(target_os = "macos") { Shutdown::Write } else { Shutdown::Both };
         let _ = shut_down(socket, ways);
-        let _ = self.read(socket);
-        let mut all = std::mem::take(&mut self.in_flight);
-        all.extend(self.refused.drain(..).map(|refused| (refused.id.0, refused.item)));
-        all.into_iter().map(|(id, item)| (ItemId(id), item)).collect()
+        let _ = self.read_all(socket);
+        let refused = self.refused.drain(..).map(|refused| (refused.id, refused.item));
+        let mut all: Vec<_> =
+            self.in_flight.take_all().map(|(id, item)| (ItemId(id), item)).chain(refused).collect();
+        all.sort_by_key(|(id, _)| *id);
+        all
     }
 
     /// How many items may be sent now.
@@ -146,9 +150,20 @@ impl<T> Sending<T> {
         }
     }
 
+    /// Takes note of what has come where it is needed, or has not been done for a while: a read an item would cost more than the
+    /// rest of what this side does for it.
+    fn note(&mut self, socket: BorrowedFd<'_>) {
+        let now = monotonic_usec();
+        let room = self.credits.is_some_and(|credits| credits > self.in_flight.len() + self.refused.len());
+        if !room || now.saturating_sub(self.noted) >= NOTE_USEC {
+            self.noted = now;
+            self.tend(socket);
+        }
+    }
+
     /// Whether an item could be sent now.
     pub(super) fn ready(&mut self, socket: BorrowedFd<'_>) -> Result<(), Unsent> {
-        self.tend(socket);
+        self.note(socket);
         self.flush(socket);
         self.room()?;
         self.blocked = Until::Either;
@@ -158,8 +173,8 @@ impl<T> Sending<T> {
     /// Writes what is left of a line.
     pub(super) fn flush(&mut self, socket: BorrowedFd<'_>) {
         while self.has_rest() {
-            match send_now(socket, &self.rest[self.written..], &[]) {
-                Ok(taken) => self.written += taken,
+            match send_now(socket, self.message.rest(), &[]) {
+                Ok(taken) => self.message.wrote(taken),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => return self.end(socket, End::of(&error)),
             }
@@ -168,36 +183,64 @@ impl<T> Sending<T> {
 
     /// Reads what has come, and takes note of it.
     pub(super) fn tend(&mut self, socket: BorrowedFd<'_>) {
-        if self.ended.is_none()
-            && let Err(end) = self.read(socket)
-        {
-            self.ended = Some(end);
+        self.tend_with(socket, receive_now);
+    }
+
+    /// As [`Self::tend`], but waits for something to come if the socket is one that waits; false: it is not, and nothing had come.
+    pub(super) fn tend_patiently(&mut self, socket: BorrowedFd<'_>) -> bool {
+        self.tend_with(socket, receive)
+    }
+
+    fn tend_with(&mut self, socket: BorrowedFd<'_>, receive: Receive) -> bool {
+        if self.ended.is_some() {
+            return true;
         }
+        self.read(socket, receive).unwrap_or_else(|end| {
+            self.ended = Some(end);
+            true
+        })
     }
 
     /// Nothing can be written any more. Acknowledgements that have come still count.
     fn end(&mut self, socket: BorrowedFd<'_>, end: End) {
-        let said = self.read(socket).err().filter(|said| *said != End::Closed);
+        let said = self.read_all(socket).err().filter(|said| *said != End::Closed);
         self.ended.get_or_insert(said.unwrap_or(end));
     }
 
     /// Reads until there is no more; an error is the end.
-    fn read(&mut self, socket: BorrowedFd<'_>) -> Result<(), End> {
-        let mut buffer = [0; READ_BYTES];
+    fn read_all(&mut self, socket: BorrowedFd<'_>) -> Result<(), End> {
+        while self.read(socket, receive_now)? {}
+        Ok(())
+    }
+
+    /// Reads until a read is short, which means that there was no more; false: nothing had come. An error is the end.
+    fn read(&mut self, socket: BorrowedFd<'_>, receive: Receive) -> Result<bool, End> {
+        let mut receive = receive;
+        let mut any = false;
         loop {
-            match receive_now(socket, &mut buffer) {
+            let length = match receive(socket, &mut self.buffer) {
                 Ok(received) if received.length == 0 => return Err(End::Closed),
-                Ok(received) => self.inbound.feed(received, &buffer),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Ok(received) => {
+                    let length = received.length;
+                    self.inbound.feed(received, &self.buffer);
+                    length
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(any),
                 Err(error) => return Err(End::of(&error)),
-            }
+            };
             self.take_lines()?;
+            if length < self.buffer.len() {
+                return Ok(true);
+            }
+            (any, receive) = (true, receive_now);
         }
     }
 
     fn take_lines(&mut self) -> Result<(), End> {
         let protocol = |what: &str| End::Protocol(what.to_owned());
-        while let Some(line) = self.inbound.next().map_err(|fault| End::Protocol(fault.to_string()))? {
+        while let Some(line) =
+            self.inbound.next::<IgnoredAny>().map_err(|fault| End::Protocol(fault.to_string()))?
+        {
             match (line, self.credits) {
                 (Line::Hello { version: 1.., credits: Some(credits @ 1..) }, None) => {
                     self.credits = Some(usize::try_from(credits).unwrap_or(CREDITS_MAX).min(CREDITS_MAX));
@@ -206,11 +249,9 @@ impl<T> Sending<T> {
                 (Line::Hello { .. }, Some(_)) => return Err(protocol("a second hello came")),
                 (Line::Hello { .. }, None) => return Err(protocol("hello offers no version or no credits")),
                 (_, None) => return Err(protocol("a line came before hello")),
-                (Line::Ack { re }, _) if re <= self.last => {
-                    self.taken += u64::from(self.in_flight.remove(&re).is_some());
-                }
-                (Line::Refused { re: Some(re), error, reason }, _) if re <= self.last => {
-                    if let Some(item) = self.in_flight.remove(&re) {
+                (Line::Ack { re, to }, _) => self.taken += self.in_flight.remove_all(re, to),
+                (Line::Refused { re: Some(re), error, reason }, _) => {
+                    if let Some(item) = self.in_flight.remove(re) {
                         self.refused.push_back(Refused { id: ItemId(re), item, error, reason });
                     }
                 }
@@ -232,34 +273,32 @@ impl<T: Serialize> Sending<T> {
     ) -> Result<ItemId, Unsent> {
         self.ready(socket)?;
         let room = self.room()?;
-        let mut lines = Lines::default();
-        while let Some(item) = items.front().filter(|_| lines.spans.len() < room) {
-            match lines.add(item) {
+        let first = self.in_flight.next();
+        self.message.begin();
+        while let Some(item) = items.front().filter(|_| self.message.items() < room) {
+            match self.message.add(self.in_flight.next(), item) {
                 Ok(true) => {}
                 Ok(false) => break,
-                Err(why) if lines.spans.is_empty() => return Err(why),
+                Err(why) if self.message.items() == 0 => return Err(why),
                 Err(_later) => break,
             }
-            // Numbers begin with 1, and there are as many spans as items that were moved.
-            let id = self.last + lines.spans.len() as u64;
-            self.in_flight.extend(items.pop_front().map(|item| (id, item)));
+            items.pop_front().into_iter().for_each(|item| self.in_flight.push(item));
         }
-        lines.put(self.last + 1, &mut self.rest);
-        self.written = 0;
-        let first = self.last + 1;
-        let fds: Vec<BorrowedFd<'_>> =
-            self.in_flight.range(first..).flat_map(|(_, item)| item.fds.iter().map(AsFd::as_fd)).collect();
-        match send_now(socket, &self.rest, &fds) {
+        self.message.finish(first);
+        let mut fds: Vec<BorrowedFd<'_>> = Vec::with_capacity(self.message.fds());
+        fds.extend(self.in_flight.fds_from(first));
+        match send_now(socket, self.message.rest(), &fds) {
             Ok(taken) => {
-                self.written = taken;
-                self.last += lines.spans.len() as u64;
+                self.message.wrote(taken);
                 self.flush(socket);
-                Ok(ItemId(self.last))
+                Ok(self.last())
             }
             Err(error) => {
-                self.rest.clear();
-                let back = self.in_flight.split_off(&first);
-                back.into_values().rev().for_each(|item| items.push_front(item));
+                drop(fds);
+                for _ in 0..self.message.items() {
+                    self.in_flight.pop().into_iter().for_each(|item| items.push_front(item));
+                }
+                self.message.begin();
                 Err(self.not_written(socket, &error))
             }
         }
@@ -278,54 +317,6 @@ impl<T: Serialize> Sending<T> {
             // The receiver takes fds off the way as it takes items.
             self.blocked = Until::Readable;
             Unsent::WouldBlock
-        }
-    }
-}
-
-/// The lines of one message, before it is known how many fds travel with the first of them.
-#[derive(Default)]
-struct Lines {
-    data: Vec<u8>,
-    /// For each item: how many fds it has, and where its data ends.
-    spans: Vec<(usize, usize)>,
-    fds: usize,
-}
-
-impl Lines {
-    /// Adds an item; false: not in this message.
-    fn add<T: Serialize>(&mut self, item: &Item<T>) -> Result<bool, Unsent> {
-        let fds = item.fds.len();
-        if fds > FDS_PER_ITEM_MAX {
-            return Err(Unsent::TooManyFds { fds });
-        }
-        let begin = self.data.len();
-        if self.fds + fds > FDS_MAX || begin > MESSAGE_BYTES {
-            return Ok(false);
-        }
-        serde_json::to_writer(&mut self.data, &item.data).map_err(Unsent::NotJson)?;
-        let data = &mut self.data[begin..];
-        if data.len() > DATA_MAX {
-            return Err(Unsent::TooLarge { bytes: data.len() });
-        }
-        // JSON has line breaks between tokens only: those of a `RawValue`.
-        data.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
-        if begin > 0 && self.data.len() > MESSAGE_BYTES {
-            self.data.truncate(begin);
-            return Ok(false);
-        }
-        self.fds += fds;
-        self.spans.push((fds, self.data.len()));
-        Ok(true)
-    }
-
-    /// Writes them out, the first one with the fds of all.
-    fn put(&self, first: u64, out: &mut Vec<u8>) {
-        out.clear();
-        let (mut begin, mut ahead) = (0, self.fds);
-        for (id, (fds, end)) in (first..).zip(&self.spans) {
-            let later = if begin == 0 { ahead - fds } else { 0 };
-            put_item(out, id, *fds, later, &self.data[begin..*end]);
-            (begin, ahead) = (*end, 0);
         }
     }
 }

@@ -36,6 +36,7 @@ use super::error::{End, ReceiveError, SendError, Unsent};
 use super::receiving::Receiving;
 use super::sending::{Refused, Sending};
 use super::{CREDITS, Item, ItemId};
+use crate::os::passing::receive_now;
 use crate::os::stream::Until;
 
 /// As [`pipe::pair`](super::pair).
@@ -145,12 +146,12 @@ impl<T> Sender<T> {
 
     /// Which items are under way, in their order.
     pub fn in_flight_ids(&self) -> impl Iterator<Item = ItemId> {
-        self.sending.in_flight().keys().map(|id| ItemId(*id))
+        self.sending.in_flight().ids()
     }
 
     /// Whether this item is under way. If not, it was taken, or refused and is with [`next_refused`](Self::next_refused).
     pub fn is_in_flight(&self, id: ItemId) -> bool {
-        self.sending.in_flight().contains_key(&id.0)
+        self.sending.in_flight().contains(id.0)
     }
 
     /// How many items were taken in all.
@@ -351,8 +352,8 @@ impl<T: DeserializeOwned> Receiver<T> {
         Ok(single.pop())
     }
 
-    /// Waits for an item, and takes those that have come with it, at most `max` (at least 1): they are appended to `items` and acknowledged together. Gives how many; 0: the
-    /// sender has closed the pipe. May be dropped at any time.
+    /// Waits for an item, and takes those that have come by then, at most `max` (at least 1): they are appended to `items` and acknowledged together, which costs less than
+    /// to do it for each. Gives how many; 0: the sender has closed the pipe. May be dropped at any time.
     ///
     /// # Errors
     /// As [`recv`](Self::recv); items that came before the error are given out first.
@@ -368,7 +369,7 @@ async fn poll<T: DeserializeOwned>(
     items: &mut Vec<Item<T>>,
 ) -> Result<usize, ReceiveError> {
     let interest = if receiving.wants_write() { Interest::WRITABLE } else { Interest::READABLE };
-    let polled = drive(socket, interest, |socket| match receiving.poll(socket, max, items) {
+    let polled = drive(socket, interest, |socket| match receiving.poll(socket, max, items, receive_now) {
         Poll::Ready(result) => Ok(result),
         Poll::Pending if receiving.wants_write() => Err(Interest::WRITABLE),
         Poll::Pending => Err(Interest::READABLE),

@@ -304,3 +304,37 @@ fn refused_items_that_nobody_fetches_do_not_pile_up() {
     assert!(matches!(sender.send(Item::without_fds("more")).unwrap_err().why, Unsent::RefusedWaiting));
     assert_eq!(sender.into_untaken().len(), 1, "it comes back with the others");
 }
+
+#[test]
+fn items_that_were_sent_one_by_one_are_taken_and_acknowledged_together() {
+    let (here, there) = UnixStream::pair().unwrap();
+    let (mut sender, mut receiver) = (Sender::new(here), Receiver::new(there.try_clone().unwrap()));
+    for number in 0..5 {
+        sender.send(item(number, 1)).unwrap();
+    }
+    let mut got = Vec::new();
+    assert_eq!(receiver.recv_many(4, &mut got).unwrap(), 4, "not one more than wanted");
+    for (number, item) in got.drain(..).enumerate() {
+        assert_is(item, number, 1);
+    }
+    let mut said = [0; 100];
+    let length =
+        (&sender).as_fd().try_clone_to_owned().map(UnixStream::from).unwrap().read(&mut said).unwrap();
+    let said = std::str::from_utf8(&said[..length]).unwrap();
+    assert_eq!(said, "{\"type\":\"ack\",\"re\":1,\"to\":4}\n");
+    assert_eq!(receiver.recv_many(4, &mut got).unwrap(), 1);
+}
+
+#[test]
+fn an_acknowledgement_between_refusals_is_for_no_more_than_was_taken() {
+    let (here, there) = UnixStream::pair().unwrap();
+    let mut sender = Sender::<serde_json::Value>::new(here);
+    let mut receiver = Receiver::<usize>::new(there);
+    let data = [1.into(), 2.into(), "three".into(), 4.into(), 5.into()];
+    sender.send_all(&mut data.map(Item::without_fds).into()).unwrap();
+    let mut got = Vec::new();
+    assert_eq!(receiver.recv_many(10, &mut got).unwrap(), 2);
+    sender.settle().unwrap();
+    assert_eq!(sender.taken(), 4);
+    assert_eq!(sender.next_refused().map(|refused| refused.id.get()), Some(3));
+}

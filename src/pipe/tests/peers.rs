@@ -131,6 +131,9 @@ fn acknowledgements_of_what_was_not_sent_are_passed_over() {
     (&there).write_all(b"{\"type\":\"ack\",\"re\":2}\n{\"type\":\"ack\",\"re\":2}\n").unwrap();
     sender.tend().unwrap();
     assert_eq!((sender.in_flight(), sender.taken()), (1, 1));
+    (&there).write_all(b"{\"type\":\"ack\",\"re\":0,\"to\":9007199254740991}\n").unwrap();
+    sender.tend().unwrap();
+    assert_eq!((sender.in_flight(), sender.taken()), (0, 2), "all that was sent, and nothing else");
     let mut sent = 2;
     while sender.try_send(item(sent, 0)).is_ok() {
         sent += 1;
