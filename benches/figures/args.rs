@@ -8,7 +8,7 @@ Measure handover beside its baselines, in one run on one machine
 
 cargo bench -- [OPTIONS] [FIGURE]...
 
-  FIGURE            traffic, crash, gap, memory, start, rollout, lasting; all when none is named
+  FIGURE            traffic, crash, gap, memory, start, rollout, lasting, messages, pipe, sdk; all when none is named
   --quick           few and short measurements: shows that each figure can be made, not how large it is
   --rounds N        that many rounds of `traffic` and `gap` [default: 7 and 3]
   --write FILE      write the page docs/performance.md there

@@ -25,13 +25,17 @@ mod lasting;
 mod load;
 mod machine;
 mod memory;
+mod messages;
 mod numbers;
 mod peers;
+mod pipe;
 mod report;
 mod rollout;
+mod sdk;
 mod stand;
 mod start;
 mod sys;
+mod talker;
 mod traffic;
 mod worker;
 
@@ -48,7 +52,7 @@ pub type Result<T> = std::result::Result<T, String>;
 /// A figure: its name, and how it is made.
 type Figure = (&'static str, fn(&Options) -> Result<Report>);
 
-const FIGURES: [Figure; 7] = [
+const FIGURES: [Figure; 10] = [
     ("traffic", traffic::measure),
     ("crash", crash::measure),
     ("gap", gap::measure),
@@ -56,12 +60,16 @@ const FIGURES: [Figure; 7] = [
     ("start", start::measure),
     ("rollout", rollout::measure),
     ("lasting", lasting::measure),
+    ("messages", messages::measure),
+    ("pipe", pipe::measure),
+    ("sdk", sdk::measure),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
         Some((first, rest)) if first == "worker" => return worker::run(rest),
+        Some((first, rest)) if first == "talker" => return talker::run(rest),
         Some((first, rest)) if first == "activate" => return worker::activate(rest),
         _ => {}
     }

@@ -318,8 +318,7 @@ fn items_that_were_sent_one_by_one_are_taken_and_acknowledged_together() {
         assert_is(item, number, 1);
     }
     let mut said = [0; 100];
-    let length =
-        (&sender).as_fd().try_clone_to_owned().map(UnixStream::from).unwrap().read(&mut said).unwrap();
+    let length = sender.as_fd().try_clone_to_owned().map(UnixStream::from).unwrap().read(&mut said).unwrap();
     let said = std::str::from_utf8(&said[..length]).unwrap();
     assert_eq!(said, "{\"type\":\"ack\",\"re\":1,\"to\":4}\n");
     assert_eq!(receiver.recv_many(4, &mut got).unwrap(), 1);
