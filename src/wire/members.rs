@@ -23,7 +23,9 @@ pub(super) struct Members<'a> {
 impl<'a> Members<'a> {
     /// Reads one line without its newline.
     pub(super) fn of_line(text: &'a str) -> Result<Self, Fault> {
-        if depth(text) > DEPTH_MAX {
+        // What opens no more than that cannot nest deeper, wherever it is closed.
+        let opened = text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
+        if opened > DEPTH_MAX && depth(text) > DEPTH_MAX {
             return Err(Fault::TooDeep);
         }
         if !text.trim_start().starts_with('{') {

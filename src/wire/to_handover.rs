@@ -290,7 +290,9 @@ fn message(line: &Reading<'_>) -> Result<ToHandover, Fault> {
 fn target(line: &Reading<'_>) -> Result<Result<Target, &'static str>, Fault> {
     const EXPECTED: &str = "a string, or an object with worker, or with pool and perhaps slot";
     let raw = line.must("to", line.raw("to"))?;
-    if let Ok(word) = serde_json::from_str::<String>(raw.get()) {
+    // An attempt to read an object as a string makes an error with a text, which costs more than all else here.
+    let word = || serde_json::from_str::<String>(raw.get()).ok();
+    if let Some(word) = raw.get().starts_with('"').then(word).flatten() {
         return Ok(match word.as_str() {
             "handover" => Ok(Target::Handover),
             "all" => Ok(Target::All),

@@ -4,7 +4,6 @@
 //! the worker reads.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use tokio::sync::Notify;
@@ -12,6 +11,7 @@ use tokio::sync::Notify;
 use super::handle::handle;
 use super::messages::Passed;
 use super::outgoing::{Outgoing, Share};
+use super::queue::Queue;
 use crate::config::model::Dialect as Configured;
 use crate::daemon::allowance::Fd;
 use crate::id::WorkerId;
@@ -95,16 +95,8 @@ struct State {
 }
 
 enum Tongue {
-    Lines { read: Lines<Fd>, waiting: VecDeque<Waiting>, messages: usize, bytes: usize },
+    Lines { read: Lines<Fd>, queue: Queue },
     Node(Box<Dialect<Fd>>),
-}
-
-/// A line that is not written yet.
-struct Waiting {
-    line: Vec<u8>,
-    written: usize,
-    fds: Vec<Fd>,
-    is_message: bool,
 }
 
 /// What people and programs may know of a channel.
@@ -130,8 +122,8 @@ impl Link {
         let (conversation, tongue) = match dialect {
             Configured::None => return None,
             Configured::Handover => {
-                let (read, waiting) = (Lines::new(), VecDeque::new());
-                (Conversation::new(offered()), Tongue::Lines { read, waiting, messages: 0, bytes: 0 })
+                let tongue = Tongue::Lines { read: Lines::new(), queue: Queue::default() };
+                (Conversation::new(offered()), tongue)
             }
             Configured::Node { stop_message } => {
                 let message = stop_message.as_ref().and_then(|text| Payload::of(text).ok());
@@ -298,7 +290,7 @@ impl Link {
     /// Nothing more is to be read from a worker that does not take its answers.
     pub(super) fn is_choked(&self) -> bool {
         match &self.state.borrow().tongue {
-            Tongue::Lines { waiting, messages, .. } => waiting.len() - messages > ANSWERS_MAX,
+            Tongue::Lines { queue, .. } => queue.answers() > ANSWERS_MAX,
             Tongue::Node(dialect) => dialect.queued().0 > ANSWERS_MAX + MESSAGES_MAX,
         }
     }
@@ -306,7 +298,7 @@ impl Link {
     /// Is there something to write?
     pub(super) fn has_output(&self) -> bool {
         match &mut self.state.borrow_mut().tongue {
-            Tongue::Lines { waiting, .. } => !waiting.is_empty(),
+            Tongue::Lines { queue, .. } => !queue.is_empty(),
             Tongue::Node(dialect) => dialect.next_write().is_some(),
         }
     }
@@ -317,26 +309,17 @@ impl Link {
         write: impl FnOnce(&[u8], &[Fd]) -> Result<usize, E>,
     ) -> Result<bool, E> {
         let mut state = self.state.borrow_mut();
-        match &mut state.tongue {
-            Tongue::Lines { waiting, messages, bytes, .. } => {
-                let Some(next) = waiting.front_mut() else { return Ok(false) };
-                let fds: &[Fd] = if next.written == 0 { &next.fds } else { &[] };
-                next.written += write(&next.line[next.written..], fds)?;
-                if next.written == next.line.len() {
-                    *messages -= usize::from(next.is_message);
-                    *bytes -= if next.is_message { next.line.len() } else { 0 };
-                    waiting.pop_front();
-                    waiting.shrink_to(ANSWERS_MAX.min(waiting.len() * 2));
-                }
-            }
+        let is_written = match &mut state.tongue {
+            Tongue::Lines { queue, .. } => queue.write_next(write)?,
             Tongue::Node(dialect) => {
                 let Some(next) = dialect.next_write() else { return Ok(false) };
                 let written = write(next.bytes, next.fd.map_or(&[], std::slice::from_ref))?;
                 dialect.wrote(written);
+                true
             }
-        }
+        };
         state.settle();
-        Ok(true)
+        Ok(is_written)
     }
 
     /// Nothing more is said. What was asked and is not answered comes back.
@@ -344,8 +327,8 @@ impl Link {
         let mut state = self.state.borrow_mut();
         state.is_closed = true;
         let open = state.conversation.ledger.close_all().map(|(_, open)| open).collect();
-        if let Tongue::Lines { read, waiting, messages, bytes } = &mut state.tongue {
-            (*read, *waiting, *messages, *bytes) = (Lines::new(), VecDeque::new(), 0, 0);
+        if let Tongue::Lines { read, queue } = &mut state.tongue {
+            (*read, *queue) = (Lines::new(), Queue::default());
         }
         state.share.settle(0);
         drop(state);
@@ -372,7 +355,7 @@ impl Link {
 impl State {
     fn messages(&self) -> (usize, usize) {
         match &self.tongue {
-            Tongue::Lines { messages, bytes, .. } => (*messages, *bytes),
+            Tongue::Lines { queue, .. } => queue.messages(),
             Tongue::Node(dialect) => dialect.queued(),
         }
     }
@@ -408,10 +391,8 @@ impl State {
         is_message: bool,
     ) -> Result<(), Unsendable> {
         match &mut self.tongue {
-            Tongue::Lines { waiting, messages, bytes, .. } => {
-                *messages += usize::from(is_message);
-                *bytes += if is_message { encoded.len() } else { 0 };
-                waiting.push_back(Waiting { line: encoded, written: 0, fds, is_message });
+            Tongue::Lines { queue, .. } => {
+                queue.put(encoded, fds, is_message);
                 Ok(())
             }
             Tongue::Node(dialect) => {

@@ -5,6 +5,7 @@
 //! - `handle`: what Node can make of an fd
 //! - `heard`: what a worker said, as events for the machine, or for `messages` and `grants`
 //! - `messages`: from worker to worker, with answers and deadlines
+//! - `queue`: lines that wait to be written to one worker
 //! - `outgoing`: how much may wait to be read by all workers together
 //! - `grants`: sockets on request
 //!
@@ -17,6 +18,7 @@ mod heard;
 mod link;
 mod messages;
 mod outgoing;
+mod queue;
 mod task;
 
 pub(super) use grants::Grants;
