@@ -8,6 +8,9 @@
 mod blocks;
 #[path = "../fuzz/bodies.rs"]
 mod bodies;
+#[cfg(feature = "pipe")]
+#[path = "../fuzz/pipe.rs"]
+mod pipe;
 #[cfg(feature = "worker")]
 #[path = "../fuzz/session.rs"]
 mod session;
@@ -40,6 +43,13 @@ fn the_corpus_of_the_node_dialect_holds() {
 #[cfg(feature = "worker")]
 fn the_corpus_of_a_workers_end_holds() {
     replay("session", session::session);
+}
+
+#[test]
+#[cfg(feature = "pipe")]
+fn the_corpus_of_both_ends_of_a_pipe_holds() {
+    replay("receiver", pipe::receiver);
+    replay("sender", pipe::sender);
 }
 
 #[test]
