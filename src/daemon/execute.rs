@@ -26,7 +26,7 @@ use super::table::Entry;
 use crate::config::model::{Ready, Signal, WorkerOutput};
 use crate::control::What;
 use crate::id::WorkerId;
-use crate::observe::{Origin, Stream};
+use crate::observe::{Form, Log, Origin, Stream};
 use crate::os::socket::bind_notify_socket;
 use crate::os::spawn::{Starting, Streams, spawn};
 use crate::os::words;
@@ -200,7 +200,8 @@ impl Daemon {
     /// Where the lines of a worker go.
     fn way(&self, tail: SharedTail, origin: Origin) -> Way {
         let log = self.log.clone();
-        let (form, origin) = (Box::new(move || log.form()), Arc::new(origin));
+        let form = Box::new(move || log.as_ref().map_or(Form::RECORDS, Log::form));
+        let origin = Arc::new(origin);
         let (writer, unwritten) = (self.writer.clone(), self.unwritten.clone());
         Way { origin, tail, writer, unwritten, form }
     }

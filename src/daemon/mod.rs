@@ -23,6 +23,8 @@ mod manager;
 mod narrate;
 mod orphans;
 mod output;
+mod outset;
+mod place;
 mod process;
 mod program;
 mod projection;
@@ -140,7 +142,8 @@ struct Daemon {
     manager: Manager,
     writer: Writer,
     unwritten: Unwritten,
-    log: Log,
+    /// What the configuration says of the log is applied to it, where it is ours.
+    log: Option<Log>,
     limits: Limits,
     output: WorkerOutput,
 }

@@ -154,7 +154,9 @@ impl Daemon {
                 tracing::warn!(listener = %name, %error, "listener options not applied");
             }
         }
-        self.log.configure(new.config.log.format, new.config.log.level);
+        if let Some(log) = &self.log {
+            log.configure(new.config.log.format, new.config.log.level);
+        }
         self.output = new.config.log.workers;
         self.drifts.retain(|name, _| new.config.listeners.contains_key(name));
         self.committed = generation;

@@ -27,7 +27,8 @@ const CATCH_UP_ROUNDS: usize = 4;
 
 /// What the loop waits for.
 pub(super) struct Inputs {
-    pub(super) signals: Signals,
+    /// Those that are orders to us, if any are.
+    pub(super) signals: Option<Signals>,
     pub(super) calls: mpsc::Receiver<Call>,
     pub(super) reports: mpsc::Receiver<(WorkerId, Report)>,
     pub(super) readings: mpsc::UnboundedReceiver<Finished<Found>>,
@@ -53,7 +54,7 @@ impl Daemon {
         let deadline = wake_at.map(|at| self.clock.instant(at.since_origin()).into());
         tokio::select! {
             biased;
-            signal = inputs.signals.next() => self.take_signal(signal),
+            signal = next_signal(inputs.signals.as_mut()) => self.take_signal(signal),
             Some(call) = inputs.calls.recv() => self.take_call(call),
             Some((worker, report)) = inputs.reports.recv() => {
                 self.take_report(worker, report);
@@ -293,6 +294,13 @@ fn whose_end(event: &Event) -> Option<WorkerId> {
     match event {
         Event::GroupEnded { worker } | Event::SpawnFailed { worker, .. } => Some(*worker),
         _ => None,
+    }
+}
+
+async fn next_signal(signals: Option<&mut Signals>) -> Arrived {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -52,6 +52,9 @@ pub struct Form {
 }
 
 impl Form {
+    /// As records, for whoever takes them as they are.
+    pub const RECORDS: Self = Self { native: true, text: Format::Json };
+
     /// `log.format`, resolved for a destination.
     pub fn choose(wanted: LogFormat, to: Destination) -> Self {
         let native = match wanted {

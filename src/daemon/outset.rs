@@ -1,0 +1,233 @@
+//! What a daemon begins with, as values: the order of its start and its end, whoever owns the process.
+//!
+//! Nothing here reads the environment, touches a signal or a limit, or knows where lines go: whoever begins a daemon
+//! (`run`, for a process that is one; `program`, as a part of somebody else's) brings that.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::allowance::Pot;
+use super::channel::{self, Deadlines, Grants};
+use super::chronicle::Chronicle;
+use super::found::Found;
+use super::generation::{Listeners, Record};
+use super::manager::Manager;
+use super::reading::{Finished, Readings, Step};
+use super::run::RunError;
+use super::runtime::Runtime;
+use super::serving::Serving;
+use super::source::Source;
+use super::start::Surroundings;
+use super::stored::Store;
+use super::table::Table;
+use super::turn::Inputs;
+use super::unwritten::Unwritten;
+use super::{Daemon, attendant, found, place};
+use crate::config::model::Config;
+use crate::control::server::Traffic;
+use crate::id::Generation;
+use crate::listeners::plan::{Choice, plan};
+use crate::listeners::{Held, Inherited};
+use crate::notify::ServiceManager;
+use crate::notify::parse::DATAGRAM_MAX;
+use crate::observe::{Limits, Log, Writer};
+use crate::os::clock::{self, Clock};
+use crate::os::hangup::Hangups;
+use crate::os::limits;
+use crate::os::signal::Signals;
+use crate::os::spawn::Helper;
+use crate::supervisor::Supervisor;
+use crate::time::Monotonic;
+
+/// Reports of workers that may wait for the loop.
+const REPORTS_MAX: usize = 1024;
+/// Requests of clients that may wait for the loop.
+const CALLS_MAX: usize = 64;
+/// At the end, how long others may take to hear our last words.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// See the module.
+pub(super) struct Outset {
+    pub(super) helper: Helper,
+    /// Processes that outlive their parents become children of this process, and all children that are no workers are such.
+    pub(super) is_subreaper: bool,
+    /// What the configuration says of the log is applied to this one.
+    pub(super) log: Option<Log>,
+    pub(super) record: Record,
+    pub(super) runtime: Runtime,
+    pub(super) service: ServiceManager,
+    /// Those that are orders to the daemon; `None`: the process's signals are another's.
+    pub(super) signals: Option<Signals>,
+    pub(super) source: Source,
+    pub(super) surroundings: Surroundings,
+    /// Within which time the service manager wants to hear from us.
+    pub(super) watchdog: Option<Duration>,
+    /// Where lines go.
+    pub(super) writer: Writer,
+}
+
+impl Outset {
+    /// Runs the daemon to its end, in a `LocalSet`. Gives the failure that ended it, if one did.
+    pub(super) async fn serve(mut self) -> Result<Option<String>, RunError> {
+        let access = place::access(&self.record.config.control_group)?;
+        let traffic = Rc::new(Traffic::default());
+        let (calls_in, calls) = mpsc::channel(CALLS_MAX);
+        let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
+        let control = self.runtime.control_socket();
+        let control = control.map_err(|error| RunError::System("control socket", error))?;
+        let serving = Serving::start(control, access, calls_in, traffic.clone());
+        let hangups = Rc::new(Hangups::new().map_err(|error| RunError::System("epoll", error))?);
+        let signals = self.signals.take();
+        let (mut daemon, readings) = self.assemble(traffic, serving, reports_in);
+        daemon.stored = Store::new(hangups.clone());
+        let failure = daemon.run(Inputs { signals, calls, reports, readings, hangups }).await;
+        daemon.serving.end();
+        daemon.say_last_words().await;
+        Ok(failure)
+    }
+
+    fn assemble(
+        self,
+        traffic: Rc<Traffic>,
+        serving: Serving,
+        reports: attendant::Reports,
+    ) -> (Daemon, mpsc::UnboundedReceiver<Finished<Found>>) {
+        let clock = Clock::start();
+        let now = Monotonic::from_origin(clock.now());
+        let config = &self.record.config;
+        let policies = config.pools.iter().map(|(name, pool)| (name.clone(), pool.policy.clone()));
+        let first = Generation(1);
+        let seed = u64::try_from(clock::wall().as_nanos() & u128::from(u64::MAX)).unwrap_or(0);
+        let (readings, readings_out) = Readings::new();
+        tracing::info!(name = config.name, pid = std::process::id(), "starting");
+        let daemon = Daemon {
+            machine: Supervisor::new(now, seed ^ u64::from(std::process::id()), policies.collect()),
+            clock,
+            inbox: VecDeque::new(),
+            waiting_starts: VecDeque::new(),
+            ended: None,
+            source: self.source,
+            output: config.log.workers,
+            generations: BTreeMap::from([(first, self.record)]),
+            committed: first,
+            readings,
+            runtime: self.runtime,
+            serving,
+            surroundings: self.surroundings,
+            helper: self.helper,
+            table: Table::default(),
+            is_subreaper: self.is_subreaper,
+            strangers: None,
+            orphans_may_hide: false,
+            waiting_ends: VecDeque::new(),
+            reports,
+            datagram_buffer: Rc::new(vec![0; DATAGRAM_MAX + 1].into()),
+            channel_buffer: Rc::new(vec![0; channel::CHUNK].into()),
+            in_hand: Pot::of_all(open_files()),
+            outgoing: Rc::default(),
+            stored: Store::default(),
+            put_away: Pot::of_stored(open_files()),
+            barriers: Vec::new(),
+            slots_may_be_gone: false,
+            unheard: VecDeque::new(),
+            deadlines: Deadlines::default(),
+            grants: Grants::default(),
+            messages_refused: 0,
+            notifications_dropped: 0,
+            drift_is_possible: false,
+            drifts: BTreeMap::new(),
+            last_request: 0,
+            waiting: BTreeMap::new(),
+            deliveries: Vec::new(),
+            traffic,
+            chronicle: Chronicle::new(),
+            failed_rollout: None,
+            manager: Manager::new(self.service, self.watchdog, now),
+            writer: self.writer,
+            unwritten: Unwritten::default(),
+            log: self.log,
+            limits: Limits::default(),
+        };
+        (daemon, readings_out)
+    }
+}
+
+impl Daemon {
+    /// Lets clients, the manager and the log have what is still on its way; those that do not take it share
+    /// one time, and then the log has as much again.
+    async fn say_last_words(&mut self) {
+        let deliveries = std::mem::take(&mut self.deliveries);
+        let (manager, unwritten) = (&self.manager, &self.unwritten);
+        let all = async {
+            tokio::join!(
+                async {
+                    for delivery in deliveries {
+                        delivery.done().await;
+                    }
+                },
+                unwritten.written(),
+                manager.flushed(),
+            )
+        };
+        let _ = tokio::time::timeout(LAST_WORDS, all).await;
+        self.writer.flush(LAST_WORDS);
+    }
+
+    pub(super) fn write_pid_file(&self) {
+        if let Err(error) = self.runtime.write_pid_file() {
+            tracing::warn!(%error, "pid file not written");
+        }
+    }
+}
+
+/// Takes over what was passed, binds the rest, and looks for all else that belongs to the first generation. Also says which
+/// sockets are closed, because nobody wants them (`unused_sockets = "close"`).
+pub(super) fn record(
+    config: Config,
+    inherited: Vec<Inherited>,
+    environment: &BTreeMap<OsString, OsString>,
+) -> Result<(Record, Vec<String>), RunError> {
+    let (listeners, closed) = hold(&config, inherited)?;
+    let path = environment.get(OsStr::new("PATH")).map(OsString::as_os_str);
+    let found = found::look(config, None, path, &Step::default());
+    if !found.faults.is_empty() {
+        return Err(RunError::EnvironmentFiles(found.faults));
+    }
+    Ok((Record::first(found.config, found.pools, listeners), closed))
+}
+
+/// Takes over what was passed, and binds the rest. Also says which sockets are closed.
+fn hold(config: &Config, inherited: Vec<Inherited>) -> Result<(Listeners, Vec<String>), RunError> {
+    let offers: Vec<_> = inherited.iter().map(|inherited| inherited.offer.clone()).collect();
+    let plan = plan(&config.listeners, &offers, config.unused_sockets).map_err(RunError::Misfits)?;
+    let mut passed: Vec<Option<Inherited>> = inherited.into_iter().map(Some).collect();
+    let closed = plan.unused.iter().map(|position| offers[*position].describe()).collect();
+    let mut held = BTreeMap::new();
+    let mut faults = Vec::new();
+    for (name, choice) in plan.choices {
+        let Some(listener) = config.listeners.get(&name) else { continue };
+        let made = match (choice, &listener.address) {
+            (Choice::Adopt(positions), _) => {
+                let sockets = positions.iter().filter_map(|position| passed[*position].take()).collect();
+                Held::adopt(listener, sockets)
+            }
+            (Choice::Bind, Some(address)) => Held::bind(address, &listener.options),
+            (Choice::Bind, None) => continue,
+        };
+        match made {
+            Ok(made) => drop(held.insert(name, Rc::new(made))),
+            Err(error) => faults.push((name, error)),
+        }
+    }
+    if faults.is_empty() { Ok((held, closed)) } else { Err(RunError::Listeners(faults)) }
+}
+
+/// How many files this process may have open.
+fn open_files() -> u64 {
+    let limit = limits::Limit::of_this_process(limits::Resource::NoFile);
+    limit.ok().and_then(|limit| limit.soft).unwrap_or(u64::MAX)
+}
