@@ -37,6 +37,7 @@
 //! - `supervisor`: the pure state machine that takes every decision about workers
 //! - `listeners`, `notify`, `observe`, `control`: held sockets, the service manager, logs, the control API
 //! - `daemon`: the shell, where everything meets
+//! - `embed`: the daemon as a part of another program
 //! - `cli`: the `handover` command
 
 #[cfg(feature = "cli")]
@@ -51,6 +52,8 @@ pub mod control;
 #[cfg(feature = "supervisor")]
 #[doc(hidden)]
 pub mod daemon;
+#[cfg(feature = "supervisor")]
+pub mod embed;
 pub mod exit;
 #[cfg(any(feature = "supervisor", feature = "worker"))]
 #[doc(hidden)]

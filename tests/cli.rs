@@ -119,7 +119,7 @@ async fn answer(
     let listener = tokio::net::UnixListener::bind(&path).expect("the socket");
     ready.send(()).expect("somebody waits");
     let access = Access { owner: nix::unistd::geteuid().as_raw(), group: None };
-    let (sender, mut calls) = tokio::sync::mpsc::channel(1);
+    let (sender, mut calls) = tokio::sync::mpsc::channel::<handover::control::Call>(1);
     let traffic = Rc::new(Traffic::default());
     tokio::task::spawn_local(serve(listener, access, |_| Ok(Vec::new()), sender, traffic));
     loop {

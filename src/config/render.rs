@@ -205,7 +205,7 @@ fn mode(mode: u32) -> String {
 }
 
 /// Text as a TOML basic string.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {
@@ -224,7 +224,7 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// Text as a TOML key, quoted only where it must be.
-pub(super) fn quote_key(text: &str) -> String {
+pub(crate) fn quote_key(text: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !text.is_empty() && text.chars().all(bare) { text.to_owned() } else { quote(text) }
 }

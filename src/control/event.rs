@@ -126,6 +126,15 @@ pub enum What {
         #[serde(flatten)]
         end: End,
     },
+    /// Its main process ended, and another part of this process took its exit status, so that nobody can say how. Only where
+    /// handover is a part of another program.
+    WorkerStatusLost {
+        /// Which.
+        #[serde(flatten)]
+        who: Who,
+        /// What may be the cause; for a person.
+        reason: String,
+    },
     /// Nothing is left of it, its process group included. For each `worker_started` once.
     WorkerGone(Who),
     /// A generation is made because workers may have a socket that one of them ended for all.
@@ -275,6 +284,7 @@ impl What {
             | Self::RolledBack { .. } => true,
             Self::Hello { .. }
             | Self::WorkerStatus { .. }
+            | Self::WorkerStatusLost { .. }
             | Self::WorkerMessage { .. }
             | Self::RequestReceived { .. }
             | Self::RequestAnswered { .. }
@@ -308,6 +318,7 @@ impl What {
             | Self::WorkerKilled(who)
             | Self::WorkerFailed { who, .. }
             | Self::WorkerEnded { who, .. }
+            | Self::WorkerStatusLost { who, .. }
             | Self::WorkerGone(who) => Some(who),
             _ => None,
         }

@@ -24,9 +24,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+mod local;
 mod reply;
 mod traffic;
 
+pub use local::{Answered, ask};
 pub use reply::{BACKLOG_MAX, BEHIND_TIME, Delivery, Reply, Telling};
 pub use traffic::{CONNECTIONS_MAX, READER_STREAMS_MAX, READERS_MAX, STREAMS_MAX, Traffic};
 
@@ -60,12 +62,12 @@ pub struct Call {
 /// Serves the control socket for ever; must run in a `LocalSet`. Dropping the future ends accepting; what is
 /// being answered goes on.
 ///
-/// The caller has bound the listener, with mode 0600, or 0660 and the group of `access`.
-pub async fn serve(
+/// Each request goes into `calls`, as whatever its reader takes. The caller has bound the listener, with mode 0600, or 0660 and the group of `access`.
+pub async fn serve<C: From<Call> + 'static>(
     listener: UnixListener,
     access: Access,
     groups: PeerGroups,
-    calls: mpsc::Sender<Call>,
+    calls: mpsc::Sender<C>,
     traffic: Rc<Traffic>,
 ) {
     loop {
@@ -105,10 +107,10 @@ fn turn_away(stream: &UnixStream) {
     let _ = send(stream.as_raw_fd(), TOO_MANY, MsgFlags::MSG_DONTWAIT);
 }
 
-async fn connection(
+async fn connection<C: From<Call>>(
     stream: UnixStream,
     level: Option<Level>,
-    calls: mpsc::Sender<Call>,
+    calls: mpsc::Sender<C>,
     traffic: Rc<Traffic>,
 ) {
     let (patience, mut limit) = watch::channel(Patience::Request);
@@ -130,10 +132,10 @@ async fn connection(
     }
 }
 
-async fn answer(
+async fn answer<C: From<Call>>(
     request: hyper::Request<Incoming>,
     level: Option<Level>,
-    calls: mpsc::Sender<Call>,
+    calls: mpsc::Sender<C>,
     traffic: Rc<Traffic>,
     patience: Arc<watch::Sender<Patience>>,
 ) -> Response<Answer> {
@@ -153,15 +155,18 @@ async fn answer(
     if route.streams {
         patience.send_replace(Patience::Endless);
     }
-    let (reply, received) = Reply::new(&request, level, patience);
-    let mut received = received.with(presence);
-    match timeout(REQUEST_TIME, calls.send(Call { level, request, reply })).await {
+    let (reply, mut received) = Reply::new(&request, level, patience);
+    match timeout(REQUEST_TIME, calls.send(Call { level, request, reply }.into())).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) => return unavailable("the daemon is ending"),
         Err(_) => return unavailable("the daemon is busy"),
     }
     if route.streams {
-        return response(StatusCode::OK, JSON_LINES, Answer::Lines(Box::new(received)));
+        return response(
+            StatusCode::OK,
+            JSON_LINES,
+            Answer::Lines { received: Box::new(received), _place: presence },
+        );
     }
     match timeout(REQUEST_TIME, received.whole()).await {
         Ok(Some((status, json))) => response(status, JSON, Answer::whole(json)),

@@ -258,7 +258,7 @@ impl Attendant {
     async fn end_group(&mut self) {
         let Ok(GroupOrder::End(signal)) = (&mut self.end_group).await else { return };
         let pid = self.process.pid();
-        if group_members(pid).is_ok_and(|members| members.is_empty()) {
+        if self.process.has_no_group() || group_members(pid).is_ok_and(|members| members.is_empty()) {
             return;
         }
         // Members that may not be signalled, or end meanwhile, are waited for all the same.

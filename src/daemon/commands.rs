@@ -2,6 +2,7 @@
 
 use super::Daemon;
 use super::projection;
+use super::source::Source;
 use crate::control::{Call, Finish, Reply, Request, Standing};
 use crate::id::{Generation, RequestId};
 use crate::supervisor::{Event, Outcome, RolloutFailure};
@@ -20,6 +21,9 @@ pub(super) struct FailedRollout {
 pub(super) struct Waiting {
     pub(super) reply: Reply,
     since: Monotonic,
+    /// Where the configuration came from before this request brought another source, and which number that has: it is back if
+    /// nothing comes of the request.
+    before: Option<(u64, Source)>,
 }
 
 impl Daemon {
@@ -28,7 +32,7 @@ impl Daemon {
         RequestId(self.last_request)
     }
 
-    pub(super) fn take_call(&mut self, call: Call) {
+    pub(super) fn take_call(&mut self, call: Call, before: Option<(u64, Source)>) {
         if let Some(scope) = call.request.dry_run() {
             return self.begin_plan(scope, call.reply);
         }
@@ -50,7 +54,7 @@ impl Daemon {
             if matches!(call.request, Request::Stop(_)) {
                 self.deliveries.push(call.reply.delivery());
             }
-            self.waiting.insert(request, Waiting { reply: call.reply, since: self.now() });
+            self.waiting.insert(request, Waiting { reply: call.reply, since: self.now(), before });
         } else {
             call.reply.finish(Finish::accepted());
         }
@@ -58,7 +62,13 @@ impl Daemon {
     }
 
     pub(super) fn answer(&mut self, request: RequestId, outcome: Outcome) {
-        let Some(Waiting { reply, since }) = self.waiting.remove(&request) else { return };
+        let Some(Waiting { reply, since, before }) = self.waiting.remove(&request) else { return };
+        if let Some((number, source)) = before
+            && !matches!(outcome, Outcome::Done { .. })
+            && number == self.source_number
+        {
+            self.source = source;
+        }
         let failed = match &outcome {
             Outcome::RolledBack { generation, .. } => {
                 self.failed_rollout.as_ref().filter(|failed| failed.generation == *generation)

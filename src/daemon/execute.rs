@@ -134,7 +134,8 @@ impl Daemon {
         let ready_mode = pool.map_or(Ready::Notify, |pool| pool.policy.ready);
         let ready_fd = pool.and_then(start::ready_fd);
         let notify_path = self.runtime.notify_path().map_err(|error| fault("notify", &error))?;
-        let plan = start::plan(worker, &at, exact, record, &self.surroundings, &notify_path, &given)?;
+        let mut plan = start::plan(worker, &at, exact, record, &self.surroundings, &notify_path, &given)?;
+        self.program.add_to(&mut plan.spec, worker, &at)?;
         let notify = bind_notify_socket(&notify_path)
             .and_then(UnixDatagram::from_std)
             .map_err(|error| fault("notify", &at_path(&notify_path, &error)))?;

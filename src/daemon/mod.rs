@@ -5,7 +5,8 @@
 //! what the machine must not know: processes (`table`, `attendant`), sockets and programs of each generation
 //! (`generation`), clients that wait for an answer (`commands`), messages of theirs (`send`). What happens is made from events and actions in one place
 //! (`projection`), and told in one place (`chronicle`): to the log (`narrate`), to readers of events, to clients that
-//! wait. The status document (`report`) and what the service manager is told (`manager`) are projections of state.
+//! wait. The daemon may be a part of another program (`hosted`): then that is one more client, and asks through the same queue
+//! (`wish`). The status document (`report`) and what the service manager is told (`manager`) are projections of state.
 
 mod allowance;
 mod attendant;
@@ -19,6 +20,7 @@ mod dry_run;
 mod execute;
 mod found;
 mod generation;
+mod hosted;
 mod manager;
 mod narrate;
 mod orphans;
@@ -41,13 +43,18 @@ mod stored;
 mod table;
 mod turn;
 mod unwritten;
+mod wish;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+pub(crate) use hosted::{Audience, Hosting, SpawnHook, TakeLine, host, text_of, wishes};
+pub use hosted::{Extra, FromWorker, NotAnswered, Start as Spawning, TooLate};
+pub(crate) use place::Place;
 pub use run::{Options, RunError, run};
 pub use runtime::RuntimeError;
 pub use source::{Refused, Source, ThisMachine, read_text};
+pub(crate) use wish::{Question, Wish};
 
 use allowance::{Fd, Pot};
 use attendant::{DatagramBuffer, Reports};
@@ -56,6 +63,7 @@ use chronicle::Chronicle;
 use commands::{FailedRollout, Waiting};
 use execute::Start;
 use generation::Record;
+use hosted::Program;
 use manager::Manager;
 use runtime::Runtime;
 use serving::Serving;
@@ -85,12 +93,16 @@ struct Daemon {
     ended: Option<Option<String>>,
 
     source: Source,
+    /// How often the program that we are a part of has changed it.
+    source_number: u64,
     generations: BTreeMap<Generation, Record>,
     committed: Generation,
     /// What is being read for the next one, and for plans.
     readings: reload::Readings,
     runtime: Runtime,
-    serving: Serving,
+    /// `None`: nobody can connect.
+    serving: Option<Serving>,
+    program: Program,
     surroundings: Surroundings,
     helper: Helper,
 

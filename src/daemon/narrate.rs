@@ -21,6 +21,7 @@ pub(super) fn log(what: &What) {
         | What::WorkerKilled(_)
         | What::WorkerFailed { .. }
         | What::WorkerEnded { .. }
+        | What::WorkerStatusLost { .. }
         | What::WorkerGone(_) => worker(what),
         What::PoolsRolled { pools, listeners } => {
             let (pools, listeners) = (pools.join(", "), listeners.join(", "));
@@ -89,6 +90,8 @@ fn worker(what: &What) {
         What::WorkerEnded { end, .. } => {
             info!(pool, slot, generation, worker, pid, status = %end, "worker ended");
         }
+        // Each of them is told to readers of events; in the log the first ones are enough, and those are warned of elsewhere.
+        What::WorkerStatusLost { reason, .. } => debug!(worker, pid, reason, "exit status not known"),
         What::WorkerGone(_) => debug!(pool, slot, generation, worker, pid, "nothing is left of the worker"),
         // Whatever a worker says is in the status; it may say it a thousand times a second.
         _ => {}

@@ -15,6 +15,7 @@ use super::channel::{self, Deadlines, Grants};
 use super::chronicle::Chronicle;
 use super::found::Found;
 use super::generation::{Listeners, Record};
+use super::hosted::Program;
 use super::manager::Manager;
 use super::reading::{Finished, Readings, Step};
 use super::run::RunError;
@@ -26,6 +27,7 @@ use super::stored::Store;
 use super::table::Table;
 use super::turn::Inputs;
 use super::unwritten::Unwritten;
+use super::wish::Wish;
 use super::{Daemon, attendant, found, place};
 use crate::config::model::Config;
 use crate::control::server::Traffic;
@@ -46,7 +48,7 @@ use crate::time::Monotonic;
 /// Reports of workers that may wait for the loop.
 const REPORTS_MAX: usize = 1024;
 /// Requests of clients that may wait for the loop.
-const CALLS_MAX: usize = 64;
+pub(super) const CALLS_MAX: usize = 64;
 /// At the end, how long others may take to hear our last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -68,6 +70,23 @@ pub(super) struct Outset {
     pub(super) watchdog: Option<Duration>,
     /// Where lines go.
     pub(super) writer: Writer,
+    /// Those who want something of the daemon.
+    pub(super) wishes: Wishes,
+    /// The program that we are a part of.
+    pub(super) program: Program,
+}
+
+/// The queue in which those who want something of the daemon stand.
+pub(super) struct Wishes {
+    pub(super) entrance: mpsc::Sender<Wish>,
+    pub(super) queue: mpsc::Receiver<Wish>,
+}
+
+impl Wishes {
+    pub(super) fn new() -> Self {
+        let (entrance, queue) = mpsc::channel(CALLS_MAX);
+        Self { entrance, queue }
+    }
 }
 
 impl Outset {
@@ -75,17 +94,23 @@ impl Outset {
     pub(super) async fn serve(mut self) -> Result<Option<String>, RunError> {
         let access = place::access(&self.record.config.control_group)?;
         let traffic = Rc::new(Traffic::default());
-        let (calls_in, calls) = mpsc::channel(CALLS_MAX);
+        let Wishes { entrance, queue: wishes } = std::mem::replace(&mut self.wishes, Wishes::new());
         let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
         let control = self.runtime.control_socket();
         let control = control.map_err(|error| RunError::System("control socket", error))?;
-        let serving = Serving::start(control, access, calls_in, traffic.clone());
+        let serving = control.map(|control| Serving::start(control, access, entrance, traffic.clone()));
         let hangups = Rc::new(Hangups::new().map_err(|error| RunError::System("epoll", error))?);
-        let signals = self.signals.take();
+        let (signals, released) = (self.signals.take(), self.program.released.take());
+        let is_up = self.program.is_up.take();
         let (mut daemon, readings) = self.assemble(traffic, serving, reports_in);
         daemon.stored = Store::new(hangups.clone());
-        let failure = daemon.run(Inputs { signals, calls, reports, readings, hangups }).await;
-        daemon.serving.end();
+        if let Some(is_up) = is_up {
+            let _ = is_up.send(());
+        }
+        let failure = daemon.run(Inputs { signals, released, wishes, reports, readings, hangups }).await;
+        if let Some(serving) = &daemon.serving {
+            serving.end();
+        }
         daemon.say_last_words().await;
         Ok(failure)
     }
@@ -93,7 +118,7 @@ impl Outset {
     fn assemble(
         self,
         traffic: Rc<Traffic>,
-        serving: Serving,
+        serving: Option<Serving>,
         reports: attendant::Reports,
     ) -> (Daemon, mpsc::UnboundedReceiver<Finished<Found>>) {
         let clock = Clock::start();
@@ -111,12 +136,14 @@ impl Outset {
             waiting_starts: VecDeque::new(),
             ended: None,
             source: self.source,
+            source_number: 0,
             output: config.log.workers,
             generations: BTreeMap::from([(first, self.record)]),
             committed: first,
             readings,
             runtime: self.runtime,
             serving,
+            program: self.program,
             surroundings: self.surroundings,
             helper: self.helper,
             table: Table::default(),

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::io;
 
-use crate::os::process::{Pidfd, kill_group};
+use crate::os::process::Pidfd;
 
 const SIGKILL: i32 = 9;
 
@@ -40,7 +40,16 @@ impl Process {
         if self.reaped.get() {
             return Ok(());
         }
-        kill_group(self.pid(), signal).map(drop)
+        self.pidfd.signal_group(signal).map(drop)
+    }
+
+    /// Is it sure that nothing is left of its process group?
+    pub(super) fn has_no_group(&self) -> bool {
+        // A number that may be another's by now is not asked about.
+        match self.pidfd.signal_group(0) {
+            Ok(something) => !something,
+            Err(error) => error.kind() == io::ErrorKind::Unsupported,
+        }
     }
 
     /// Kills the whole process group.

@@ -41,7 +41,7 @@ impl Daemon {
     fn config_shown(&self) -> Option<String> {
         match &self.source {
             Source::File(path) => Some(path.display().to_string()),
-            Source::Flags { .. } | Source::Text { .. } => None,
+            Source::Flags { .. } | Source::Text { .. } | Source::Code { .. } => None,
         }
     }
 
@@ -164,11 +164,19 @@ impl Daemon {
             lines_lost: lines_lost + self.unwritten.lost(),
             stray_outputs: u32::try_from(self.unwritten.strays()).unwrap_or(u32::MAX),
             manager_texts_lost: self.manager.lost(),
-            orphans: count_orphans(&|pid| self.table.has_pid(pid))
-                .map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX)),
+            orphans: self.orphans(),
             control_refused: self.traffic.refused(),
             messages_refused: self.messages_refused,
         }
+    }
+
+    /// Children that are neither workers nor those of the program that we may be a part of.
+    fn orphans(&self) -> u32 {
+        if !self.is_subreaper {
+            return 0;
+        }
+        let count = count_orphans(&|pid| self.table.has_pid(pid));
+        count.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX))
     }
 }
 

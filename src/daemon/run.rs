@@ -10,7 +10,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::outset::{self, Outset};
+use super::hosted::Program;
+use super::outset::{self, Outset, Wishes};
 use super::place::Place;
 use super::runtime::RuntimeError;
 use super::source::{Refused, Source};
@@ -80,6 +81,15 @@ pub enum RunError {
         /// What is wrong without them.
         error: Box<RunError>,
     },
+    /// The exec helper of a program that we are a part of.
+    #[error("{0}")]
+    Helper(String),
+    /// The program that we are a part of is told nothing of how its children end.
+    #[error(
+        "{0}, so nothing would be known of how workers end\nhint: leave SIGCHLD at its default, or give it a handler; a \
+         program that wants no zombies waits for its children, each by its pid"
+    )]
+    ChildrenVanish(&'static str),
     /// Something of the system.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
@@ -148,6 +158,8 @@ pub fn run(options: Options) -> Result<(), RunError> {
             surroundings,
             watchdog,
             writer,
+            wishes: Wishes::new(),
+            program: Program::default(),
         };
         outset.serve().await
     };
@@ -169,7 +181,7 @@ fn start_log(config: &Config) -> Result<(Log, Writer), RunError> {
 
 /// Within which time the service manager wants to hear from us, if it does (`sd_watchdog_enabled(3)`): zero
 /// and endless count as unset, and so does one that is meant for another process.
-fn watchdog(usec: Option<OsString>, pid: Option<OsString>) -> Option<Duration> {
+pub(super) fn watchdog(usec: Option<OsString>, pid: Option<OsString>) -> Option<Duration> {
     let number = |text: OsString| text.to_str().and_then(|text| text.parse::<u64>().ok());
     let usec = usec.and_then(number).filter(|usec| *usec > 0 && *usec < u64::MAX)?;
     let for_us = pid.is_none_or(|pid| number(pid) == Some(u64::from(std::process::id())));

@@ -72,9 +72,10 @@ impl RuntimeError {
 pub(super) struct Runtime {
     directory: PathBuf,
     notify: PathBuf,
-    control_path: PathBuf,
+    /// `None`: there is none.
+    control_path: Option<PathBuf>,
     control_group: Option<GroupId>,
-    /// `None`: its file was lost, and could not be made anew.
+    /// `None`: there is none; or its file was lost, and could not be made anew.
     control: Option<Held>,
     pid_file: Option<PathBuf>,
     pid_file_written: Cell<bool>,
@@ -82,10 +83,10 @@ pub(super) struct Runtime {
 }
 
 impl Runtime {
-    /// Takes the directory, and binds the control socket at `control`.
+    /// Takes the directory, and binds the control socket at `control`, if there is to be one.
     pub(super) fn take(
         path: &Path,
-        control: &Path,
+        control: Option<&Path>,
         group: Option<&GroupId>,
         pid_file: Option<PathBuf>,
     ) -> Result<Self, RuntimeError> {
@@ -102,33 +103,35 @@ impl Runtime {
         let notify = path.join("notify");
         directory::secure(&notify, NOTIFY_MODE).map_err(RuntimeError::of_directory)?;
         clear(&notify).map_err(|error| RuntimeError::of(&notify, error))?;
-        let held = bind_control(control, group)?;
+        let held = control.map(|control| bind_control(control, group)).transpose()?;
         Ok(Self {
             directory: path.to_owned(),
             notify,
-            control_path: control.to_owned(),
+            control_path: control.map(Path::to_owned),
             control_group: group.cloned(),
-            control: Some(held),
+            control: held,
             pid_file,
             pid_file_written: Cell::new(false),
             lock: RefCell::new(Some(lock)),
         })
     }
 
-    /// The control socket, listening.
-    pub(super) fn control_socket(&self) -> io::Result<UnixListener> {
-        let socket = self.control.as_ref().and_then(|control| control.sockets().next());
-        UnixListener::from_std(socket.ok_or(io::ErrorKind::NotFound)?.try_clone()?.into())
+    /// The control socket, listening, where there is one.
+    pub(super) fn control_socket(&self) -> io::Result<Option<UnixListener>> {
+        let Some(socket) = self.control.as_ref().and_then(|control| control.sockets().next()) else {
+            return Ok(None);
+        };
+        UnixListener::from_std(socket.try_clone()?.into()).map(Some)
     }
 
-    /// Where the control socket is.
-    pub(super) fn control_path(&self) -> &Path {
-        &self.control_path
+    /// Where the control socket is, where there is one.
+    pub(super) fn control_path(&self) -> Option<&Path> {
+        self.control_path.as_deref()
     }
 
     /// Nobody can connect to the control socket any more: its file is gone, or another one is in its place.
     pub(super) fn has_lost_control(&self) -> bool {
-        self.control.as_ref().is_none_or(Held::has_lost_its_file)
+        self.control_path.is_some() && self.control.as_ref().is_none_or(Held::has_lost_its_file)
     }
 
     /// Binds the control socket afresh. What somebody else listens at is left to them.
@@ -136,7 +139,9 @@ impl Runtime {
         // Its lock may be gone with its directory, so it goes first.
         self.control = None;
         self.make_directories().map_err(RuntimeError::of_directory)?;
-        self.control = Some(bind_control(&self.control_path, self.control_group.as_ref())?);
+        if let Some(path) = &self.control_path {
+            self.control = Some(bind_control(path, self.control_group.as_ref())?);
+        }
         Ok(())
     }
 
@@ -144,12 +149,7 @@ impl Runtime {
     /// while we ran; the error names the path.
     pub(super) fn notify_path(&self) -> io::Result<PathBuf> {
         self.make_directories().map_err(io::Error::other)?;
-        let mut random = [0_u8; NAME_LENGTH / 2];
-        File::open(RANDOM)
-            .and_then(|mut file| file.read_exact(&mut random))
-            .map_err(|error| io::Error::other(format!("{RANDOM}: {}", words(&error))))?;
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(self.notify.join(name))
+        Ok(self.notify.join(unguessable()?))
     }
 
     /// Makes the directories anew that were removed while we ran, and our lock with them. What is there is
@@ -208,11 +208,20 @@ impl Drop for Runtime {
             let _ = std::fs::remove_dir(&self.notify);
             let _ = lock.remove();
             // One beside a socket is of our own making; the usual one may be the service manager's.
-            if self.control_path.parent() != Some(&self.directory) {
+            if self.control_path.as_deref().and_then(Path::parent) != Some(&self.directory) {
                 let _ = std::fs::remove_dir(&self.directory);
             }
         }
     }
+}
+
+/// A name that nobody can guess, of [`NAME_LENGTH`] letters.
+pub(super) fn unguessable() -> io::Result<String> {
+    let mut random = [0_u8; NAME_LENGTH / 2];
+    File::open(RANDOM)
+        .and_then(|mut file| file.read_exact(&mut random))
+        .map_err(|error| io::Error::other(format!("{RANDOM}: {}", words(&error))))?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A pid file holds our pid. Neither a link is followed nor the other end of a FIFO waited for.
@@ -261,7 +270,7 @@ mod tests {
 
     fn runtime(directory: &Path, pid_file: Option<PathBuf>) -> Runtime {
         let control = directory.join("control");
-        Runtime::take(&directory.join("run"), &control, None, pid_file).unwrap()
+        Runtime::take(&directory.join("run"), Some(&control), None, pid_file).unwrap()
     }
 
     #[test]
@@ -272,7 +281,7 @@ mod tests {
         std::fs::remove_dir_all(&directory).unwrap();
         let path = runtime.notify_path().unwrap();
         assert_eq!((mode(&directory), mode(path.parent().unwrap())), (0o755, 0o711));
-        let second = Runtime::take(&directory, &scratch.path().join("other"), None, None).map(drop);
+        let second = Runtime::take(&directory, Some(&scratch.path().join("other")), None, None).map(drop);
         assert!(matches!(second, Err(RuntimeError::Running { .. })), "{second:?}");
 
         std::fs::write(&path, "a socket of a worker").unwrap();
@@ -299,7 +308,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let ours = runtime(scratch.path(), None);
         std::fs::rename(scratch.path().join("run"), scratch.path().join("moved")).unwrap();
-        let theirs = Runtime::take(&scratch.path().join("run"), &scratch.path().join("other"), None, None);
+        let theirs = Runtime::take(&scratch.path().join("run"), None, None, None);
         drop(ours);
         assert!(scratch.path().join("run/notify").is_dir());
         drop(theirs.unwrap());
@@ -311,12 +320,12 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let mut runtime = runtime(scratch.path(), None);
         assert!(!runtime.has_lost_control());
-        std::fs::remove_file(runtime.control_path()).unwrap();
+        std::fs::remove_file(runtime.control_path().unwrap()).unwrap();
         assert!(runtime.has_lost_control());
         runtime.rebind_control().unwrap();
         assert!(!runtime.has_lost_control());
-        let listener = runtime.control_socket().unwrap();
-        std::os::unix::net::UnixStream::connect(runtime.control_path()).unwrap();
+        let listener = runtime.control_socket().unwrap().unwrap();
+        std::os::unix::net::UnixStream::connect(runtime.control_path().unwrap()).unwrap();
         listener.accept().await.unwrap();
     }
 

@@ -4,6 +4,7 @@
 //! connect any more, and nothing tells us. So it is looked for, on the same occasions as listeners are.
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::rc::Rc;
 
 use tokio::net::UnixListener;
@@ -11,14 +12,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::Daemon;
+use super::wish::Wish;
+use crate::control::Access;
 use crate::control::server::{Traffic, serve};
-use crate::control::{Access, Call};
 use crate::os::peer;
 
 /// The tasks that take control connections.
 pub(super) struct Serving {
     access: Access,
-    calls: mpsc::Sender<Call>,
+    calls: mpsc::Sender<Wish>,
     traffic: Rc<Traffic>,
     now: JoinHandle<()>,
     /// The one before takes who had connected already; nobody can do so any more.
@@ -30,7 +32,7 @@ impl Serving {
     pub(super) fn start(
         listener: UnixListener,
         access: Access,
-        calls: mpsc::Sender<Call>,
+        calls: mpsc::Sender<Wish>,
         traffic: Rc<Traffic>,
     ) -> Self {
         let now = task(listener, access, &calls, &traffic);
@@ -54,7 +56,7 @@ impl Serving {
 fn task(
     listener: UnixListener,
     access: Access,
-    calls: &mpsc::Sender<Call>,
+    calls: &mpsc::Sender<Wish>,
     traffic: &Rc<Traffic>,
 ) -> JoinHandle<()> {
     let groups = |socket: BorrowedFd<'_>| peer::peer(socket).map(|peer| peer.groups);
@@ -69,18 +71,19 @@ impl Daemon {
         }
         let rebound = self.runtime.rebind_control().map_err(|error| error.to_string());
         let result = rebound.and_then(|()| self.runtime.control_socket().map_err(|error| error.to_string()));
+        let path = self.runtime.control_path().unwrap_or(Path::new("")).display();
         let now = self.now();
         match result {
             Ok(listener) => {
-                self.serving.go_on(listener);
+                if let (Some(serving), Some(listener)) = (&mut self.serving, listener) {
+                    serving.go_on(listener);
+                }
                 if let Some(held_back) = self.limits.pass("control socket", now) {
-                    let path = self.runtime.control_path().display();
                     tracing::warn!(%path, held_back, "control socket lost its file, bound afresh");
                 }
             }
             Err(error) => {
                 if let Some(held_back) = self.limits.pass("control socket", now) {
-                    let path = self.runtime.control_path().display();
                     tracing::warn!(%path, error, held_back, "control socket lost its file: nobody can connect");
                 }
             }

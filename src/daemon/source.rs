@@ -31,6 +31,13 @@ pub enum Source {
         /// TOML.
         text: String,
     },
+    /// The same, which the program itself has written: what is wrong is told by key, and not by line.
+    Code {
+        /// The daemon's name, where the text gives none.
+        name: String,
+        /// TOML.
+        text: String,
+    },
 }
 
 /// A configuration that cannot be used, for a person; may have several lines.
@@ -56,7 +63,9 @@ impl Source {
     fn step(&self) -> String {
         match self {
             Self::File(path) => format!("reading {}", path.display()),
-            Self::Flags { .. } | Self::Text { .. } => "reading the configuration".to_owned(),
+            Self::Flags { .. } | Self::Text { .. } | Self::Code { .. } => {
+                "reading the configuration".to_owned()
+            }
         }
     }
 
@@ -74,8 +83,23 @@ impl Source {
             Self::Text { name, text } => {
                 config::parse(name, text, name, facts).map_err(|faults| Refused(faults.render(colour)))
             }
+            Self::Code { name, text } => {
+                config::parse("settings", text, name, facts).map_err(|faults| by_key(&faults))
+            }
         }
     }
+}
+
+/// What is wrong, each with its key; a fault without one with its line.
+fn by_key(faults: &config::Faults) -> Refused {
+    if faults.iter().any(|fault| fault.key.is_empty()) {
+        return Refused(faults.render(false));
+    }
+    let line = |fault: &config::Fault| match &fault.hint {
+        Some(hint) => format!("{fault}\n  hint: {hint}"),
+        None => fault.to_string(),
+    };
+    Refused(faults.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 fn read_file(path: &Path, colour: bool, facts: &dyn Facts) -> Result<Config, Refused> {

@@ -3,19 +3,20 @@
 
 use std::rc::Rc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Daemon;
 use super::attendant::{Brought, Report};
 use super::found::Found;
 use super::projection::{self, who};
 use super::reading::Finished;
-use crate::control::{Call, What};
+use super::wish::Wish;
+use crate::control::What;
 use crate::id::WorkerId;
 use crate::notify::Message;
 use crate::os::hangup::Hangups;
 use crate::os::signal::{Arrived, Signals};
-use crate::supervisor::{Event, Request, Scope, StartFailure};
+use crate::supervisor::{Event, ExitStatus, Request, Scope, StartFailure};
 use crate::time::Monotonic;
 
 /// Reports that one turn takes at most, so that commands and signals get their turn, too.
@@ -29,7 +30,9 @@ const CATCH_UP_ROUNDS: usize = 4;
 pub(super) struct Inputs {
     /// Those that are orders to us, if any are.
     pub(super) signals: Option<Signals>,
-    pub(super) calls: mpsc::Receiver<Call>,
+    /// Ends when the program that we are a part of does not want us any more.
+    pub(super) released: Option<oneshot::Receiver<()>>,
+    pub(super) wishes: mpsc::Receiver<Wish>,
     pub(super) reports: mpsc::Receiver<(WorkerId, Report)>,
     pub(super) readings: mpsc::UnboundedReceiver<Finished<Found>>,
     pub(super) hangups: Rc<Hangups>,
@@ -55,7 +58,11 @@ impl Daemon {
         tokio::select! {
             biased;
             signal = next_signal(inputs.signals.as_mut()) => self.take_signal(signal),
-            Some(call) = inputs.calls.recv() => self.take_call(call),
+            Some(wish) = inputs.wishes.recv() => self.take_wish(wish),
+            () = released(inputs.released.as_mut()) => {
+                inputs.released = None;
+                self.take_request(Request::Stop { now: false });
+            }
             Some((worker, report)) = inputs.reports.recv() => {
                 self.take_report(worker, report);
                 self.take_reports(inputs);
@@ -185,6 +192,11 @@ impl Daemon {
             Arrived::Usr2 => return tracing::warn!("upgrade in place is not supported yet"),
             Arrived::Child => return self.reap_orphans(),
         };
+        self.take_request(what);
+    }
+
+    /// Takes a request for which nobody waits.
+    fn take_request(&mut self, what: Request) {
         let request = self.next_request();
         self.inbox.push_back(Event::Requested { request, what });
     }
@@ -213,6 +225,9 @@ impl Daemon {
             Report::Channel(told) => return self.take_told(worker, *told),
             Report::Exited(status) => {
                 self.close_channel(worker);
+                if status == ExitStatus::Unknown {
+                    self.say_status_lost(worker);
+                }
                 Event::Exited { worker, status }
             }
             Report::GroupEnded => Event::GroupEnded { worker },
@@ -294,6 +309,15 @@ fn whose_end(event: &Event) -> Option<WorkerId> {
     match event {
         Event::GroupEnded { worker } | Event::SpawnFailed { worker, .. } => Some(*worker),
         _ => None,
+    }
+}
+
+/// Returns when the program that we are a part of has let go of us.
+async fn released(released: Option<&mut oneshot::Receiver<()>>) {
+    match released {
+        // Nothing is ever sent: the sender is dropped.
+        Some(released) => drop(released.await),
+        None => std::future::pending().await,
     }
 }
 

@@ -17,6 +17,9 @@ pub enum BindError {
         /// What went wrong, and a hint.
         what: String,
     },
+    /// What was given for it is no socket.
+    #[error("what was given is no socket: {0}")]
+    Given(String),
     /// Another daemon holds the path.
     #[error("{}: address already in use: another handover holds it{}", .0.display(), by(.1))]
     HeldByAnother(PathBuf, Option<u32>),

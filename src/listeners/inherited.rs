@@ -1,10 +1,13 @@
 //! A socket that a service manager passed to us, whichever it is.
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use super::error::BindError;
 use super::plan::Offer;
 use crate::config::model::{Address, UnixKind, UnixName};
-use crate::os::socket::{Facts, Kind, Local};
+use crate::os::socket::{self, Facts, Kind, Local};
+use crate::os::{fd, words};
 
 /// A socket that was passed to us.
 #[derive(Debug)]
@@ -18,6 +21,17 @@ pub struct Inherited {
 }
 
 impl Inherited {
+    /// A socket that is given with the name of its listener, by a program that made it itself.
+    ///
+    /// # Errors
+    /// Where it is no socket.
+    pub fn given(name: String, socket: OwnedFd) -> Result<Self, BindError> {
+        let given = |error: io::Error| BindError::Given(words(&error));
+        let facts = socket::facts(socket.as_fd()).map_err(given)?;
+        fd::set_close_on_exec(socket.as_raw_fd(), true).map_err(given)?;
+        Ok(Self::new(name, socket, facts))
+    }
+
     /// A socket with the name under which it was passed.
     pub(super) fn new(name: String, socket: OwnedFd, facts: Facts) -> Self {
         let offer = Offer {

@@ -8,14 +8,17 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
 
-use super::journal::{Journal, Record};
+use super::journal::{Journal, Record, What};
 use super::outlet::Outlet;
+use super::output::Line;
+use super::render::Origin;
 
 /// Bytes of our own log that may wait.
 const LOG_BYTES_MAX: usize = 256 * 1024;
@@ -101,7 +104,8 @@ impl Writer {
     ///
     /// If the thread cannot be started.
     pub fn to_stderr(journal: Journal) -> io::Result<Self> {
-        Self::through(Outlet::new(io::stderr(), Some(journal)))
+        let mut outlet = Outlet::new(io::stderr(), Some(journal));
+        Self::through(move |item| outlet.put(item))
     }
 
     /// Starts the thread that writes to `sink`, records as text.
@@ -110,10 +114,28 @@ impl Writer {
     ///
     /// If the thread cannot be started.
     pub fn start(sink: impl Write + Send + 'static) -> io::Result<Self> {
-        Self::through(Outlet::new(sink, None))
+        let mut outlet = Outlet::new(sink, None);
+        Self::through(move |item| outlet.put(item))
     }
 
-    fn through(outlet: Outlet<impl Write + Send + 'static>) -> io::Result<Self> {
+    /// Starts the thread that gives each line of a worker to `take`, with the time when it was read. What comes in another form
+    /// than [`Form::RECORDS`](super::Form::RECORDS) is lost, and so is a line at which `take` panics.
+    ///
+    /// # Errors
+    ///
+    /// If the thread cannot be started.
+    pub fn to_function(
+        mut take: impl FnMut(SystemTime, &Origin, &Line) + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::through(move |item| {
+            let Item::Record(record) = item else { return Err(io::ErrorKind::Unsupported.into()) };
+            let What::Worker { origin, line } = &record.what else { return Ok(()) };
+            catch_unwind(AssertUnwindSafe(|| take(record.when, origin, line)))
+                .map_err(|_| io::ErrorKind::Other.into())
+        })
+    }
+
+    fn through(put: impl FnMut(&Item) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             work: Condvar::new(),
@@ -121,7 +143,7 @@ impl Writer {
             room: Semaphore::new(OUTPUT_BYTES_MAX as usize),
         });
         let writer = Arc::clone(&shared);
-        thread::Builder::new().name("output".into()).spawn(move || writer.run(outlet))?;
+        thread::Builder::new().name("output".into()).spawn(move || writer.run(put))?;
         Ok(Self { _open: Arc::new(Open(Arc::clone(&shared))), shared })
     }
 
@@ -208,10 +230,10 @@ impl Shared {
         self.work.notify_one();
     }
 
-    fn run(&self, mut outlet: Outlet<impl Write>) {
+    fn run(&self, mut put: impl FnMut(&Item) -> io::Result<()>) {
         let mut reported = 0;
         while let Some(entry) = self.next() {
-            let result = outlet.put(entry.item());
+            let result = put(entry.item());
             let drops = self.finished(&entry, result.is_err(), &mut reported);
             self.progress.notify_all();
             if let Some((drops, report)) = drops {

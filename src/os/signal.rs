@@ -89,6 +89,33 @@ pub fn settle() -> io::Result<()> {
     Ok(())
 }
 
+/// Why this process is told nothing of how its children end, if that is so: `SIGCHLD` is ignored, or has `SA_NOCLDWAIT`
+/// (`sigaction(2)`).
+///
+/// # Errors
+/// Any of `sigaction(2)`.
+pub fn children_vanish() -> io::Result<Option<&'static str>> {
+    let now = disposition(libc::SIGCHLD)?;
+    Ok(match now.sa_sigaction == libc::SIG_IGN {
+        true => Some("SIGCHLD is ignored"),
+        false if now.sa_flags & libc::SA_NOCLDWAIT != 0 => Some("SIGCHLD has SA_NOCLDWAIT"),
+        false => None,
+    })
+}
+
+/// Leaves the signals that are sent to this process to its other threads: from now on, on this thread. What a thread does to
+/// itself (`SIGSEGV` and its like) is not held back.
+///
+/// # Errors
+/// Any of `pthread_sigmask(3)`.
+pub fn leave_to_others() -> io::Result<()> {
+    use nix::sys::signal::Signal::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+    let mut all = SigSet::all();
+    [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP].into_iter().for_each(|own| all.remove(own));
+    all.thread_block()?;
+    Ok(())
+}
+
 fn dispose(signal: i32, disposition: libc::sighandler_t) -> io::Result<()> {
     // SAFETY: for the callers here: neither the default nor ignoring runs any code.
     match unsafe { libc::signal(signal, disposition) } {
@@ -98,11 +125,15 @@ fn dispose(signal: i32, disposition: libc::sighandler_t) -> io::Result<()> {
 }
 
 fn is_ignored(signal: i32) -> io::Result<bool> {
+    Ok(disposition(signal)?.sa_sigaction == libc::SIG_IGN)
+}
+
+fn disposition(signal: i32) -> io::Result<libc::sigaction> {
     // SAFETY: all bytes zero are a valid sigaction.
     let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
     // SAFETY: a null action only asks; `now` is a place for one.
     Errno::result(unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) })?;
-    Ok(now.sa_sigaction == libc::SIG_IGN)
+    Ok(now)
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ impl fmt::Display for What {
                 failed(f, who, failure, *restart_in, *crash_loop)
             }
             Self::WorkerEnded { who, end } => write!(f, "{who} {end}"),
+            Self::WorkerStatusLost { who, reason } => write!(f, "how {who} ended is not known: {reason}"),
             Self::WorkerGone(who) => write!(f, "{who} is gone"),
             Self::PoolsRolled { pools, listeners } => write!(
                 f,

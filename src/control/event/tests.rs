@@ -54,6 +54,7 @@ fn samples_of_workers() -> Vec<What> {
         end(ExitStatus::Code(1)),
         end(ExitStatus::Signal { signal: 9, core: true }),
         end(ExitStatus::Unknown),
+        What::WorkerStatusLost { who: who(), reason: "taken".into() },
         What::WorkerGone(who()),
     ]
 }

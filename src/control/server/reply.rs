@@ -167,7 +167,6 @@ impl Reply {
             parts: received,
             backlog: Arc::clone(&backlog),
             patience: Arc::clone(&patience),
-            _presence: None,
         };
         (Self { level, form, parts, backlog, patience }, received)
     }
@@ -266,15 +265,9 @@ pub(super) struct Received {
     parts: mpsc::UnboundedReceiver<Part>,
     backlog: Arc<Backlog>,
     patience: Arc<watch::Sender<Patience>>,
-    _presence: Option<Presence>,
 }
 
 impl Received {
-    /// Keeps a place as long as the answer lasts.
-    pub(super) fn with(self, presence: Option<Presence>) -> Self {
-        Self { _presence: presence, ..self }
-    }
-
     /// The answer that is not long work.
     pub(super) async fn whole(&mut self) -> Option<(StatusCode, Vec<u8>)> {
         match self.parts.recv().await {
@@ -283,7 +276,7 @@ impl Received {
         }
     }
 
-    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    pub(super) fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         match self.parts.poll_recv(context) {
             Poll::Ready(Some(Part::Line(line))) => {
                 self.backlog.leave(line.len());
@@ -315,7 +308,11 @@ impl Received {
 /// The body of an answer.
 pub(super) enum Answer {
     Whole(Option<Bytes>),
-    Lines(Box<Received>),
+    /// Its place is kept as long as the answer lasts.
+    Lines {
+        received: Box<Received>,
+        _place: Option<Presence>,
+    },
 }
 
 impl Answer {
@@ -334,7 +331,7 @@ impl Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let bytes = match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take()),
-            Self::Lines(received) => received.poll_line(context),
+            Self::Lines { received, .. } => received.poll_line(context),
         };
         bytes.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }

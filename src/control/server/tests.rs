@@ -288,7 +288,7 @@ fn the_level_of_a_connection_is_checked_for_each_route() {
                     read.read_to_string(&mut answer).await.unwrap();
                     answer
                 };
-                let daemon = async { calls.recv().await.map(|call| call.request.route().path) };
+                let daemon = async { calls.recv().await.map(|call: Call| call.request.route().path) };
                 let (answer, reached, ()) = tokio::join!(client, daemon, server);
                 let permitted = level.is_some_and(|level| level >= route.level);
                 assert_eq!(reached, permitted.then_some(route.path));

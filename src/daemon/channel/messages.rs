@@ -7,15 +7,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::heard::Speaker;
 use super::link::{No, Question, SharedLink};
 use crate::control::What;
 use crate::daemon::Daemon;
 use crate::daemon::allowance::Fd;
+use crate::daemon::hosted::NotAnswered;
 use crate::daemon::projection::who;
 use crate::id::WorkerId;
 use crate::time::Monotonic;
-use crate::wire::limits::{REPLY_TIMEOUT_MS, SENT_REFUSED_MAX};
+use crate::wire::limits::{REPLY_TIMEOUT_MS, REPLY_TIMEOUT_MS_MAX, SENT_REFUSED_MAX};
 use crate::wire::{
     Capability, ErrorCode, Id, NotReached, Open, Payload, Refused, Sender, Target, ToHandover, ToWorker,
     Until,
@@ -24,12 +27,20 @@ use crate::wire::{
 /// Who waits for what becomes of a message.
 #[derive(Debug)]
 pub(in crate::daemon) struct Passed {
-    /// The worker that sent it, and its question.
-    asker: (WorkerId, Id),
+    asker: Asker,
     /// It wants the answer of the receiver, and no `sent`.
     reply: bool,
     /// Its place among the deadlines.
     deadline: Option<Deadline>,
+}
+
+/// Who asked.
+#[derive(Debug)]
+enum Asker {
+    /// A worker, with this question of its own.
+    Worker(WorkerId, Id),
+    /// The program that we are a part of.
+    Program(oneshot::Sender<Result<Payload, NotAnswered>>),
 }
 
 type Deadline = (Monotonic, u64);
@@ -78,15 +89,22 @@ impl Daemon {
         }
     }
 
-    /// Nobody in this program answers; who reads events sees it.
+    /// The program that we are a part of may take it, and answer; who reads events sees it in any case.
     fn take_for_handover(&mut self, from: &Speaker, message: Message) {
+        if self.program.audience.is_some() {
+            return self.give_to_program(from, message);
+        }
         if message.reply {
             let no = No::new(ErrorCode::Unsupported, "handover answers no questions; another worker may");
             return self.refuse(from.worker, message.id, no);
         }
-        let who = who(from.worker, &from.place, &self.table);
-        self.happened(What::WorkerMessage { who, data: Some(message.data) });
+        self.tell_of_message(from, &message.data);
         self.say_sent(from.worker, message.id, 1, Vec::new());
+    }
+
+    pub(super) fn tell_of_message(&mut self, from: &Speaker, data: &Payload) {
+        let who = who(from.worker, &from.place, &self.table);
+        self.happened(What::WorkerMessage { who, data: Some(data.clone()) });
     }
 
     /// To any number of workers, without fds, and without an answer of theirs.
@@ -109,25 +127,47 @@ impl Daemon {
     /// To one worker, with fds, or with an answer wanted.
     fn pass_question(&mut self, from: &Speaker, message: Message) {
         let Message { id: Some(re), to, data, reply, timeout_ms, fds } = message else { return };
-        let Some(link) = self.receivers(&to, None).into_iter().next() else {
+        let patience = reply.then(|| Duration::from_millis(timeout_ms.unwrap_or(REPLY_TIMEOUT_MS)));
+        self.ask_worker(Asker::Worker(from.worker, re), from.as_sender(), &to, data, patience, fds);
+    }
+
+    /// The program that we are a part of asks a worker.
+    pub(in crate::daemon) fn ask_for_program(&mut self, question: crate::daemon::Question) {
+        let crate::daemon::Question { to, data, within, answer } = question;
+        let within = within.min(Duration::from_millis(REPLY_TIMEOUT_MS_MAX));
+        self.ask_worker(Asker::Program(answer), Sender::Handover, &to, data, Some(within), Vec::new());
+    }
+
+    /// Puts a question into the queue of the one worker that is meant, or what is only to be acknowledged: without `patience`.
+    fn ask_worker(
+        &mut self,
+        asker: Asker,
+        from: Sender,
+        to: &Target,
+        data: Payload,
+        patience: Option<Duration>,
+        fds: Vec<Fd>,
+    ) {
+        let Some(link) = self.receivers(to, None).into_iter().next() else {
             let no = No::new(ErrorCode::Gone, "there is no such worker, or it takes no messages");
-            return self.refuse(from.worker, Some(re), no);
+            return self.refuse_asker(asker, no);
         };
-        let sender = from.as_sender();
+        let reply = patience.is_some();
         let until = if reply { Until::Answer } else { Until::Ack };
-        let patience = Duration::from_millis(timeout_ms.unwrap_or(REPLY_TIMEOUT_MS));
-        let late = self.now() + patience;
-        let deadline = reply.then(|| self.deadlines.at(late));
-        let passed = Passed { asker: (from.worker, re), reply, deadline };
-        let line = |id| ToWorker::Message { id: Some(id), from: sender, data, reply };
+        let late = patience.map(|patience| self.now() + patience);
+        let deadline = late.map(|late| self.deadlines.at(late));
+        let passed = Passed { asker, reply, deadline };
+        let line = |id| ToWorker::Message { id: Some(id), from, data, reply };
         match link.ask(until, Question::Passed(passed), fds, line) {
             Ok(id) => {
                 let waits = deadline.map(|deadline| (deadline, (link.worker, id)));
                 self.deadlines.by_time.extend(waits);
             }
-            Err((no, _)) => {
+            Err((no, question)) => {
                 self.messages_refused += 1;
-                self.refuse(from.worker, Some(re), no);
+                if let Question::Passed(passed) = question {
+                    self.refuse_asker(passed.asker, no);
+                }
             }
         }
     }
@@ -141,16 +181,21 @@ impl Daemon {
         fds: Vec<Fd>,
     ) {
         // What was granted or replied has arrived, or is not wanted: our copies are closed here.
-        let Question::Passed(Passed { asker: (asker, re), reply, .. }) = open.question else { return };
-        match line {
-            ToHandover::Reply { data, .. } if reply => self.pass_reply(from, asker, re, data, fds),
-            ToHandover::Ack { .. } if !reply => self.say_sent(asker, Some(re), 1, Vec::new()),
-            ToHandover::Refused(refused) => {
-                self.refuse(asker, Some(re), No { error: refused.error, reason: refused.reason });
+        let Question::Passed(Passed { asker, reply, .. }) = open.question else { return };
+        match (line, asker) {
+            (ToHandover::Reply { data, .. }, Asker::Worker(asker, re)) if reply => {
+                self.pass_reply(from, asker, re, data, fds);
             }
-            _ => {
+            (ToHandover::Reply { data, .. }, Asker::Program(answer)) if reply => drop(answer.send(Ok(data))),
+            (ToHandover::Ack { .. }, Asker::Worker(asker, re)) if !reply => {
+                self.say_sent(asker, Some(re), 1, Vec::new());
+            }
+            (ToHandover::Refused(refused), asker) => {
+                self.refuse_asker(asker, No { error: refused.error, reason: refused.reason });
+            }
+            (_, asker) => {
                 let reason = format!("worker {} answered with something else", from.worker);
-                self.refuse(asker, Some(re), No::new(ErrorCode::Failed, reason));
+                self.refuse_asker(asker, No::new(ErrorCode::Failed, reason));
             }
         }
     }
@@ -182,8 +227,8 @@ impl Daemon {
     /// There will be no answer.
     fn give_up(&mut self, open: Open<Question, Fd>, why: No) {
         self.forget_deadline(&open.question);
-        if let Question::Passed(Passed { asker: (asker, re), .. }) = open.question {
-            self.refuse(asker, Some(re), why);
+        if let Question::Passed(Passed { asker, .. }) = open.question {
+            self.refuse_asker(asker, why);
         }
     }
 
@@ -255,9 +300,17 @@ impl Daemon {
         }
     }
 
-    fn say_sent(&self, to: WorkerId, re: Option<Id>, receivers: u64, refused: Vec<NotReached>) {
+    pub(super) fn say_sent(&self, to: WorkerId, re: Option<Id>, receivers: u64, refused: Vec<NotReached>) {
         if let (Some(re), Some(link)) = (re, self.link(to)) {
             let _ = link.say(&ToWorker::Sent { re, receivers, refused }, Vec::new());
+        }
+    }
+
+    fn refuse_asker(&self, asker: Asker, no: No) {
+        match asker {
+            Asker::Worker(worker, re) => self.refuse(worker, Some(re), no),
+            // A program that does not wait any more is told nothing.
+            Asker::Program(answer) => drop(answer.send(Err(no.into()))),
         }
     }
 

@@ -7,6 +7,7 @@
 //! - `messages`: from worker to worker, with answers and deadlines
 //! - `queue`: lines that wait to be written to one worker
 //! - `outgoing`: how much may wait to be read by all workers together
+//! - `program`: messages to the program that we are a part of
 //! - `grants`: sockets on request
 //!
 //! What the lines are is `wire`'s; nothing here decides anything about a worker. A worker that does not read fills its own
@@ -18,6 +19,7 @@ mod heard;
 mod link;
 mod messages;
 mod outgoing;
+mod program;
 mod queue;
 mod task;
 

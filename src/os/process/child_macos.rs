@@ -107,6 +107,18 @@ impl Pidfd {
         }
     }
 
+    /// Sends a signal to its process group. False: nothing is left of it.
+    ///
+    /// # Errors
+    /// As [`send_signal`](Self::send_signal). `Unsupported`: somebody else has reaped the process, so that nobody can say whose
+    /// its number is now.
+    pub fn signal_group(&self, signal: i32) -> io::Result<bool> {
+        match self.peek()? {
+            Some(Exit::Unknown) => Err(io::ErrorKind::Unsupported.into()),
+            _ => super::kill_group(self.pid, signal),
+        }
+    }
+
     /// What identifies the process beside its pid: nothing here.
     pub fn inode(&self) -> Option<u64> {
         None

@@ -93,6 +93,24 @@ impl Pidfd {
         }
     }
 
+    /// Sends a signal to its process group, if it leads or led one, even when somebody else has reaped it: never to another
+    /// one that has got its number since (Linux 6.9). False: nothing is left of the group.
+    ///
+    /// # Errors
+    /// `EPERM`: none of them may be signalled by us. `EINVAL`: no such signal. `Unsupported`: an older kernel, and somebody else
+    /// has reaped the process, so that nobody can say whose its number is now.
+    pub fn signal_group(&self, signal: i32) -> io::Result<bool> {
+        match linux::pidfd_send_group_signal(self.as_fd(), signal) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => match self.peek()? {
+                Some(Exit::Unknown) => Err(io::ErrorKind::Unsupported.into()),
+                _ => super::kill_group(self.pid, signal),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
     /// The inode number of the process where the kernel gives one (Linux 6.9): unlike the pid it is unique
     /// while the machine runs.
     pub fn inode(&self) -> Option<u64> {

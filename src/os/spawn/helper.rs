@@ -8,13 +8,13 @@
 //! privileges; the directory after the user, since only that user may be allowed in (NFS, 0700 homes);
 //! the parent-death signal after everything that clears it.
 
-use std::convert::Infallible;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::stat::{Mode, umask};
@@ -27,8 +27,8 @@ use super::parent_death_macos as parent_death;
 use super::place::place;
 use super::script;
 use super::spec::{
-    EXECUTING, FDS_BYTE, HELPER_ARGUMENT, ORDER_BYTES_MAX, Order, OrderVersion, StartFault, StartSpec,
-    VERSION, parse_header,
+    EXECUTING, FDS_BYTE, HELPER_ARGUMENT, ORDER_BYTES_MAX, Order, OrderVersion, PROBE_VARIABLE, ProbeAnswer,
+    StartFault, StartSpec, VERSION, parse_header,
 };
 use crate::os::{fd, passing};
 
@@ -44,7 +44,8 @@ pub(super) type Step<T> = Result<T, StartFault>;
 /// Must be the first thing that `main` does: it needs to be alone in the process, and takes its order from
 /// standard input.
 pub fn helper_main() -> Option<ExitCode> {
-    if std::env::args_os().nth(1).as_deref() != Some(OsStr::new(HELPER_ARGUMENT)) {
+    WAS_ASKED.store(true, Ordering::Relaxed);
+    if !is_meant_to_be_helper() {
         return None;
     }
     let Ok(channel) = standard_input() else {
@@ -52,13 +53,31 @@ pub fn helper_main() -> Option<ExitCode> {
         return Some(ExitCode::from(2));
     };
     let mut channel = UnixStream::from(channel);
-    let Err(fault) = become_program(&mut channel);
+    let fault = match become_program(&mut channel) {
+        Ok(Probed) => return Some(ExitCode::SUCCESS),
+        Err(fault) => fault,
+    };
     if let Ok(mut line) = serde_json::to_vec(&fault) {
         line.push(b'\n');
         // Where the parent is gone there is nobody left to tell.
         let _ = channel.write_all(&line);
     }
     Some(ExitCode::FAILURE)
+}
+
+/// [`helper_main`] was called in this process.
+static WAS_ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Was [`helper_main`] called in this process? Where it was not, the same program started again would not be a helper either,
+/// but itself once more.
+pub fn helper_main_was_called() -> bool {
+    WAS_ASKED.load(Ordering::Relaxed)
+}
+
+/// Was this process started to become a helper, whatever it does instead?
+pub fn is_meant_to_be_helper() -> bool {
+    std::env::args_os().nth(1).as_deref() == Some(OsStr::new(HELPER_ARGUMENT))
+        || std::env::var_os(PROBE_VARIABLE).is_some()
 }
 
 /// Standard input, if it is a socket.
@@ -71,8 +90,17 @@ fn standard_input() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(0) })
 }
 
-fn become_program(channel: &mut UnixStream) -> Step<Infallible> {
-    let (order, fds) = receive(channel).map_err(|error| StartFault::new("receive", "order", &error))?;
+/// It was only asked whether this is a helper.
+struct Probed;
+
+fn become_program(channel: &mut UnixStream) -> Step<Probed> {
+    let received = receive(channel).map_err(|error| StartFault::new("receive", "order", &error))?;
+    let Some((order, fds)) = received else {
+        let answer = ProbeAnswer { helper: VERSION.to_owned() };
+        let line = serde_json::to_vec(&answer).unwrap_or_default();
+        channel.write_all(&line).map_err(|error| StartFault::new("helper", "report", &error))?;
+        return Ok(Probed);
+    };
     default_signals().map_err(|error| StartFault::new("helper", "signal mask", &error))?;
     place_fds(channel, fds, &order.targets)?;
     let spec = &order.spec;
@@ -112,9 +140,9 @@ fn no_new_privileges() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Reads the order. Never more bytes at once than belong together: a plain read that meets a message with
+/// Reads the order; `None`: it is only asked who we are. Never more bytes at once than belong together: a plain read that meets a message with
 /// fds throws them away.
-fn receive(channel: &mut UnixStream) -> io::Result<(Order, Vec<OwnedFd>)> {
+fn receive(channel: &mut UnixStream) -> io::Result<Option<(Order, Vec<OwnedFd>)>> {
     let mut header = [0; 8];
     channel.read_exact(&mut header)?;
     let (length, count) = parse_header(header);
@@ -135,7 +163,10 @@ fn receive(channel: &mut UnixStream) -> io::Result<(Order, Vec<OwnedFd>)> {
     }
     let mut order = vec![0; length as usize];
     channel.read_exact(&mut order)?;
-    let OrderVersion { version } = serde_json::from_slice(&order)?;
+    let OrderVersion { version, probe } = serde_json::from_slice(&order)?;
+    if probe {
+        return Ok(None);
+    }
     if version != VERSION {
         let reason = format!(
             "handover's own program was replaced: version {version} runs and {VERSION} is installed; restart handover"
@@ -146,7 +177,7 @@ fn receive(channel: &mut UnixStream) -> io::Result<(Order, Vec<OwnedFd>)> {
     if fds.len() != order.targets.len() {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    Ok((order, fds))
+    Ok(Some((order, fds)))
 }
 
 /// Default dispositions and an empty mask, whatever our parent was started with.

@@ -6,7 +6,7 @@
 //! reports the stage that failed in words, and executes the program. The pid is the program's from the
 //! start. docs/decisions holds the alternatives and the measurements.
 //!
-//! `parent.rs` is our side, `helper.rs` the other; `spec.rs` is what they say to each other, `place.rs`
+//! `probe.rs` asks a program whether it is such a helper. `parent.rs` is our side, `helper.rs` the other; `spec.rs` is what they say to each other, `place.rs`
 //! gives fds their numbers, and `script.rs` knows why a script is not executed. What it takes to become another
 //! user is in `identity.rs`, and that a worker does not outlive us in `parent_death_….rs`.
 
@@ -18,12 +18,14 @@ mod parent_death_linux;
 #[cfg(target_os = "macos")]
 mod parent_death_macos;
 mod place;
+mod probe;
 mod script;
 mod spec;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests;
 
-pub use helper::helper_main;
+pub use helper::{helper_main, helper_main_was_called, is_meant_to_be_helper};
 pub use parent::{Handshake, Helper, Starting, Streams, spawn};
+pub use probe::{NoHelper, probe};
 pub use spec::{Identity, StartFault, StartSpec};

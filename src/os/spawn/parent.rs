@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -34,6 +34,11 @@ impl Helper {
             return Ok(Self("/proc/self/exe".into()));
         }
         std::env::current_exe().map(Self)
+    }
+
+    /// Its file.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Another executable, built from the same version of this library; absolute.

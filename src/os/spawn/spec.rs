@@ -17,6 +17,9 @@ use crate::os::words;
 
 /// The first argument that makes our executable the exec helper.
 pub(super) const HELPER_ARGUMENT: &str = "__exec";
+/// Set for a helper that is only asked whether it is one: a program that is none, and starts a supervisor instead, is to be
+/// told so and not to start one more.
+pub(super) const PROBE_VARIABLE: &str = "HANDOVER_PROBE";
 /// What the helper says just before it executes the program.
 pub(super) const EXECUTING: &str = "executing";
 /// Fds in one message; the kernel allows 253, some systems less.
@@ -125,6 +128,23 @@ pub(super) struct OrderOut<'a> {
 #[derive(Deserialize)]
 pub(super) struct OrderVersion {
     pub(super) version: String,
+    /// Nothing is ordered: it is only asked who this is.
+    #[serde(default)]
+    pub(super) probe: bool,
+}
+
+/// The question whether this is a helper.
+#[derive(Serialize)]
+pub(super) struct Probe {
+    pub(super) version: &'static str,
+    pub(super) probe: bool,
+}
+
+/// The answer of one.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ProbeAnswer {
+    /// Its version.
+    pub(super) helper: String,
 }
 
 /// The same, as the helper reads it.

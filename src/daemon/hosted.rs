@@ -1,0 +1,397 @@
+//! The daemon as a part of another program: what that program brings, and how it is begun on a thread of its own.
+//!
+//! Nothing that is the whole process's is touched here: no signal, no limit, no subscriber of its log, no fd that is not ours. What
+//! the process's surroundings must be like is looked at, and refused where it cannot work.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Daemon;
+use super::outset::{self, CALLS_MAX, Outset, Wishes};
+use super::place::Place;
+use super::projection::who;
+use super::run::{RunError, watchdog};
+use super::source::Source;
+use super::start::Surroundings;
+use super::wish::Wish;
+use crate::config::is_reserved_variable;
+use crate::control::What;
+use crate::id::WorkerId;
+use crate::listeners::Inherited;
+use crate::notify::upward::from_environment;
+use crate::observe::{Line, Origin, Writer};
+use crate::os::environment::Environment;
+use crate::os::signal;
+use crate::os::spawn::{self, Helper, NoHelper, StartSpec, probe};
+use crate::supervisor::{self, StartFailure};
+use crate::wire::Payload;
+
+/// How long the exec helper may take to say that it is one: a large program on a busy machine, and more.
+const HELPER_PATIENCE: Duration = Duration::from_secs(10);
+/// Messages that the program has not taken, at most.
+pub(crate) const MESSAGES_MAX: usize = 256;
+/// Their bytes; one is always taken in.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Takes lines of workers; on a thread of their own, where it may block.
+pub(crate) type TakeLine = Box<dyn FnMut(SystemTime, &Origin, &Line) + Send>;
+/// Is called before each start.
+pub(crate) type SpawnHook = Box<dyn FnMut(&Start) -> Result<Extra, String> + Send>;
+
+/// A start of a worker that is about to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Start {
+    /// The pool.
+    pub pool: String,
+    /// The slot, from 0.
+    pub slot: u32,
+    /// The generation, from 1.
+    pub generation: u64,
+    /// The worker's number, never used again.
+    pub worker: u64,
+}
+
+/// What a start gets beside its configuration; `Extra::default()` is nothing.
+///
+/// ```
+/// use handover::embed::Extra;
+///
+/// let extra = Extra::default().variable("TOKEN", "a secret").argument("--verbose");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extra {
+    variables: Vec<(OsString, OsString)>,
+    arguments: Vec<OsString>,
+}
+
+impl Extra {
+    /// An environment variable, in place of one of that name in the configuration. Those that handover sets itself (`LISTEN_…`,
+    /// `NOTIFY_SOCKET`, `HANDOVER_…`) cannot be given: the start fails.
+    #[must_use]
+    pub fn variable(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
+    /// One more argument, after those of the configuration.
+    #[must_use]
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+}
+
+/// What the program that we are a part of wants of the daemon; nothing, for a daemon that is a process of its own.
+#[derive(Default)]
+pub(super) struct Program {
+    pub(super) hook: Option<SpawnHook>,
+    pub(super) audience: Option<Audience>,
+    /// Is told when the daemon is up.
+    pub(super) is_up: Option<oneshot::Sender<()>>,
+    /// Ends when the program does not want the daemon any more.
+    pub(super) released: Option<oneshot::Receiver<()>>,
+}
+
+impl Program {
+    /// Adds to a start what the program wants. A panic in there is a failed start, and not the end of all workers.
+    pub(super) fn add_to(
+        &mut self,
+        spec: &mut StartSpec,
+        worker: WorkerId,
+        at: &supervisor::Place,
+    ) -> Result<(), StartFailure> {
+        let Some(hook) = &mut self.hook else { return Ok(()) };
+        let start = Start {
+            pool: at.pool.to_string(),
+            slot: at.slot.0,
+            generation: at.generation.0,
+            worker: worker.0,
+        };
+        let refused =
+            |reason: String| StartFailure { stage: "hook".to_owned(), reason, program_changed: false };
+        let said = catch_unwind(AssertUnwindSafe(|| hook(&start)));
+        let extra = said.map_err(|panic| refused(format!("it panicked: {}", text_of(panic.as_ref()))))?;
+        let Extra { variables, arguments } = extra.map_err(refused)?;
+        for (name, value) in variables {
+            if name.to_str().is_some_and(is_reserved_variable) {
+                return Err(refused(format!("{} is set by handover itself", name.display())));
+            }
+            spec.environment.retain(|(known, _)| *known != name);
+            spec.environment.push((name, value));
+        }
+        spec.arguments.extend(arguments);
+        Ok(())
+    }
+}
+
+/// What a panic says.
+pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
+}
+
+/// Where messages of workers to handover go.
+pub(crate) struct Audience {
+    queue: mpsc::Sender<FromWorker>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Audience {
+    /// With the end at which the program takes them.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<FromWorker>) {
+        let (queue, receiver) = mpsc::channel(MESSAGES_MAX);
+        (Self { queue, bytes: Arc::default() }, receiver)
+    }
+
+    /// Gives it to the program, or says why not.
+    pub(super) fn give(&self, mut message: FromWorker) -> Result<(), &'static str> {
+        let size = message.data.size();
+        let before = self.bytes.fetch_add(size, Ordering::Relaxed);
+        message.weight = Weight(self.bytes.clone(), size);
+        if before > 0 && before + size > MESSAGE_BYTES_MAX {
+            return Err("the program that runs the workers does not take its messages");
+        }
+        self.queue.try_send(message).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                "the program that runs the workers does not take its messages"
+            }
+            mpsc::error::TrySendError::Closed(_) => {
+                "the program that runs the workers takes no messages any more"
+            }
+        })
+    }
+}
+
+/// Bytes that wait for the program, until this is dropped.
+#[derive(Debug, Default)]
+struct Weight(Arc<AtomicUsize>, usize);
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+/// A message of a worker to the program that runs it.
+#[derive(Debug)]
+pub struct FromWorker {
+    worker: u64,
+    pool: String,
+    slot: u32,
+    data: Payload,
+    fds: Vec<OwnedFd>,
+    answer: Option<oneshot::Sender<Payload>>,
+    weight: Weight,
+}
+
+impl FromWorker {
+    pub(super) fn new(
+        worker: WorkerId,
+        at: &supervisor::Place,
+        data: Payload,
+        fds: Vec<OwnedFd>,
+        answer: Option<oneshot::Sender<Payload>>,
+    ) -> Self {
+        let (pool, slot) = (at.pool.to_string(), at.slot.0);
+        Self { worker: worker.0, pool, slot, data, fds, answer, weight: Weight::default() }
+    }
+
+    /// The worker's number.
+    pub fn worker(&self) -> u64 {
+        self.worker
+    }
+
+    /// Its pool.
+    pub fn pool(&self) -> &str {
+        &self.pool
+    }
+
+    /// Its slot, from 0.
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// What it says.
+    pub fn data(&self) -> &Payload {
+        &self.data
+    }
+
+    /// The fds that came with it, close-on-exec; those that nobody takes are closed with the message.
+    pub fn take_fds(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.fds)
+    }
+
+    /// The worker waits for an answer.
+    pub fn is_question(&self) -> bool {
+        self.answer.is_some()
+    }
+
+    /// Answers it. A question that is dropped without an answer is refused to the worker.
+    ///
+    /// # Errors
+    /// [`TooLate`]: it was no question, its time is over, or the supervisor has ended.
+    pub fn reply(self, data: Payload) -> Result<(), TooLate> {
+        let answer = self.answer.ok_or(TooLate)?;
+        answer.send(data).map_err(|_| TooLate)
+    }
+}
+
+/// Nobody waits for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nobody waits for this answer")]
+pub struct TooLate;
+
+/// A worker gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct NotAnswered {
+    /// Why, in a word of the channel's protocol (`gone`, `queue_full`, `timeout`, …), or one of the worker's own.
+    pub error: String,
+    /// Why, for a person.
+    pub reason: String,
+}
+
+/// Everything that a program brings that hosts a daemon.
+pub(crate) struct Hosting {
+    pub(crate) source: Source,
+    pub(crate) place: Place,
+    /// `None`: this very program.
+    pub(crate) helper: Option<Helper>,
+    /// Sockets by name.
+    pub(crate) sockets: Vec<(String, OwnedFd)>,
+    /// `NOTIFY_SOCKET` of the program is told how the daemon is.
+    pub(crate) tells_manager: bool,
+    pub(crate) hook: Option<SpawnHook>,
+    pub(crate) audience: Option<Audience>,
+    pub(crate) take_line: TakeLine,
+    pub(crate) wishes: (mpsc::Sender<Wish>, mpsc::Receiver<Wish>),
+    pub(crate) released: oneshot::Receiver<()>,
+    /// Is told when the daemon is up; dropped without that where it does not begin.
+    pub(crate) is_up: oneshot::Sender<()>,
+}
+
+/// The queue for wishes of the program.
+pub(crate) fn wishes() -> (mpsc::Sender<Wish>, mpsc::Receiver<Wish>) {
+    mpsc::channel(CALLS_MAX)
+}
+
+/// Runs a daemon to its end, on a thread that does nothing else: workers get their parent-death signal when it ends. Gives the
+/// failure that ended it, if one did, or why it did not begin.
+pub(crate) fn host(hosting: Hosting) -> Result<Option<String>, RunError> {
+    let system = |what| move |error| RunError::System(what, error);
+    signal::leave_to_others().map_err(system("signal mask"))?;
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let executor = executor.map_err(system("runtime"))?;
+    tokio::task::LocalSet::new().block_on(&executor, begin(hosting))
+}
+
+async fn begin(hosting: Hosting) -> Result<Option<String>, RunError> {
+    let system = |what| move |error| RunError::System(what, error);
+    if let Some(why) = signal::children_vanish().map_err(system("SIGCHLD"))? {
+        return Err(RunError::ChildrenVanish(why));
+    }
+    let helper = helper(hosting.helper)?;
+    let environment = Environment::read();
+    let config = hosting.source.read(false)?;
+    probe(&helper, HELPER_PATIENCE).await.map_err(|fault| no_helper(&fault))?;
+    let sockets = hosting.sockets.into_iter().map(|(name, socket)| {
+        let fault = |error| RunError::Listeners(vec![(crate::id::ListenerName::new(name.clone()), error)]);
+        Inherited::given(name.clone(), socket).map_err(fault)
+    });
+    let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+    let runtime = hosting.place.take(&environment.rest, &config)?;
+    let (record, closed) = outset::record(config, sockets, &environment.rest)?;
+    for socket in closed {
+        tracing::warn!(socket, "given socket closed: no listener takes it over");
+    }
+    let writer = Writer::to_function(hosting.take_line).map_err(system("output"))?;
+    let manager = if hosting.tells_manager { environment.manager } else { Default::default() };
+    let (service, fault) = from_environment(manager.notify_socket);
+    if let Some(fault) = fault {
+        tracing::warn!(%fault, "service manager not told");
+    }
+    let surroundings = Surroundings {
+        name: record.config.name.clone(),
+        environment: environment.rest.into_iter().collect(),
+        open_files: None,
+    };
+    let (entrance, queue) = hosting.wishes;
+    let outset = Outset {
+        helper,
+        is_subreaper: false,
+        log: None,
+        record,
+        runtime,
+        service,
+        signals: None,
+        source: hosting.source,
+        surroundings,
+        watchdog: watchdog(manager.watchdog_usec, manager.watchdog_pid),
+        writer,
+        wishes: Wishes { entrance, queue },
+        program: Program {
+            hook: hosting.hook,
+            audience: hosting.audience,
+            is_up: Some(hosting.is_up),
+            released: Some(hosting.released),
+        },
+    };
+    outset.serve().await
+}
+
+/// The exec helper. This very program is one only if its `main` has called the hook: one that has not would run itself again.
+fn helper(named: Option<Helper>) -> Result<Helper, RunError> {
+    if spawn::is_meant_to_be_helper() {
+        return Err(RunError::Helper(format!(
+            "this process was started as an exec helper, and is none\n{HINT}"
+        )));
+    }
+    match named {
+        Some(helper) => Ok(helper),
+        None if !spawn::helper_main_was_called() => Err(RunError::Helper(format!(
+            "this program is no exec helper: it has not called helper_main\n{HINT}"
+        ))),
+        None => Helper::this_executable().map_err(|error| RunError::System("own executable", error)),
+    }
+}
+
+/// What helps where there is no helper.
+const HINT: &str = "hint: call handover::embed::helper_main() first in main, and return what it gives; or name a `handover` program \
+    of the same version with Builder::helper";
+
+fn no_helper(fault: &NoHelper) -> RunError {
+    match fault {
+        NoHelper::Version { .. } => RunError::Helper(format!(
+            "{fault}\nhint: install one of the same version, or call handover::embed::helper_main() first in main"
+        )),
+        _ => RunError::Helper(format!("{fault}\n{HINT}")),
+    }
+}
+
+impl Daemon {
+    /// Somebody else has taken the exit status of a worker. Each of them is told to readers of events, and the first ones are
+    /// warned of.
+    pub(super) fn say_status_lost(&mut self, worker: WorkerId) {
+        let Some(entry) = self.table.get(worker) else { return };
+        let (place, pid) = (entry.place.clone(), entry.process.pid());
+        let reason = match signal::children_vanish() {
+            Ok(Some(why)) => format!("{why}, so the kernel tells nobody"),
+            _ => "another part of this program took its exit status (waitpid for any child)".to_owned(),
+        };
+        if let Some(held_back) = self.limits.pass("exit status", self.now()) {
+            tracing::warn!(
+                pool = %place.pool, slot = place.slot.0, worker = worker.0, pid, reason, held_back,
+                "exit status of a worker lost"
+            );
+        }
+        let who = who(worker, &place, &self.table);
+        self.happened(What::WorkerStatusLost { who, reason });
+    }
+}

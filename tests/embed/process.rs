@@ -1,0 +1,120 @@
+//! What concerns a whole process, in programs of their own: see `stage/program.rs`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{ChildStdout, Command, Stdio};
+
+use crate::support::child::OwnedChild;
+use crate::support::scratch::Address;
+use crate::support::{client, deadline, eventually, handover, proc, scripted_worker};
+
+fn example(name: &str) -> Command {
+    Command::new(handover().with_file_name("examples").join(name))
+}
+
+/// A program on the stage, and what it says.
+struct Stage {
+    program: OwnedChild,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+impl Stage {
+    fn start(scenario: &str) -> Self {
+        let mut command = example("embed_stage");
+        command.arg(scenario).arg(scripted_worker());
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut program = OwnedChild::spawn(&mut command);
+        let lines = BufReader::new(program.inner().stdout.take().unwrap()).lines();
+        Self { program, lines }
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().expect("a line").expect("UTF-8")
+    }
+
+    /// Waits for its end: what it said until then, and whether it ended well.
+    fn end(mut self) -> (Vec<String>, bool) {
+        let said: Vec<String> = self.lines.by_ref().map(|line| line.unwrap()).collect();
+        let status = self.program.wait(deadline()).expect("it ends");
+        (said, status.success())
+    }
+}
+
+#[test]
+fn the_programs_own_signals_limits_and_children_stay_its_own() {
+    let (said, well) = Stage::start("surroundings").end();
+    assert_eq!(said, ["unchanged true", "children Some(7) Some(8)", "same workers true"]);
+    assert!(well);
+}
+
+#[test]
+fn where_sigchld_is_ignored_it_does_not_start_and_is_told_when_that_happens_later() {
+    let (said, well) = Stage::start("ignored").end();
+    assert!(said[0].starts_with("refused SIGCHLD is ignored, so") && said[0].contains("hint: "), "{said:?}");
+    assert_eq!(said[1..], ["lost: SIGCHLD is ignored, so the kernel tells nobody", "workers 2", "stopped"]);
+    assert!(well);
+}
+
+#[test]
+fn a_program_that_takes_the_exit_status_of_every_child_is_noticed_and_told() {
+    let (said, well) = Stage::start("reaper").end();
+    assert!(said[0].starts_with("lost: another part of this program took its exit status"), "{said:?}");
+    assert_eq!(said[1..], ["workers 2", "stopped"]);
+    assert!(well);
+}
+
+#[test]
+fn a_program_that_forgot_the_hook_is_told_and_does_not_start_itself_again_and_again() {
+    for (scenario, why) in [("no-hook", "has not called helper_main"), ("hook-forgotten", "no exec helper")] {
+        let mut command = example("embed_stage");
+        command.arg(scenario).arg(scripted_worker()).env("STAGE_WITHOUT_HOOK", "1");
+        command.env(proc::MARK, scenario);
+        let (said, well) = Stage::of(command).end();
+        assert!(said.len() == 1 && said[0].contains(why), "{scenario}: {said:?}");
+        assert!(!well);
+        assert!(proc::marked(scenario).is_empty(), "{scenario}");
+    }
+}
+
+#[test]
+fn started_and_stopped_fifty_times_it_leaves_no_fd_and_no_thread() {
+    let (said, well) = Stage::start("leaks").end();
+    assert_eq!(said.last().map(String::as_str), Some("same true"), "{said:?}");
+    assert!(well);
+}
+
+#[test]
+fn when_the_program_is_killed_no_worker_is_left() {
+    let mut stage = Stage::start("die");
+    let pids: Vec<u32> = stage.line().split(' ').map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 2);
+    stage.program.signal(libc::SIGKILL);
+    eventually("the end of its workers", || pids.iter().all(|pid| !proc::is_alive(*pid)).then_some(()));
+}
+
+#[test]
+fn the_example_serves_rolls_and_stops() {
+    let Address::Tcp(address) = Address::tcp() else { panic!("TCP") };
+    let mut command = example("embed");
+    command.arg(address.to_string()).arg(scripted_worker());
+    let mut stage = Stage::of(command);
+    let mut input = stage.program.inner().stdin.take().unwrap();
+    let wait_for = |stage: &mut Stage, text: &str| while !stage.line().contains(text) {};
+    wait_for(&mut stage, "ready: fine");
+    let first = client::get(&Address::Tcp(address), "/").unwrap().generation();
+    writeln!(input, "roll").unwrap();
+    wait_for(&mut stage, "generation 2 serves, 2 of 2 workers ready");
+    // The old ones may still take one or the other.
+    eventually("the new generation", || {
+        let answer = client::get(&Address::Tcp(address), "/").ok()?;
+        (answer.generation() > first).then_some(())
+    });
+    writeln!(input, "scale 3").unwrap();
+    wait_for(&mut stage, "3 of 3 workers ready");
+    drop(input);
+    let (said, well) = stage.end();
+    assert!(well && said.iter().any(|line| line == "the daemon has ended"), "{said:?}");
+}
