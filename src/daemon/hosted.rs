@@ -23,7 +23,7 @@ use super::wish::Wish;
 use crate::config::is_reserved_variable;
 use crate::control::What;
 use crate::id::WorkerId;
-use crate::listeners::Inherited;
+use crate::listeners::{Inherited, systemd};
 use crate::notify::upward::from_environment;
 use crate::observe::{Line, Origin, Writer};
 use crate::os::environment::Environment;
@@ -275,6 +275,13 @@ pub(crate) struct Hosting {
     pub(crate) released: oneshot::Receiver<()>,
     /// Is told when the daemon is up; dropped without that where it does not begin.
     pub(crate) is_up: oneshot::Sender<()>,
+}
+
+/// The sockets that were passed to this process, by name. While it has one thread.
+pub(crate) fn inherited_sockets() -> Result<Vec<(String, OwnedFd)>, RunError> {
+    let activation = Environment::read().activation;
+    let taken = systemd::take(&activation, std::process::id(), crate::os::process::own_inode())?;
+    Ok(taken.into_iter().map(|inherited| (inherited.offer.name, inherited.socket)).collect())
 }
 
 /// The queue for wishes of the program.

@@ -48,7 +48,7 @@ mod wish;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-pub(crate) use hosted::{Audience, Hosting, SpawnHook, TakeLine, host, text_of, wishes};
+pub(crate) use hosted::{Audience, Hosting, SpawnHook, TakeLine, host, inherited_sockets, text_of, wishes};
 pub use hosted::{Extra, FromWorker, NotAnswered, Start as Spawning, TooLate};
 pub(crate) use place::Place;
 pub use run::{Options, RunError, run};

@@ -14,7 +14,8 @@ use super::settings::Settings;
 use super::thread::{self, Log};
 use super::wait::block_on;
 use crate::daemon::{
-    Audience, Extra, Hosting, Place, RunError, Source, SpawnHook, Spawning, TakeLine, wishes,
+    Audience, Extra, Hosting, Place, RunError, Source, SpawnHook, Spawning, TakeLine, inherited_sockets,
+    wishes,
 };
 use crate::os::spawn::Helper;
 
@@ -144,6 +145,25 @@ impl Builder {
     pub fn socket(mut self, name: impl Into<String>, socket: impl Into<OwnedFd>) -> Self {
         self.sockets.push((name.into(), socket.into()));
         self
+    }
+
+    /// Takes the sockets that a service manager has passed to this process (`LISTEN_FDS`, `sd_listen_fds(3)`), now: call it in
+    /// `main`, before the first thread is started. They are matched with the listeners as `handover run` does it, and the variables
+    /// that name them are removed. Without this they are left to the program.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), handover::embed::StartError> {
+    /// # use handover::embed::Builder;
+    /// let builder = Builder::from_file("/etc/handover/myapp.toml").inherit_sockets()?;
+    /// let runtime = tokio::runtime::Runtime::new();
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StartError::Listeners`]: other threads run already, or what was passed cannot be used.
+    pub fn inherit_sockets(mut self) -> Result<Self, StartError> {
+        self.sockets.extend(inherited_sockets()?);
+        Ok(self)
     }
 
     /// Puts a control socket here, so that `handover status --socket PATH` and its like work; its directory must exist. Without

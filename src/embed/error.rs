@@ -39,7 +39,7 @@ impl From<RunError> for StartError {
             RunError::Configuration(_) => Self::Configuration(text.trim_end().to_owned()),
             RunError::Helper(_) => Self::Helper(text),
             RunError::ChildrenVanish(_) => Self::ChildrenVanish(text),
-            RunError::Misfits(_) | RunError::Listeners(_) => Self::Listeners(text),
+            RunError::Misfits(_) | RunError::Listeners(_) | RunError::Activation(_) => Self::Listeners(text),
             RunError::EnvironmentFiles(_) => Self::EnvironmentFiles(text),
             RunError::Runtime(_) | RunError::NoPlace => Self::Directory(text),
             _ => Self::Failed(text),

@@ -113,6 +113,13 @@ impl Supervisor {
 
     /// Reads the configuration again, and moves all pools to the new generation. Done when it serves.
     ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// let done = supervisor.reload().await?;
+    /// println!("{}", done.message);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Refused`]: the configuration is wrong, and nothing has changed; [`Error::RolledBack`], [`Error::Failed`],
     /// [`Error::Ended`].
@@ -121,6 +128,12 @@ impl Supervisor {
     }
 
     /// The same for those pools only whose configuration has changed.
+    ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// supervisor.reload_changed().await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`reload`](Self::reload).
@@ -150,6 +163,12 @@ impl Supervisor {
 
     /// What a [`reload`](Self::reload) would do now; nothing is done.
     ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// println!("{}", supervisor.plan().await?.summary);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Failed`], [`Error::Ended`]. What would be refused stands in [`Plan::refusals`].
     pub async fn plan(&self) -> Result<Plan, Error> {
@@ -162,6 +181,12 @@ impl Supervisor {
 
     /// Replaces all workers, with the same configuration. Done when the new ones serve.
     ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// supervisor.restart().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::RolledBack`], [`Error::Refused`], [`Error::Failed`], [`Error::Ended`].
     pub async fn restart(&self) -> Result<Done, Error> {
@@ -169,6 +194,12 @@ impl Supervisor {
     }
 
     /// The same for the workers of some pools.
+    ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// supervisor.restart_pools(["web", "jobs"]).await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`restart`](Self::restart).
@@ -183,6 +214,12 @@ impl Supervisor {
     /// Sets the number of workers of a pool, 1 to 10000: it holds until the pool is scaled again. Done when they are ready, or
     /// those that are too many have ended.
     ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// supervisor.scale("web", 8).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Refused`]: there is no such pool, or not so many workers; [`Error::Failed`], [`Error::Ended`].
     pub async fn scale(&self, pool: &str, workers: u32) -> Result<Done, Error> {
@@ -195,6 +232,12 @@ impl Supervisor {
 
     /// Sets the number of workers of a pool back to that of the configuration.
     ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// supervisor.scale_as_configured("web").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`scale`](Self::scale).
     pub async fn scale_as_configured(&self, pool: &str) -> Result<Done, Error> {
@@ -202,6 +245,12 @@ impl Supervisor {
     }
 
     /// Rolls back the rollout that runs.
+    ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// supervisor.cancel().await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Failed`]: none runs; [`Error::Ended`].
@@ -211,6 +260,12 @@ impl Supervisor {
 
     /// Returns when every pool has as many ready workers as it needs at the start (`min_ready`), each of its other slots being
     /// ready as well or in a crash loop: what `handover run` tells a service manager with `READY=1`.
+    ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// supervisor.ready().await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Failed`]: it has ended because a pool got no worker ready; [`Error::Ended`].
@@ -233,6 +288,12 @@ impl Supervisor {
     /// Asks all workers to end, and returns when nothing is left of the supervisor. What a worker has in hand it may finish
     /// within its `stop_timeout`.
     ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// supervisor.stop().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Failed`]: a failure ended the supervisor.
     pub async fn stop(&self) -> Result<(), Error> {
@@ -240,6 +301,12 @@ impl Supervisor {
     }
 
     /// Kills all workers at once.
+    ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// supervisor.stop_now().await?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// As [`stop`](Self::stop).
@@ -256,6 +323,13 @@ impl Supervisor {
     }
 
     /// Waits until the supervisor has ended: its thread is gone, its sockets are closed, its workers have been ended.
+    ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// let end = supervisor.wait().await;
+    /// println!("it has ended: {end:?}");
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// [`Failed`]: what ended it, where nobody had asked for that.

@@ -32,6 +32,10 @@
 //! [`Builder`] is what it begins with, [`Supervisor`] the handle. All that it can do goes through the same queue as the requests of
 //! clients on the control socket: the program is one more client, and not a second way in.
 
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Page;
+
 mod builder;
 mod error;
 mod handle;

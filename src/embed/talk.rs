@@ -86,6 +86,12 @@ impl Supervisor {
 
     /// Sends a message to every worker that takes messages.
     ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// supervisor.broadcast("flush the cache").await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn broadcast(&self, data: &(impl Serialize + ?Sized)) -> Result<Sent, Error> {

@@ -182,7 +182,13 @@ async fn all_that_is_wrong_with_the_configuration_is_told_at_the_start() {
 #[tokio::test]
 async fn a_program_that_is_no_helper_is_found_out_at_the_start() {
     let settings = web(&Address::tcp(), 1);
+    let scratch = Scratch::new();
+    let other = scratch.write_program("other", "#!/bin/sh\necho '{\"helper\":\"9.9.9\"}' >&0\n");
+    let hangs = scratch.write_program("hangs", "#!/bin/sh\nsleep 1000\n");
+    let (other, hangs) = (other.to_str().unwrap(), hangs.to_str().unwrap());
     for (program, why) in [
+        (Some(other), "an exec helper of version 9.9.9"),
+        (Some(hangs), "did not answer within 10 s"),
         (None, "has not called helper_main"),
         (Some("/no/such/handover"), "no such file"),
         (Some("/bin/true"), "ended without an answer"),

@@ -1,10 +1,12 @@
 //! What concerns a whole process, in programs of their own: see `stage/program.rs`.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::process::{ChildStdout, Command, Stdio};
 
 use crate::support::child::OwnedChild;
-use crate::support::scratch::Address;
+use crate::support::scratch::{Address, Scratch};
 use crate::support::{client, deadline, eventually, handover, proc, scripted_worker};
 
 fn example(name: &str) -> Command {
@@ -26,6 +28,11 @@ impl Stage {
 
     fn of(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Self::with_output(command)
+    }
+
+    /// One whose output is a pipe already.
+    fn with_output(mut command: Command) -> Self {
         let mut program = OwnedChild::spawn(&mut command);
         let lines = BufReader::new(program.inner().stdout.take().unwrap()).lines();
         Self { program, lines }
@@ -93,6 +100,29 @@ fn when_the_program_is_killed_no_worker_is_left() {
     assert_eq!(pids.len(), 2);
     stage.program.signal(libc::SIGKILL);
     eventually("the end of its workers", || pids.iter().all(|pid| !proc::is_alive(*pid)).then_some(()));
+}
+
+#[test]
+fn sockets_of_the_service_manager_are_taken_where_that_is_asked_for() {
+    let Address::Tcp(address) = Address::tcp() else { panic!("TCP") };
+    let socket = TcpListener::bind(address).unwrap();
+    // The number of the process that it becomes, the socket from 3 on, and an input that it can wait for.
+    let script =
+        "exec 3<&0 0<&4; LISTEN_FDS=1 LISTEN_FDNAMES=http LISTEN_PID=$$ exec \"$0\" activated \"$1\"";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &format!("exec 4<\"$2\"; {script}")]);
+    let scratch = Scratch::new();
+    let fifo = scratch.join("input");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let input = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+    command.arg(handover().with_file_name("examples").join("embed_stage")).arg(scripted_worker()).arg(&fifo);
+    command.stdin(OwnedFd::from(socket)).stdout(Stdio::piped());
+    let mut stage = Stage::with_output(command);
+    assert_eq!(stage.line(), "http inherited");
+    assert_eq!(stage.line(), "again true");
+    assert!(client::get(&Address::Tcp(address), "/").is_ok());
+    (&input).write_all(b"x").unwrap();
+    assert!(stage.end().1);
 }
 
 #[test]

@@ -52,6 +52,29 @@ async fn an_exit_is_seen_and_can_be_looked_at_before_it_is_reaped() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn a_group_is_reached_though_its_leader_was_reaped_by_somebody_else() {
+    let (pid, mut out) = sh("sleep 1000 >/dev/null & echo up");
+    let pidfd = Pidfd::open(pid).unwrap();
+    line(&mut out);
+    soon("the exit", pidfd.exited()).await.unwrap();
+    assert!(pidfd.signal_group(0).unwrap());
+    // It does not matter who does it.
+    pidfd.reap().unwrap();
+    match pidfd.signal_group(libc::SIGKILL) {
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {
+            kill_group(pid, libc::SIGKILL).unwrap();
+        }
+        reached => {
+            assert!(reached.unwrap());
+            soon("the group's end", group_empty(pid)).await.unwrap();
+            while pidfd.signal_group(0).unwrap() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn signals_end_processes_real_time_ones_too() {
     for signal in [libc::SIGTERM, libc::SIGKILL, libc::SIGRTMIN() + 3] {
         let (pid, mut out) = sh("echo up; while :; do sleep 10; done");

@@ -104,18 +104,14 @@ async fn ask(mut socket: tokio::net::UnixStream) -> io::Result<Vec<u8>> {
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
     let question = [header(length, 0).as_slice(), &body].concat();
     let mut heard = Vec::new();
-    // A program that is none may be gone before it has read that: then it has not answered.
-    let asked = socket.write_all(&question).await;
-    match asked {
-        Ok(()) => {}
-        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
-            return Ok(heard);
-        }
-        Err(error) => return Err(error),
-    }
+    // A program that is none may be gone before it has read that.
+    let gone = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+    };
+    socket.write_all(&question).await.or_else(|error| if gone(&error) { Ok(()) } else { Err(error) })?;
     match (&mut socket).take(ANSWER_MAX).read_to_end(&mut heard).await {
         Ok(_) => Ok(heard),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(heard),
+        Err(error) if gone(&error) => Ok(heard),
         Err(error) => Err(error),
     }
 }

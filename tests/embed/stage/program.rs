@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use handover::control::document::Worker;
-use handover::embed::{self, Builder, Events, Pool, Settings, Supervisor, What};
+use handover::embed::{self, Builder, Events, Listener, Pool, Settings, Supervisor, What};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -26,6 +26,9 @@ fn main() -> ExitCode {
         return code;
     }
     let worker = std::env::args().nth(2).unwrap_or_default();
+    if scenario == "activated" {
+        return activated(&worker);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let outcome = runtime.block_on(async {
         match scenario.as_str() {
@@ -49,6 +52,24 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Takes over what a service manager has passed; without a runtime.
+fn activated(worker: &str) -> ExitCode {
+    let pool = Pool::new("web", [worker]).listener("http");
+    let settings = Settings::new("stage").listener(Listener::given("http")).pool(pool);
+    let supervisor = Builder::from_settings(&settings).inherit_sockets().unwrap().start_blocking().unwrap();
+    embed::block_on(async {
+        supervisor.ready().await.unwrap();
+        let listeners = supervisor.status().await.unwrap().listeners;
+        say(&format!("{} {}", listeners[0].name, listeners[0].origin));
+        let again = Builder::from_settings(&settings).inherit_sockets();
+        say(&format!("again {}", again.is_ok()));
+        // Until the test has seen enough.
+        let _ = std::io::stdin().read(&mut [0]);
+        supervisor.stop().await.unwrap();
+    });
+    ExitCode::SUCCESS
 }
 
 fn say(line: &str) {
