@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use handover::embed::{self, Builder, Error, Listener, Pool, Settings, StartError, What};
 
@@ -39,10 +40,50 @@ async fn it_serves_inside_a_current_thread_runtime() {
     soon("the stop", supervisor.stop()).await.unwrap();
 }
 
+/// Everything that is written to the log.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn its_log_and_the_output_of_workers_go_to_the_subscriber_of_who_starts_it() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let settings =
+        Settings::new("logged").pool(workers(1, &["print=good morning", "eprint=<3>bad", "ready"]));
+    let started = {
+        let _mine = tracing::subscriber::set_default(subscriber);
+        soon("its start", builder(&settings).start()).await
+    };
+    let supervisor = started.unwrap();
+    soon("its workers", supervisor.ready()).await.unwrap();
+    soon("the stop", supervisor.stop()).await.unwrap();
+    let text = || String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    eventually("all lines", || (text().contains("good morning") && text().contains(": bad")).then_some(()));
+    let has = |what: &[&str]| text().lines().any(|line| what.iter().all(|what| line.contains(what)));
+    assert!(has(&["INFO", "worker started", "pool=\"web\""]), "{}", text());
+    assert!(has(&["INFO", "handover::output", "good morning", "slot=0"]), "{}", text());
+    assert!(has(&["ERROR", "handover::output", "bad"]), "{}", text());
+}
+
+fn is_for_all_threads<T: Clone + Send + Sync + 'static>(_: &T) {}
+
 #[test]
 fn it_serves_without_a_runtime() {
     let address = Address::tcp();
     let supervisor = builder(&web(&address, 1)).start_blocking().unwrap();
+    is_for_all_threads(&supervisor);
     embed::block_on(async {
         supervisor.ready().await.unwrap();
         assert!(get(&address, "/").is_ok());

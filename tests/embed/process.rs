@@ -53,7 +53,9 @@ impl Stage {
 #[test]
 fn the_programs_own_signals_limits_and_children_stay_its_own() {
     let (said, well) = Stage::start("surroundings").end();
-    assert_eq!(said, ["unchanged true", "children Some(7) Some(8)", "same workers true"]);
+    let expected = ["inherited by programs true", "by workers false", "unchanged true"];
+    assert_eq!(said[..3], expected);
+    assert_eq!(said[3..], ["children Some(7) Some(8)", "same workers true"]);
     assert!(well);
 }
 
@@ -67,7 +69,11 @@ fn where_sigchld_is_ignored_it_does_not_start_and_is_told_when_that_happens_late
 
 #[test]
 fn a_program_that_takes_the_exit_status_of_every_child_is_noticed_and_told() {
-    let (said, well) = Stage::start("reaper").end();
+    let mut command = example("embed_stage");
+    let mark = format!("reaper-{}", std::process::id());
+    command.arg("reaper").arg(scripted_worker()).env(proc::MARK, &mark);
+    let (said, well) = Stage::of(command).end();
+    assert!(proc::marked(&mark).is_empty(), "the groups of all workers have ended");
     assert!(said[0].starts_with("lost: another part of this program took its exit status"), "{said:?}");
     assert_eq!(said[1..], ["workers 2", "stopped"]);
     assert!(well);

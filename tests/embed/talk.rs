@@ -43,6 +43,35 @@ async fn messages_of_workers_come_to_the_program_and_are_seen_as_events_too() {
 }
 
 #[tokio::test]
+async fn a_program_that_does_not_take_its_messages_is_told_no_more_of_them() {
+    let say = |id: u32| format!(r#"say={{"type":"message","id":{id},"to":"handover","data":{id}}}"#);
+    let many: Vec<String> = (1..=300).map(say).collect();
+    let mut steps = vec!["hello", READY];
+    steps.extend(many.iter().map(String::as_str));
+    steps.extend(["expect=refused", "print=it is refused", "drain"]);
+    let Some(settings) = speakers(1, &steps) else { return };
+    let (send, mut lines) = tokio::sync::mpsc::unbounded_channel::<String>();
+    let told = builder(&settings).take_messages().on_output(move |line| drop(send.send(line.text)));
+    let supervisor = start(told).await;
+    let mut refused = String::new();
+    loop {
+        let line = soon("a line", lines.recv()).await.unwrap();
+        if line == "it is refused" {
+            break;
+        }
+        refused = line;
+    }
+    assert!(refused.contains(r#""error":"queue_full""#), "{refused}");
+    let mut messages = supervisor.messages().unwrap();
+    soon("the stop", supervisor.stop()).await.unwrap();
+    let mut taken = 0;
+    while messages.next().await.is_some() {
+        taken += 1;
+    }
+    assert_eq!(taken, 256);
+}
+
+#[tokio::test]
 async fn questions_of_workers_are_answered_or_refused() {
     let ask =
         |id: u32| format!(r#"say={{"type":"message","id":{id},"reply":true,"to":"handover","data":{id}}}"#);

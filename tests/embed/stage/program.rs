@@ -7,6 +7,7 @@
 
 use std::error::Error;
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -136,7 +137,10 @@ async fn reaper(worker: &str) -> Outcome {
             }
         }
     });
-    let supervisor = start(worker).await?;
+    // Each worker has a process in its group that is to end with it.
+    let pool = Pool::new("web", [worker, "fork", "ready"]).workers(2).set("restart.backoff", "10ms");
+    let supervisor = Builder::from_settings(&Settings::new("stage").pool(pool)).start().await?;
+    supervisor.ready().await?;
     lose_one(&supervisor).await
 }
 
@@ -181,9 +185,18 @@ async fn surroundings(worker: &str) -> Outcome {
     let mut term = handler(SignalKind::terminate())?;
     let mut child = handler(SignalKind::child())?;
     let before = of_the_process();
+    // One that programs inherit, as careless libraries have it.
+    let file = std::fs::File::open("/proc/self/maps")?;
+    // SAFETY: an fd that is open, and a number.
+    let open = unsafe { libc::dup(file.as_raw_fd()) };
     let supervisor = start(worker).await?;
-    say(&format!("unchanged {}", of_the_process() == before));
+    // SAFETY: as above.
+    say(&format!("inherited by programs {}", unsafe { libc::fcntl(open, libc::F_GETFD) } == 0));
+    let fds = |pid: &u32| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().collect::<Vec<_>>();
+    let is_ours = |fd: &std::fs::DirEntry| std::fs::read_link(fd.path()).is_ok_and(|to| to.ends_with("maps"));
     let workers = pids(&supervisor).await?;
+    say(&format!("by workers {}", workers.iter().flat_map(fds).any(|fd| is_ours(&fd))));
+    say(&format!("unchanged {}", of_the_process() == before));
     for number in [libc::SIGHUP, libc::SIGTERM] {
         signal(std::process::id(), number);
     }
