@@ -45,6 +45,17 @@ pub(crate) type TakeLine = Box<dyn FnMut(SystemTime, &Origin, &Line) + Send>;
 pub(crate) type SpawnHook = Box<dyn FnMut(&Start) -> Result<Extra, String> + Send>;
 
 /// A start of a worker that is about to be made.
+///
+/// ```no_run
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::embed::{Builder, Extra};
+///
+/// let builder = Builder::from_file("myapp.toml").on_spawn(|start| match start.worker {
+///     0..1000 => Ok(Extra::default().variable("SEED", start.worker.to_string())),
+///     _ => Err("a thousand workers are enough".to_owned()),
+/// });
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Start {
@@ -180,6 +191,15 @@ impl Drop for Weight {
 }
 
 /// A message of a worker to the program that runs it.
+///
+/// ```no_run
+/// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut messages = supervisor.messages().ok_or("somebody else takes them")?;
+/// while let Some(message) = messages.next().await {
+///     println!("worker {} in slot {} of {}: {}", message.worker(), message.slot(), message.pool(), message.data());
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct FromWorker {
     worker: u64,
@@ -249,6 +269,19 @@ impl FromWorker {
 pub struct TooLate;
 
 /// A worker gave no answer.
+///
+/// ```no_run
+/// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+///
+/// use handover::embed::{Error, Target};
+///
+/// match supervisor.question(Target::Worker(7), "how many?", Duration::from_secs(1)).await {
+///     Err(Error::NotAnswered(no)) => println!("{}: {}", no.error, no.reason),
+///     answer => println!("{}", answer?),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct NotAnswered {

@@ -5,6 +5,18 @@ use crate::control::{Finish, Sent, Verdict};
 use crate::daemon::{NotAnswered, RunError};
 
 /// The supervisor did not start; for a person. Nothing of it is left.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::embed::{Builder, StartError};
+///
+/// match Builder::from_file("myapp.toml").start().await {
+///     Err(StartError::Configuration(faults)) => println!("{faults}"),
+///     Err(other) => return Err(other.into()),
+///     Ok(supervisor) => supervisor.ready().await?,
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -48,11 +60,31 @@ impl From<RunError> for StartError {
 }
 
 /// A failure ended the supervisor; for a person.
+///
+/// ```no_run
+/// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// if let Err(failed) = supervisor.wait().await {
+///     println!("the supervisor has ended: {failed}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Failed(pub String);
 
 /// A request was not done.
+///
+/// ```no_run
+/// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::embed::Error;
+///
+/// match supervisor.reload().await {
+///     Err(Error::RolledBack { message, .. }) => println!("the old generation serves: {message}"),
+///     Err(Error::Refused(reason)) => println!("nothing has changed: {reason}"),
+///     other => drop(other?),
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -53,6 +53,13 @@ impl fmt::Debug for Supervisor {
 }
 
 /// A request that was done.
+///
+/// ```no_run
+/// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// let done = supervisor.restart().await?;
+/// println!("{} ({:?})", done.message, done.took);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Done {
@@ -398,6 +405,15 @@ fn scaled(pool: &str, workers: Option<u32>) -> Request {
 }
 
 /// What happens, event by event; see [`Supervisor::events`].
+///
+/// ```no_run
+/// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut events = supervisor.events().await?;
+/// while let Some(event) = events.next().await {
+///     println!("{}: {}", event.number, event.message);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Events(Answered);
 

@@ -5,6 +5,18 @@ use std::time::SystemTime;
 use crate::observe::{Line, Origin, Stream};
 
 /// A line of a worker: of its standard output or error, or a record of its channel.
+///
+/// ```no_run
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::embed::{Builder, Stream};
+///
+/// let builder = Builder::from_file("myapp.toml").on_output(|line| {
+///     if line.stream == Stream::Stderr || line.priority.is_some_and(|level| level <= 4) {
+///         println!("worker {}: {}", line.worker, line.text);
+///     }
+/// });
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct OutputLine {

@@ -34,6 +34,18 @@ pub struct Settings {
 }
 
 /// The value of a key.
+///
+/// ```no_run
+/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::embed::Pool;
+///
+/// let pool = Pool::new("web", ["/usr/bin/myapp"])
+///     .set("ready", "exec")                      // text
+///     .set("nice", 5)                            // a number
+///     .set("no_new_privileges", true)            // true or false
+///     .set("supplementary_groups", ["video"]);   // several values
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {

@@ -16,6 +16,14 @@ use crate::id::{PoolName, SlotIndex, WorkerId};
 use crate::wire::{self, Payload};
 
 /// To whom a message goes.
+///
+/// ```no_run
+/// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// use handover::embed::Target;
+///
+/// supervisor.send(Target::Slot("web".to_owned(), 0), "to whoever serves there").await?;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
@@ -142,6 +150,15 @@ fn payload(data: &(impl Serialize + ?Sized)) -> Result<Payload, Error> {
 }
 
 /// What workers say; see [`Supervisor::messages`].
+///
+/// ```no_run
+/// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut messages = supervisor.messages().ok_or("somebody else takes them")?;
+/// while let Some(message) = messages.next().await {
+///     println!("{}", message.data());
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Messages(mpsc::Receiver<FromWorker>);
 

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::process::{ChildStdout, Command, Stdio};
 
 use crate::support::child::OwnedChild;
@@ -57,6 +58,27 @@ fn the_programs_own_signals_limits_and_children_stay_its_own() {
     assert_eq!(said[..3], expected);
     assert_eq!(said[3..], ["children Some(7) Some(8)", "same workers true"]);
     assert!(well);
+}
+
+#[test]
+fn the_service_manager_is_told_only_where_that_is_asked_for() {
+    for (scenario, is_told) in [("told", true), ("surroundings", false)] {
+        let scratch = Scratch::new();
+        let path = scratch.join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let mut command = example("embed_stage");
+        command.arg(scenario).arg(scripted_worker()).env("NOTIFY_SOCKET", &path);
+        assert!(Stage::of(command).end().1);
+        let mut buffer = [0; 4096];
+        let mut said = Vec::new();
+        while let Ok(length) = manager.recv(&mut buffer) {
+            said.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        let is_said = |what: &str| said.iter().any(|text| text.contains(what));
+        assert_eq!((is_said("READY=1"), is_said("STOPPING=1")), (is_told, is_told), "{scenario}: {said:?}");
+        assert_eq!(said.is_empty(), !is_told, "{said:?}");
+    }
 }
 
 #[test]

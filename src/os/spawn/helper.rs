@@ -43,9 +43,21 @@ pub(super) type Step<T> = Result<T, StartFault>;
 ///
 /// Must be the first thing that `main` does: it needs to be alone in the process, and takes its order from
 /// standard input.
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// fn main() -> ExitCode {
+///     if let Some(code) = handover::embed::helper_main() {
+///         return code;
+///     }
+///     // … the program …
+///     ExitCode::SUCCESS
+/// }
+/// ```
 pub fn helper_main() -> Option<ExitCode> {
     WAS_ASKED.store(true, Ordering::Relaxed);
-    if !is_meant_to_be_helper() {
+    if !is_started_as_helper() {
         return None;
     }
     let Ok(channel) = standard_input() else {
@@ -76,8 +88,11 @@ pub fn helper_main_was_called() -> bool {
 
 /// Was this process started to become a helper, whatever it does instead?
 pub fn is_meant_to_be_helper() -> bool {
+    is_started_as_helper() || std::env::var_os(PROBE_VARIABLE).is_some()
+}
+
+fn is_started_as_helper() -> bool {
     std::env::args_os().nth(1).as_deref() == Some(OsStr::new(HELPER_ARGUMENT))
-        || std::env::var_os(PROBE_VARIABLE).is_some()
 }
 
 /// Standard input, if it is a socket.

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
             "ignored" => ignored(&worker).await,
             "reaper" => reaper(&worker).await,
             "surroundings" => surroundings(&worker).await,
+            "told" => told(&worker).await,
             "leaks" => leaks(&worker).await,
             "die" => die(&worker).await,
             // What a program does that was started as a helper, and does not know of it.
@@ -207,6 +208,14 @@ async fn surroundings(worker: &str) -> Outcome {
     say(&format!("children {:?} {:?}", status.code(), own.code()));
     child.recv().await.ok_or("no SIGCHLD")?;
     say(&format!("same workers {}", pids(&supervisor).await? == workers));
+    supervisor.stop().await?;
+    Ok(())
+}
+
+/// Has the service manager told how it is.
+async fn told(worker: &str) -> Outcome {
+    let supervisor = builder(worker).tell_service_manager().start().await?;
+    supervisor.ready().await?;
     supervisor.stop().await?;
     Ok(())
 }
