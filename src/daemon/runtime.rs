@@ -215,6 +215,17 @@ impl Drop for Runtime {
     }
 }
 
+/// Removes the directory of a daemon that is gone, if it is.
+pub(super) fn remove_abandoned(directory: &Path) {
+    let Ok(lock) = Lock::take(&directory.join("lock")) else { return };
+    let notify = directory.join("notify");
+    // What cannot be removed now, another daemon will try again.
+    let _ = clear(&notify);
+    let _ = std::fs::remove_dir(&notify);
+    let _ = lock.remove();
+    let _ = std::fs::remove_dir(directory);
+}
+
 /// A name that nobody can guess, of [`NAME_LENGTH`] letters.
 pub(super) fn unguessable() -> io::Result<String> {
     let mut random = [0_u8; NAME_LENGTH / 2];

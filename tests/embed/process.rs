@@ -123,7 +123,10 @@ fn started_and_stopped_fifty_times_it_leaves_no_fd_and_no_thread() {
 
 #[test]
 fn when_the_program_is_killed_no_worker_is_left() {
-    let mut stage = Stage::start("die");
+    let scratch = Scratch::new();
+    let mut command = example("embed_stage");
+    command.arg("die").arg(scripted_worker()).env("STAGE_DIRECTORY", scratch.join("run"));
+    let mut stage = Stage::of(command);
     let pids: Vec<u32> = stage.line().split(' ').map(|pid| pid.parse().unwrap()).collect();
     assert_eq!(pids.len(), 2);
     stage.program.signal(libc::SIGKILL);

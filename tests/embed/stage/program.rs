@@ -253,7 +253,10 @@ async fn leaks(worker: &str) -> Outcome {
 
 /// Says who its workers are, and waits to be killed.
 async fn die(worker: &str) -> Outcome {
-    let supervisor = start(worker).await?;
+    // The program cannot remove it.
+    let directory = std::env::var_os("STAGE_DIRECTORY").ok_or("no STAGE_DIRECTORY")?;
+    let supervisor = builder(worker).runtime_directory(directory).start().await?;
+    supervisor.ready().await?;
     let pids: Vec<String> = pids(&supervisor).await?.iter().map(ToString::to_string).collect();
     say(&pids.join(" "));
     let _ = std::io::stdin().read(&mut [0]);
