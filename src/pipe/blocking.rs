@@ -134,7 +134,7 @@ impl<T> Sender<T> {
     /// # Errors
     /// That the pipe has ended.
     pub fn tend(&mut self) -> Result<(), End> {
-        self.sending.tend(self.socket.as_fd());
+        self.sending.tend_whole(self.socket.as_fd());
         self.sending.flush(self.socket.as_fd());
         self.sending.ended().map_or(Ok(()), |end| Err(end.clone()))
     }

@@ -186,6 +186,13 @@ impl<T> Sending<T> {
         self.tend_with(socket, receive_now);
     }
 
+    /// As [`Self::tend`], and the end that stands behind it, if it has come, too.
+    pub(super) fn tend_whole(&mut self, socket: BorrowedFd<'_>) {
+        if self.ended.is_none() {
+            self.ended = self.read_all(socket).err();
+        }
+    }
+
     /// As [`Self::tend`], but waits for something to come if the socket is one that waits; false: it is not, and nothing had come.
     pub(super) fn tend_patiently(&mut self, socket: BorrowedFd<'_>) -> bool {
         self.tend_with(socket, receive)

@@ -185,7 +185,7 @@ impl<T> Sender<T> {
     async fn tend_until(&mut self, done: impl Fn(&Sending<T>) -> bool) -> Result<(), End> {
         let Self { socket, sending } = self;
         let tended = drive(socket, EITHER, |socket| {
-            sending.tend(socket);
+            sending.tend_whole(socket);
             sending.flush(socket);
             match sending.ended() {
                 _ if done(sending) => Ok(Ok(())),
@@ -285,7 +285,7 @@ impl<T: Serialize> Sender<T> {
                 }
             }
             sending.flush(socket);
-            sending.tend(socket);
+            sending.tend_whole(socket);
             if sending.has_rest() { Err(EITHER) } else { Ok(()) }
         });
         sent.await.map_err(|error| Unsent::Ended(End::of(&error)))?;
