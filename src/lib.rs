@@ -19,6 +19,14 @@
     not(feature = "pipe"),
     doc = "- `pipe`: connections and other fds from one process to another, with data (feature `pipe`)"
 )]
+#![cfg_attr(
+    feature = "supervisor",
+    doc = "- [`embed`]: the supervisor as a part of another program (feature `supervisor`)"
+)]
+#![cfg_attr(
+    not(feature = "supervisor"),
+    doc = "- `embed`: the supervisor as a part of another program (feature `supervisor`)"
+)]
 //! - [`exit`]: the exit codes of the command
 //!
 //! All of it is listed in `docs/public-api`. **Every other module is here for the `handover` command, is left out

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Sets of features, and where their list is.
-const LISTS: [(&str, &str); 4] = [
+const LISTS: [(&str, &str); 5] = [
+    ("supervisor", "supervisor.txt"),
     ("worker", "worker.txt"),
     ("worker,tokio,tracing", "worker-tokio-tracing.txt"),
     ("pipe", "pipe.txt"),
@@ -21,7 +22,7 @@ const LISTS: [(&str, &str); 4] = [
 ];
 
 /// The promise; all else is for the command.
-const PROMISED: [&str; 3] = ["handover::exit", "handover::pipe", "handover::worker"];
+const PROMISED: [&str; 4] = ["handover::embed", "handover::exit", "handover::pipe", "handover::worker"];
 const NOT_PROMISED: &str = "handover::worker::session";
 
 /// What the compiler makes of a `derive` for itself.
@@ -78,8 +79,30 @@ fn is_in(path: &str, module: &str) -> bool {
     path.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// The names that `worker` gives to types of other modules.
-fn given_on(all: &str) -> BTreeSet<(String, String)> {
+/// Which modules give on types of which others, under the same name. Of two that could, the first does.
+const GIVEN_ON: [(&str, &str); 10] = [
+    ("handover::wire", "handover::worker"),
+    ("handover::id", "handover::worker"),
+    ("handover::wire", "handover::embed"),
+    ("handover::id", "handover::embed"),
+    ("handover::control::event", "handover::embed::event"),
+    ("handover::control::answer", "handover::embed::event"),
+    ("handover::control::document", "handover::embed::status"),
+    ("handover::control::plan", "handover::embed::plan"),
+    ("handover::control", "handover::embed"),
+    ("handover::daemon", "handover::embed"),
+];
+
+/// And those that get another name, or come from deeper.
+const RENAMED: [(&str, &str); 4] = [
+    ("handover::supervisor::Retirement", "handover::embed::event::Retirement"),
+    ("handover::supervisor::WorkerState", "handover::embed::status::WorkerState"),
+    ("handover::daemon::FromWorker", "handover::embed::Message"),
+    ("handover::observe::render::Stream", "handover::embed::Stream"),
+];
+
+/// What a type is called here, and by programs.
+fn given_on(all: &str) -> Vec<(String, String)> {
     let types = |module: &str| -> BTreeSet<String> {
         let found = all.lines().filter_map(|line| {
             let item = line.trim_start_matches("#[non_exhaustive] ");
@@ -89,11 +112,14 @@ fn given_on(all: &str) -> BTreeSet<(String, String)> {
         });
         found.collect()
     };
-    let own = types("handover::worker");
-    let both = ["handover::wire", "handover::id"].into_iter().flat_map(|module| {
-        types(module).intersection(&own).map(|name| (module.to_owned(), name.clone())).collect::<Vec<_>>()
-    });
-    both.collect()
+    let mut names: Vec<(String, String)> = Vec::new();
+    for (hidden, promised) in GIVEN_ON {
+        for name in types(hidden).intersection(&types(promised)) {
+            names.push((format!("{hidden}::{name}"), format!("{promised}::{name}")));
+        }
+    }
+    names.extend(RENAMED.map(|(from, to)| (from.to_owned(), to.to_owned())));
+    names
 }
 
 /// The promise alone, with each type under the name that programs know.
@@ -103,14 +129,13 @@ fn promised(all: &str) -> String {
     let mut out = String::new();
     for line in all.lines().filter(|line| !NOISE.iter().any(|noise| line.contains(noise))) {
         let mut line = line.to_owned();
-        for (module, name) in &names {
-            let (from, to) = (format!("{module}::{name}"), format!("handover::worker::{name}"));
+        for (from, to) in &names {
             let mut at = 0;
-            while let Some(found) = line[at..].find(&from).map(|found| at + found) {
+            while let Some(found) = line[at..].find(from).map(|found| at + found) {
                 let end = found + from.len();
                 at = end;
                 if !line[end..].starts_with(|c: char| c.is_alphanumeric() || c == '_') {
-                    line.replace_range(found..end, &to);
+                    line.replace_range(found..end, to);
                     at = found + to.len();
                 }
             }

@@ -124,7 +124,7 @@ impl Finish {
             Outcome::RolledBack { generation, reason, kept } => Self {
                 generation: Some(generation.0),
                 failure: Some(Failure::of_rollout(reason, output)),
-                kept: kept.iter().map(Place::from).collect(),
+                kept: kept.iter().map(Place::of).collect(),
                 ..Self::new(Verdict::RolledBack, rolled_back(reason, kept, now))
             },
             Outcome::Refused { reason } => Self::new(Verdict::Refused, reason),

@@ -15,6 +15,7 @@ pub const VERSION: u32 = 1;
 
 /// The whole daemon at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StatusDocument {
     /// [`VERSION`]
     pub version: u32,
@@ -39,6 +40,7 @@ pub struct StatusDocument {
 
 /// Something that is being read for a reload, on a thread of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Reading {
     /// What it does at the moment, for a person: `reading /etc/handover/myapp.toml`.
     pub what: String,
@@ -50,6 +52,7 @@ pub struct Reading {
 
 /// The daemon itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Daemon {
     /// `name` of the configuration.
     pub name: String,
@@ -76,6 +79,7 @@ pub struct Daemon {
 
 /// A moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Moment {
     /// RFC 3339 in UTC.
     pub time: String,
@@ -85,6 +89,7 @@ pub struct Moment {
 
 /// One pool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Pool {
     /// `[pool.NAME]`
     pub name: String,
@@ -107,6 +112,7 @@ pub struct Pool {
 
 /// One slot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Slot {
     /// Its number in the pool, from 0.
     pub slot: u32,
@@ -132,6 +138,7 @@ pub struct Slot {
 
 /// One worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Worker {
     /// Its number, never used again.
     pub worker: u64,
@@ -166,6 +173,7 @@ pub struct Worker {
 
 /// The channel of a worker that speaks on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Channel {
     /// What the worker says that it is; `null` where it does not say.
     pub client: Option<String>,
@@ -236,6 +244,7 @@ pub struct Place {
 
 /// One listener: one socket that handover holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Listener {
     /// `[listener.NAME]`; several sockets may bear one name.
     pub name: String,
@@ -261,6 +270,7 @@ pub struct Listener {
 
 /// A rollout under way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Rollout {
     /// To which generation.
     pub generation: u64,
@@ -280,6 +290,7 @@ pub struct Rollout {
 
 /// The last rollout that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FailedRollout {
     /// The generation that was thrown away.
     pub generation: u64,
@@ -291,6 +302,7 @@ pub struct FailedRollout {
 
 /// One generation that exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Generation {
     /// Its number.
     pub generation: u64,
@@ -302,6 +314,7 @@ pub struct Generation {
 
 /// What a pool executes in a generation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Program {
     /// The pool.
     pub pool: String,
@@ -314,6 +327,7 @@ pub struct Program {
 /// Numbers that should stay small; since the daemon started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Counters {
     /// Notifications that were dropped, because their sender was not to be believed.
     pub notifications_dropped: u64,
@@ -351,7 +365,7 @@ impl StatusDocument {
 
 impl Failure {
     /// Of a worker. `output`: its last lines.
-    pub fn of_worker(worker: u64, failure: &WorkerFailure, output: Vec<String>) -> Self {
+    pub(crate) fn of_worker(worker: u64, failure: &WorkerFailure, output: Vec<String>) -> Self {
         let mut said = Self {
             text: format!("{failure}"),
             worker: Some(worker),
@@ -381,12 +395,12 @@ impl Failure {
     }
 
     /// Of a rollout. `output`: the last lines of the worker that failed, where one did.
-    pub fn of_rollout(reason: &RolloutFailure, output: Vec<String>) -> Self {
+    pub(crate) fn of_rollout(reason: &RolloutFailure, output: Vec<String>) -> Self {
         let plain = |kind: &str| Self { kind: kind.to_owned(), text: reason.to_string(), ..Self::default() };
         match reason {
             RolloutFailure::Worker { worker, place, failure } => Self {
                 text: reason.to_string(),
-                place: Some(place.into()),
+                place: Some(Place::of(place)),
                 ..Self::of_worker(worker.0, failure, output)
             },
             RolloutFailure::Deadline { pool, .. } => Self {
@@ -406,8 +420,8 @@ impl Failure {
     }
 }
 
-impl From<&supervisor::Place> for Place {
-    fn from(place: &supervisor::Place) -> Self {
+impl Place {
+    pub(crate) fn of(place: &supervisor::Place) -> Self {
         Self {
             pool: Some(place.pool.to_string()),
             slot: Some(place.slot.0),

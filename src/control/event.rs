@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::Verdict;
 use super::document::{Failure, Place};
 use crate::stamp;
-use crate::supervisor::Retirement;
+pub use crate::supervisor::Retirement;
 use crate::wire::Payload;
 
 mod message;
@@ -28,6 +28,7 @@ pub const VERSION: u32 = 1;
 
 /// One line of the stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Event {
     /// `type`, and the members of that type.
     #[serde(flatten)]
@@ -43,6 +44,7 @@ pub struct Event {
 /// What happened. The names are the `type` in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum What {
     /// The stream begins. The first line, always.
     Hello {

@@ -54,6 +54,7 @@ pub struct PoolPlan {
 /// What would happen to a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum PoolAction {
     /// Its first workers are started.
     Add,
@@ -68,6 +69,7 @@ pub enum PoolAction {
 /// Why it would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum PoolReason {
     /// The old configuration does not have it.
     New,
@@ -114,6 +116,7 @@ pub struct ListenerPlan {
 /// What would happen to a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ListenerAction {
     /// The socket stays.
     Keep,

@@ -74,7 +74,7 @@ pub struct StoredFacts {
 
 impl StatusDocument {
     /// The document for clients that may see everything.
-    pub fn new(status: &Status, facts: Facts) -> Self {
+    pub(crate) fn new(status: &Status, facts: Facts) -> Self {
         let view = View { status, facts: &facts };
         let mut document = Self {
             version: VERSION,

@@ -4,7 +4,7 @@
 
 use super::table::{LastWords, Table};
 use crate::control::document::{self, Failure};
-use crate::control::event::{Of, What, Who};
+use crate::control::event::{End, Of, What, Who};
 use crate::id::{Generation, WorkerId};
 use crate::supervisor::{
     Action, Event, ExitStatus, ManagerState, Note, Place, RolloutFailure, WorkerFailure,
@@ -15,7 +15,7 @@ pub(super) fn of_event(event: &Event, table: &Table) -> Option<What> {
     let known = |worker: &WorkerId| Some(who(*worker, &table.get(*worker)?.place, table));
     Some(match event {
         Event::Spawned { worker } => What::WorkerExecuted(known(worker)?),
-        Event::Exited { worker, status } => What::WorkerEnded { who: known(worker)?, end: (*status).into() },
+        Event::Exited { worker, status } => What::WorkerEnded { who: known(worker)?, end: End::of(*status) },
         // A start for which there never was a process leaves nothing behind.
         Event::GroupEnded { worker } | Event::SpawnFailed { worker, .. } => What::WorkerGone(known(worker)?),
         Event::Requested { request, what } => What::requested(request.0, what),
@@ -95,7 +95,7 @@ fn of_note(note: &Note, table: &Table) -> What {
         Note::RolloutDone { generation } => What::RolloutDone(of(*generation)),
         Note::RolledBack { generation, kept } => What::RolledBack {
             generation: generation.0,
-            kept: kept.iter().map(document::Place::from).collect(),
+            kept: kept.iter().map(document::Place::of).collect(),
         },
     }
 }
@@ -103,7 +103,7 @@ fn of_note(note: &Note, table: &Table) -> What {
 /// A worker as events name it.
 pub(super) fn who(worker: WorkerId, place: &Place, table: &Table) -> Who {
     let pid = table.get(worker).map(|entry| entry.process.pid());
-    Who { worker: worker.0, place: place.into(), pid }
+    Who { worker: worker.0, place: document::Place::of(place), pid }
 }
 
 fn of(generation: Generation) -> Of {

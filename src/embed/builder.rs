@@ -108,6 +108,11 @@ impl Builder {
     }
 
     /// With TOML text; see [`Configuration::toml`].
+    ///
+    /// ```
+    /// # use handover::embed::Builder;
+    /// let builder = Builder::from_toml("myapp.toml", "[pool.jobs]\ncommand = ['/usr/bin/jobs']\n");
+    /// ```
     pub fn from_toml(name: impl Into<String>, text: impl Into<String>) -> Self {
         Self::new(Configuration::toml(name, text))
     }
@@ -162,18 +167,28 @@ impl Builder {
     /// # Errors
     /// [`StartError::Listeners`]: other threads run already, or what was passed cannot be used.
     pub fn inherit_sockets(mut self) -> Result<Self, StartError> {
-        self.sockets.extend(inherited_sockets()?);
+        self.sockets.extend(inherited_sockets().map_err(StartError::of)?);
         Ok(self)
     }
 
     /// Puts a control socket here, so that `handover status --socket PATH` and its like work; its directory must exist. Without
     /// this and [`usual_control_socket`](Self::usual_control_socket) there is none.
+    ///
+    /// ```
+    /// # use handover::embed::Builder;
+    /// let builder = Builder::from_file("/etc/handover/myapp.toml").control_socket("/run/myapp/control.sock");
+    /// ```
     pub fn control_socket(mut self, path: impl Into<PathBuf>) -> Self {
         self.place = Place::Socket(path.into());
         self
     }
 
     /// Puts a control socket where `handover status --name NAME` finds it. A second supervisor or daemon of that name is refused.
+    ///
+    /// ```
+    /// # use handover::embed::Builder;
+    /// let builder = Builder::from_file("/etc/handover/myapp.toml").usual_control_socket();
+    /// ```
     pub fn usual_control_socket(mut self) -> Self {
         self.place = Place::Usual;
         self
@@ -181,6 +196,11 @@ impl Builder {
 
     /// Puts the notify sockets of workers here, and no control socket. Without this they are in a directory of their own with a
     /// name that nobody can guess, in `/run` (root), `$XDG_RUNTIME_DIR` or the temporary directory; it is removed at the end.
+    ///
+    /// ```
+    /// # use handover::embed::Builder;
+    /// let builder = Builder::from_file("/etc/handover/myapp.toml").runtime_directory("/run/myapp");
+    /// ```
     pub fn runtime_directory(mut self, path: impl Into<PathBuf>) -> Self {
         self.place = Place::Directory(path.into());
         self
@@ -188,6 +208,12 @@ impl Builder {
 
     /// Tells the service manager of this process (`NOTIFY_SOCKET`, `WATCHDOG_USEC`) how the supervisor is, as `handover run` does.
     /// Without this the program's own socket is left to the program.
+    ///
+    /// ```
+    /// # use handover::embed::Builder;
+    /// // A unit with Type=notify: READY=1 when the workers are ready.
+    /// let builder = Builder::from_file("/etc/handover/myapp.toml").tell_service_manager();
+    /// ```
     pub fn tell_service_manager(mut self) -> Self {
         self.tells_manager = true;
         self
@@ -195,6 +221,14 @@ impl Builder {
 
     /// Messages that workers send to handover, and their questions, are for this program:
     /// [`Supervisor::messages`] gives them. Without this, messages are only seen as events, and questions are refused.
+    ///
+    /// ```
+    /// # async fn f() -> Result<(), handover::embed::StartError> {
+    /// # use handover::embed::Builder;
+    /// let supervisor = Builder::from_file("/etc/handover/myapp.toml").take_messages().start().await?;
+    /// let messages = supervisor.messages().expect("they were asked for, and are given once");
+    /// # Ok(()) }
+    /// ```
     pub fn take_messages(mut self) -> Self {
         self.takes_messages = true;
         self
@@ -269,10 +303,17 @@ impl Builder {
         let error = failure.await.unwrap_or_else(|_| RunError::Failed("the supervisor is gone".to_owned()));
         // It has nothing left to do but to end.
         let _ = thread.join();
-        Err(error.into())
+        Err(StartError::of(error))
     }
 
     /// The same for programs without a runtime: waits on this thread.
+    ///
+    /// ```no_run
+    /// # use handover::embed::{Builder, block_on};
+    /// let supervisor = Builder::from_file("/etc/handover/myapp.toml").start_blocking()?;
+    /// block_on(supervisor.ready()).expect("all are ready");
+    /// # Ok::<_, handover::embed::StartError>(())
+    /// ```
     ///
     /// # Errors
     /// As [`start`](Self::start).

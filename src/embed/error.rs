@@ -44,8 +44,8 @@ pub enum StartError {
     Failed(String),
 }
 
-impl From<RunError> for StartError {
-    fn from(error: RunError) -> Self {
+impl StartError {
+    pub(super) fn of(error: RunError) -> Self {
         let text = error.to_string();
         match error {
             RunError::Configuration(_) => Self::Configuration(text.trim_end().to_owned()),

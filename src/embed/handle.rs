@@ -100,8 +100,8 @@ impl Supervisor {
     }
 
     /// What happens from now on: the events of `handover events`, as values. 1 MiB may wait; who is slower misses some, and is
-    /// told how many ([`What::Lost`](super::What::Lost)). The first says whose events these are
-    /// ([`What::Hello`](super::What::Hello)).
+    /// told how many ([`What::Lost`](super::event::What::Lost)). The first says whose events these are
+    /// ([`What::Hello`](super::event::What::Hello)).
     ///
     /// ```no_run
     /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), handover::embed::Error> {
@@ -282,7 +282,7 @@ impl Supervisor {
             return Ok(());
         }
         while let Some(event) = events.next().await {
-            if matches!(event.what, super::What::DaemonReady) {
+            if matches!(event.what, super::event::What::DaemonReady) {
                 return Ok(());
             }
         }
@@ -355,6 +355,13 @@ impl Supervisor {
     }
 
     /// Has it not ended yet?
+    ///
+    /// ```no_run
+    /// # async fn f(supervisor: handover::embed::Supervisor) -> Result<(), handover::embed::Error> {
+    /// supervisor.stop().await?;
+    /// assert!(!supervisor.is_running());
+    /// # Ok(()) }
+    /// ```
     pub fn is_running(&self) -> bool {
         self.0.ended.borrow().is_none() && !self.0.wishes.is_closed()
     }

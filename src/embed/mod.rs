@@ -53,11 +53,78 @@ pub use settings::{Listener, Pool, Settings, Value};
 pub use talk::{Messages, Target};
 pub use wait::block_on;
 
-pub use crate::control::document::{Failure, Place, StatusDocument};
-pub use crate::control::event::{Event, What};
-pub use crate::control::plan::Plan;
+#[doc(inline)]
 pub use crate::control::{NotSent, Sent};
+#[doc(inline)]
 pub use crate::daemon::{Extra, FromWorker as Message, NotAnswered, Spawning, TooLate};
+#[doc(inline)]
+pub use crate::id::{PoolName, SlotIndex, WorkerId};
+#[doc(inline)]
 pub use crate::observe::Stream;
+#[doc(inline)]
 pub use crate::os::spawn::helper_main;
+#[doc(inline)]
 pub use crate::wire::Payload;
+
+/// What happens, as values: what `handover events --json` shows (`docs/control.md`).
+///
+/// ```no_run
+/// use handover::embed::event::What;
+///
+/// # async fn f(supervisor: handover::embed::Supervisor) -> Result<(), handover::embed::Error> {
+/// let mut events = supervisor.events().await?;
+/// while let Some(event) = events.next().await {
+///     match event.what {
+///         What::WorkerStarted(who) => println!("worker {} has pid {:?}", who.worker, who.pid),
+///         What::WorkerEnded { who, end } => println!("worker {} ended: {:?}", who.worker, end.exit_code),
+///         What::Lost { .. } => println!("this program was too slow for some"),
+///         _ => {}
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+pub mod event {
+    #[doc(inline)]
+    pub use crate::control::answer::Verdict;
+    #[doc(inline)]
+    pub use crate::control::event::{
+        Asked, At, Command, Drifted, End, Event, Identity, Of, Retirement, What, Who,
+    };
+}
+
+/// What there is, as values: what `handover status --json` shows (`docs/control.md`).
+///
+/// ```no_run
+/// use handover::embed::status::WorkerState;
+///
+/// # async fn f(supervisor: handover::embed::Supervisor) -> Result<(), handover::embed::Error> {
+/// let status = supervisor.status().await?;
+/// let workers = status.pools.iter().flat_map(|pool| &pool.slots).flat_map(|slot| &slot.workers);
+/// println!("{} are ready", workers.filter(|worker| worker.state == WorkerState::Ready).count());
+/// # Ok(()) }
+/// ```
+pub mod status {
+    #[doc(inline)]
+    pub use crate::control::document::{
+        Channel, Counters, Daemon, FailedRollout, Failure, Generation, Listener, Moment, Place, Pool,
+        Program, Reading, Rollout, Slot, SlotFailure, StatusDocument, Worker, WorkerState,
+    };
+}
+
+/// What a reload would do, as values: what `handover reload --dry-run --json` shows (`docs/control.md`).
+///
+/// ```no_run
+/// use handover::embed::plan::PoolAction;
+///
+/// # async fn f(supervisor: handover::embed::Supervisor) -> Result<(), handover::embed::Error> {
+/// let plan = supervisor.plan().await?;
+/// let rolled = plan.pools.iter().filter(|pool| pool.action == PoolAction::Roll);
+/// println!("{} pools would be rolled", rolled.count());
+/// # Ok(()) }
+/// ```
+pub mod plan {
+    #[doc(inline)]
+    pub use crate::control::plan::{
+        KeyPlan, ListenerAction, ListenerPlan, Plan, PoolAction, PoolPlan, PoolReason, ProgramPlan,
+    };
+}

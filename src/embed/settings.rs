@@ -99,6 +99,12 @@ impl Settings {
     }
 
     /// As the file that says the same.
+    ///
+    /// ```
+    /// # use handover::embed::{Pool, Settings};
+    /// let text = Settings::new("myapp").pool(Pool::new("jobs", ["/usr/bin/jobs"])).to_toml();
+    /// assert!(text.contains("[pool.jobs]"));
+    /// ```
     pub fn to_toml(&self) -> String {
         let mut text = format!("name = {}\n", quote(&self.name));
         write_keys(&mut text, &self.keys);

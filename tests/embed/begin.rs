@@ -4,7 +4,8 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use handover::embed::{self, Builder, Error, Listener, Pool, Settings, StartError, What};
+use handover::embed::event::What;
+use handover::embed::{self, Builder, Error, Listener, Pool, Settings, StartError};
 
 use crate::scene::{assert_gone, builder, event, pids, soon, start, web, workers};
 use crate::support::client::get;

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use handover::embed::{Extra, OutputLine, Settings, Stream, Supervisor, What};
+use handover::embed::event::What;
+use handover::embed::{Extra, OutputLine, Settings, Stream, Supervisor};
 use tokio::sync::mpsc;
 
 use crate::scene::{builder, event, soon, start, web, workers};

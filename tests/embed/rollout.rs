@@ -1,6 +1,7 @@
 //! Changes of all kinds while clients ask.
 
-use handover::embed::{Builder, Configuration, Error, What};
+use handover::embed::event::What;
+use handover::embed::{Builder, Configuration, Error};
 
 use crate::scene::{builder, event, pids, soon, start, web, workers};
 use crate::support::load::Load;

@@ -1,7 +1,8 @@
 //! What the tests begin with: a pool of scripted workers, and waiting for what happens.
 
 use handover::control::document::Worker;
-use handover::embed::{Builder, Event, Events, Listener, Pool, Settings, Supervisor, What};
+use handover::embed::event::{Event, What};
+use handover::embed::{Builder, Events, Listener, Pool, Settings, Supervisor};
 
 use crate::support::scratch::Address;
 use crate::support::{PATIENCE, handover, scripted_worker};

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use handover::embed::{Error, Payload, Pool, Settings, Target, What};
+use handover::embed::event::What;
+use handover::embed::{Error, Payload, Pool, Settings, Target};
 use serde_json::{Value, json};
 
 use crate::scene::{builder, event, soon, start, workers};

@@ -9,6 +9,7 @@ use crate::supervisor::{self, ExitStatus, Outcome, Scope};
 
 /// A daemon, told from every other one, an earlier one of its name included.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Identity {
     /// `name` of the configuration.
     pub name: String,
@@ -80,6 +81,7 @@ pub struct Asked {
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Command {
     /// Read the configuration again and roll.
     Reload,
@@ -116,7 +118,7 @@ pub struct Drifted {
 
 impl What {
     /// A request, as the machine gets it.
-    pub fn requested(request: u64, what: &supervisor::Request) -> Self {
+    pub(crate) fn requested(request: u64, what: &supervisor::Request) -> Self {
         let plain = |what| Asked {
             what,
             pools: None,
@@ -147,7 +149,7 @@ impl What {
     }
 
     /// The machine's answer to a request.
-    pub fn answered(request: u64, outcome: &Outcome) -> Self {
+    pub(crate) fn answered(request: u64, outcome: &Outcome) -> Self {
         let (result, generation, reason) = match outcome {
             Outcome::Done { generation } => (Verdict::Done, *generation, None),
             Outcome::RolledBack { generation, reason, .. } => {
@@ -160,8 +162,8 @@ impl What {
     }
 }
 
-impl From<ExitStatus> for End {
-    fn from(status: ExitStatus) -> Self {
+impl End {
+    pub(crate) fn of(status: ExitStatus) -> Self {
         let end = Self { exit_code: None, signal: None, core: false };
         match status {
             ExitStatus::Code(code) => Self { exit_code: Some(code), ..end },

@@ -14,7 +14,7 @@ fn machine_place() -> supervisor::Place {
 }
 
 fn who() -> Who {
-    Who { worker: 9, place: (&machine_place()).into(), pid: Some(1844) }
+    Who { worker: 9, place: Place::of(&machine_place()), pid: Some(1844) }
 }
 
 fn at() -> At {
@@ -40,7 +40,7 @@ fn data(value: &Value) -> Payload {
 }
 
 fn samples_of_workers() -> Vec<What> {
-    let end = |status: ExitStatus| What::WorkerEnded { who: who(), end: status.into() };
+    let end = |status: ExitStatus| What::WorkerEnded { who: who(), end: End::of(status) };
     vec![
         What::WorkerStarted(who()),
         What::WorkerExecuted(who()),
@@ -100,7 +100,7 @@ fn samples() -> Vec<What> {
         What::CanaryProven(of),
         What::RollingBack { generation: 4, failure: failure() },
         What::RolloutDone(of),
-        What::RolledBack { generation: 4, kept: vec![(&machine_place()).into()] },
+        What::RolledBack { generation: 4, kept: vec![Place::of(&machine_place())] },
         What::ReloadRefused { reason: "a\nb".into() },
         What::GenerationCommitted(of),
         What::GenerationForgotten(of),

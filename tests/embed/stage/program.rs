@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use handover::control::document::Worker;
-use handover::embed::{self, Builder, Events, Listener, Pool, Settings, Supervisor, What};
+use handover::embed::event::What;
+use handover::embed::{self, Builder, Events, Listener, Pool, Settings, Supervisor};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
