@@ -3,12 +3,14 @@
 //! Nothing that is the whole process's is touched here: no signal, no limit, no subscriber of its log, no fd that is not ours. What
 //! the process's surroundings must be like is looked at, and refused where it cannot work.
 
+mod helper;
+
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,12 +30,10 @@ use crate::notify::upward::from_environment;
 use crate::observe::{Line, Origin, Writer};
 use crate::os::environment::Environment;
 use crate::os::signal;
-use crate::os::spawn::{self, Helper, NoHelper, StartSpec, probe};
+use crate::os::spawn::{Helper, StartSpec};
 use crate::supervisor::{self, StartFailure};
 use crate::wire::Payload;
 
-/// How long the exec helper may take to say that it is one: a large program on a busy machine, and more.
-const HELPER_PATIENCE: Duration = Duration::from_secs(10);
 /// Messages that the program has not taken, at most.
 pub(crate) const MESSAGES_MAX: usize = 256;
 /// Their bytes; one is always taken in.
@@ -337,10 +337,10 @@ async fn begin(hosting: Hosting) -> Result<Option<String>, RunError> {
     if let Some(why) = signal::children_vanish().map_err(system("SIGCHLD"))? {
         return Err(RunError::ChildrenVanish(why));
     }
-    let helper = helper(hosting.helper)?;
+    let helper = helper::find(hosting.helper)?;
     let environment = Environment::read();
     let config = hosting.source.read(false)?;
-    probe(&helper, HELPER_PATIENCE).await.map_err(|fault| no_helper(&fault))?;
+    helper::ask(&helper).await?;
     let sockets = hosting.sockets.into_iter().map(|(name, socket)| {
         let fault = |error| RunError::Listeners(vec![(crate::id::ListenerName::new(name.clone()), error)]);
         Inherited::given(name.clone(), socket).map_err(fault)
@@ -384,35 +384,6 @@ async fn begin(hosting: Hosting) -> Result<Option<String>, RunError> {
         },
     };
     outset.serve().await
-}
-
-/// The exec helper. This very program is one only if its `main` has called the hook: one that has not would run itself again.
-fn helper(named: Option<Helper>) -> Result<Helper, RunError> {
-    if spawn::is_meant_to_be_helper() {
-        return Err(RunError::Helper(format!(
-            "this process was started as an exec helper, and is none\n{HINT}"
-        )));
-    }
-    match named {
-        Some(helper) => Ok(helper),
-        None if !spawn::helper_main_was_called() => Err(RunError::Helper(format!(
-            "this program is no exec helper: it has not called helper_main\n{HINT}"
-        ))),
-        None => Helper::this_executable().map_err(|error| RunError::System("own executable", error)),
-    }
-}
-
-/// What helps where there is no helper.
-const HINT: &str = "hint: call handover::embed::helper_main() first in main, and return what it gives; or name a `handover` program \
-    of the same version with Builder::helper";
-
-fn no_helper(fault: &NoHelper) -> RunError {
-    match fault {
-        NoHelper::Version { .. } => RunError::Helper(format!(
-            "{fault}\nhint: install one of the same version, or call handover::embed::helper_main() first in main"
-        )),
-        _ => RunError::Helper(format!("{fault}\n{HINT}")),
-    }
 }
 
 impl Daemon {
