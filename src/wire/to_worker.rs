@@ -264,9 +264,14 @@ fn hello(line: &Reading<'_>) -> Result<HandoverHello, Fault> {
     const EXPECTED: &str = "a list of two numbers, the smaller one first";
     let versions: Option<[u64; 2]> = line.may("versions", EXPECTED)?;
     let [oldest, newest] = line.must("versions", versions)?;
+    let versions = Versions::new(oldest, newest).ok_or_else(|| line.wrong("versions", EXPECTED))?;
+    let version = line.number("version")?;
+    if Versions::OURS.newest() < versions.oldest() || Versions::OURS.agree(version).is_none() {
+        return Ok(strange(version, versions));
+    }
     Ok(HandoverHello {
-        version: line.number("version")?,
-        versions: Versions::new(oldest, newest).ok_or_else(|| line.wrong("versions", EXPECTED))?,
+        version,
+        versions,
         capabilities: capabilities(line)?,
         name: line.text("name")?,
         pool: PoolName::new(line.text("pool")?),
@@ -274,6 +279,20 @@ fn hello(line: &Reading<'_>) -> Result<HandoverHello, Fault> {
         generation: Generation(line.number("generation")?),
         worker: WorkerId(line.number("worker")?),
     })
+}
+
+/// A hello of a version that is not spoken here: what else stands in it may be anything.
+fn strange(version: u64, versions: Versions) -> HandoverHello {
+    HandoverHello {
+        version,
+        versions,
+        capabilities: Capabilities::none(),
+        name: String::new(),
+        pool: PoolName::new(""),
+        slot: SlotIndex(0),
+        generation: Generation(0),
+        worker: WorkerId(0),
+    }
 }
 
 fn write_hello(hello: &HandoverHello, line: &mut Writer) -> Result<(), Unsendable> {
