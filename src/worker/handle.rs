@@ -361,10 +361,12 @@ impl Worker {
         self.core.wait_written(0, Some(timeout))
     }
 
-    /// Writes what waits, for at most a second, and closes the channel. For the end of a program that drains or said
+    /// Writes what waits, sees that fds of replies arrive (each for at most a second), and closes the channel. For the end of a program that drains or said
     /// [`stopping`](Self::stopping); before that, handover takes it for lost and replaces the worker. The end of the process does it, too.
     pub fn close(&self) {
-        self.flush(Duration::from_secs(1));
+        const PATIENCE: Duration = Duration::from_secs(1);
+        self.flush(PATIENCE);
+        self.core.wait_for(PATIENCE, |state| (!state.session.awaits_arrival()).then_some(()));
         let mut state = self.core.lock();
         state.session.close();
         self.core.publish(state);

@@ -337,6 +337,11 @@ impl<F> Session<F> {
         self.ledger.len()
     }
 
+    /// Whether replies with fds were said whose fds have not arrived yet.
+    pub fn awaits_arrival(&self) -> bool {
+        self.ledger.iter().any(|(_, open)| open.until == Until::Ack)
+    }
+
     /// Nobody waits for this answer any more.
     pub fn abandon(&mut self, id: Id) {
         // It stays open: its fds may not be written yet, and handover counts it until it has answered.

@@ -152,6 +152,21 @@ fn an_answer_too_long_to_be_sent_is_still_owed() {
 }
 
 #[test]
+fn the_fds_of_a_reply_are_waited_for_until_they_are_acknowledged_or_refused() {
+    let mut session = open();
+    for (number, answer) in
+        [(1, r#"{"type":"ack","re":1}"#), (2, r#"{"type":"refused","re":2,"error":"unsupported"}"#)]
+    {
+        hear(&mut session, r#"{"type":"message","id":4,"from":"handover","data":"x","reply":true}"#, &[]);
+        session.reply(id(4), data("1"), vec![6]).expect("short");
+        assert!(session.awaits_arrival());
+        assert!(said(&mut session)[0].contains(&format!("\"id\":{number}")));
+        hear(&mut session, answer, &[]);
+        assert!(!session.awaits_arrival() && session.ledger.is_empty());
+    }
+}
+
+#[test]
 fn what_the_program_does_not_take_is_refused() {
     let mut session = open();
     session.set_takes_messages(false);
@@ -244,6 +259,13 @@ fn handovers_end_and_its_refusal_and_its_version_are_told_apart() {
         &[],
     );
     assert_eq!(events(&mut session), [Event::Closed(End::TooNew { oldest: 2 })]);
+    let mut session: Session<u32> = Session::new(offered(), "test");
+    hear(
+        &mut session,
+        r#"{"type":"hello","version":3,"versions":[2,3],"capabilities":{"drain":2},"slot":"left"}"#,
+        &[],
+    );
+    assert_eq!(events(&mut session), [Event::Closed(End::TooNew { oldest: 2 })], "whatever else it says");
 }
 
 #[test]
