@@ -145,6 +145,17 @@ fn the_types_on_the_page_are_those_of_the_code() {
     assert_eq!(types_on_page("\n## What handover says\n"), types_in_code(ToWorker::KINDS));
 }
 
+#[test]
+fn what_a_type_needs_is_the_base_or_a_capability() {
+    for after in ["\n## What a worker says\n", "\n## What handover says\n"] {
+        for row in table(after) {
+            let needed = words(&row[2]);
+            let is_known = |word: &String| Capability::ALL.iter().any(|one| one.to_string() == *word);
+            assert!(needed.iter().all(is_known) && (!needed.is_empty() || row[2] == "base"), "{row:?}");
+        }
+    }
+}
+
 /// The members that the page says may be missing, by type.
 fn optional_on_page(after: &str) -> BTreeMap<String, BTreeSet<String>> {
     let of = |cell: &str| -> BTreeSet<String> {
@@ -224,15 +235,17 @@ fn the_capabilities_on_the_page_are_those_of_the_code() {
 
 #[test]
 fn the_limits_on_the_page_are_those_of_the_code() {
-    let in_code: [(&str, u64); 13] = [
+    let in_code: [(&str, u64); 15] = [
         ("a line, in bytes with its newline", limits::LINE_MAX as u64),
         ("a `message` or `reply`", limits::LARGE_LINE_MAX as u64),
         ("`data`", limits::DATA_MAX as u64),
         ("nesting", limits::DEPTH_MAX as u64),
+        ("nesting of `data` by itself", limits::DEPTH_MAX as u64 - 1),
         ("fds of one line", limits::FDS_MAX as u64),
         ("a number", limits::NUMBER_MAX),
         ("`text` and `reason`, in bytes", limits::TEXT_MAX as u64),
         ("`client`", limits::CLIENT_MAX as u64),
+        ("`message` of a record: the line's", limits::LINE_MAX as u64),
         ("`target` of a record", limits::LOG_TARGET_MAX as u64),
         ("`fields` of a record", limits::LOG_FIELDS_MAX as u64),
         ("`timeout_ms`", limits::REPLY_TIMEOUT_MS_MAX),
