@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
 """Plays handover, drives a client through the whole protocol, and says what the client got wrong.
 
-    conformance.py [--dialect node] [--only NAME]... [--list] [--deadline SECONDS] -- COMMAND ARG...
+    conformance.py [--dialect node] [--only NAME]... [--deadline SECONDS] [--no-skips] -- COMMAND ARG...
+    conformance.py --contract | --list
 
-COMMAND is a conformance worker: a small program written with the client, which obeys orders. README.md beside this file says
-what it must do; docs/protocol.md is what it is measured by. Each case starts the command afresh, as handover would, and prints
-one line: ``ok NAME``, ``not ok NAME: what was sent, what was expected, what came`` or ``skipped NAME: why``.
-The exit status is 1 if a case failed. Nothing here waits without a deadline, and no process is left.
+COMMAND is a conformance worker: a small program written with the client, which obeys orders. What it must do is CONTRACT below, which
+``--contract`` prints; docs/protocol.md is what it is measured by. First every order is tried once; what the command does not understand is
+said all at once. Then each case starts the command afresh, as handover would, and prints one line: ``ok NAME``,
+``not ok NAME: what was sent, what was expected, what came`` (with the last lines of its standard error) or ``skipped NAME: why``.
+Nothing here waits without a deadline, and no process is left.
+
+Exit status: 0, no case failed; 1, one failed (or was skipped, with ``--no-skips``); 2, a wrong command line; 3, the command does not keep
+the contract, and no case was tried.
 
 It shares no code with any client: a mistake in both would be none.
 """
@@ -71,6 +76,56 @@ for fd in range(256):
         pass
 print(" ".join(seen), "HANDOVER_CHANNEL" in os.environ)
 """
+
+
+CONTRACT = r"""### The conformance worker
+
+The command is a small program written with the client. It need not be pretty; it must do this, and nothing else on the channel and on standard output:
+
+1. It connects, with every capability that the client has, and says `ready`.
+2. It obeys messages from `"handover"` whose `data` is an object with `"do"` (below), in the order in which they come. A client with an event loop
+   begins with the next while one waits for its answer; a blocking one need not.
+3. It takes messages with fds (but for `hold`), from anybody: writes `taken\n` into each fd and closes it. If the message has `"reply":true` it
+   replies `{"fds":n}`.
+4. On `drain`, and when handover is gone (end of file), it exits with 0 as soon as no order is under way. Orders that come until then are obeyed.
+5. When the channel ends because of an error (handover broke the rules, or says that the worker did), it says the status `lost`, which must be harmless
+   (and with a `NOTIFY_SOCKET` goes there), writes the line `lost` to standard output, and goes on.
+6. When there is no channel (no variable, no socket behind it, no common version), it says the status `without handover`, a heartbeat, `extend_timeout`
+   with 20,000 ms, a record and `ready`, once each, in this order: they must be harmless, too. Then it writes the line `plain` to standard output, and goes on.
+7. Without a channel it ends at `SIGTERM`, with 0. While it has one, `SIGTERM` may do anything.
+8. What its client does not let it send (data that is too long) it drops, and goes on.
+
+What it reports is a `message` to `"handover"`, without `id`, whose data is `{"outcome":…}`; if the order has a `"tag"`, it is `{"outcome":…,"tag":TAG}`.
+An order that the client cannot carry out is reported as `{"outcome":{"unsupported":"why"}}`, and the case is skipped.
+
+| order | what it does | the outcome that it reports |
+|---|---|---|
+| `{"do":"about"}` | | `{"about":{"loop":B}}`: whether it begins with other orders while one waits (an event loop) |
+| `{"do":"echo","data":X}`, always with `"reply":true` | replies X | |
+| `{"do":"from"}`, always with `"reply":true`, from anybody | replies the `from` of the message | |
+| `{"do":"refuse","error":E}`, always with `"reply":true` | refuses with the error E, and a reason of its own | |
+| `{"do":"reply_fd"}`, always with `"reply":true` | makes a Unix stream socket pair, writes `fd\n` to one end and closes it, and replies `"fd"` with the other, of which it then has no copy but the client's | |
+| `{"do":"send","to":T,"data":X,"id":B,"reply":B,"timeout_ms":N}` | sends that message; `id`, `reply`, `timeout_ms` may be missing (false, false, none). Into fds that come with the reply it writes `taken\n`, and closes them | with `id` or `reply`: `{"sent":{"receivers":n,"refused":[…]}}`, `{"reply":X,"from":F}` (with fds `{"reply":X,"from":F,"fds":n}`), or `{"refused":{"error":E}}`; what stands in them as it came |
+| `{"do":"send_fd","to":T}` | makes a Unix stream socket pair, and sends one end with the data `"fd"`. When the outcome is there: if it is a refusal, sees whether what it writes to the end that it sent comes out of the other; then writes `fd\n` to the other, and closes both | as `send` with `id`; `{"refused":{"error":E},"kept":B}` says whether it did |
+| `{"do":"flood","count":N,"size":M}` | sends N messages to `"handover"`, without `id`, data `{"n":0,"pad":"xx…"}`, n from 0 to N-1, `pad` M letters | |
+| `{"do":"log","level":L,"message":S,"target":S,"fields":{…}}` | logs that; `target` and `fields` may be missing | |
+| `{"do":"status","text":S}` `{"do":"heartbeat"}` `{"do":"extend_timeout","ms":N}` `{"do":"replace","reason":S}` `{"do":"stopping"}` | says that; `reason` may be missing | |
+| `{"do":"listen","name":S}`, `{"do":"listen","address":S}` | asks for it on the channel, keeps what it gets | `{"granted":{"name":S,"address":S,"fds":n}}`, or refused as above |
+| `{"do":"inherited","name":S}` | takes the listener of this name from `LISTEN_FDS` | `{"granted":{"name":S,"fds":n}}`, or `{"refused":{"error":"missing"}}` |
+| `{"do":"accept"}` | accepts one connection on what it got last, writes `hello\n` to it, closes it | |
+| `{"do":"hold"}`, with fds, with `"reply":true`, or both | keeps the fds open and does not write; keeps the question and does not answer | |
+| `{"do":"release"}` | writes `taken\n` to the held fds, closes them; replies `true` to the held questions | |
+| `{"do":"run","command":[…]}` | runs the command with every fd that is not close-on-exec (where the language can), standard output read to the end | `{"output":"…"}` |
+| `{"do":"fork"}` | forks; the child says the status `from a child`, asks the client to read what there is, and ends at once, without closing anything in order | `{"forked":true}`, when the child has ended |
+| `{"do":"hang"}` | never turns its loop again | |
+
+`listener_removed` is reported as a message with the data `{"removed":NAME}`. Everything else that it is sent is ignored.
+
+With `--dialect node` the command has `NODE_CHANNEL_FD` in place of `HANDOVER_CHANNEL`. All lines of the table then travel as `{"handover":LINE}` in Node's
+channel, from the worker's `hello` on, one fd a line; Node's own acknowledgement counts as `ack`. Cases about the bytes themselves are left out: they
+belong to Node.
+"""
+"""What a conformance worker must do; README.md has the same."""
 
 
 class Wrong(Exception):
@@ -139,6 +194,7 @@ class Play:
         self.last = "nothing"
         self.ended = False              # the case has seen the end of the worker or of its channel
         self.auto_ack = True
+        self.is_lenient = False         # answers to ids that no client has to take are no errors
         self.read_size = 65_536
         self.client: Line = {}
         self._next_id = 0
@@ -237,11 +293,11 @@ class Play:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def wrong(self, expected: str, came: str) -> Wrong:
-        """What to say of the client, with the last of its errors where it wrote some."""
+        """What to say of the client, with the last lines of its standard error, each behind a ``#``."""
         self._errors.flush()
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        said = f"; its standard error ends with {short(lines[-1])}" if lines else ""
+        said = "".join(f"\n#   {line}" for line in lines[-10:])
         return Wrong(f"after {self.last}: expected {expected}, came {came}{said}")
 
     def keep(self, fd: int) -> int:
@@ -442,6 +498,8 @@ class Play:
             raise self.wrong(f"a {kind} of at most {limit} bytes", f"{len(raw) + 1} bytes")
         if depth(line) > 64:
             raise self.wrong("nesting of at most 64", f"{depth(line)}")
+        if kind in ("message", "reply") and len(raw) > MAX_DATA and len(dump(line.get("data")).encode("utf-8", "surrogatepass")) > MAX_DATA:
+            raise self.wrong(f"data of at most {MAX_DATA} bytes", f"a line of {len(raw)} bytes")
         for member, is_right in MEMBERS[kind].items():
             optional, name = member.endswith("?"), member.rstrip("?")
             if not (optional if name not in line else is_right(line[name])):
@@ -463,7 +521,7 @@ class Play:
             elif not self.node:         # Node has acknowledged by itself
                 raise self.wrong("one ack for each line with fds", f"one that is not due: {short(line)}")
         elif "re" in line:
-            if line["re"] not in self._asked:
+            if line["re"] not in self._asked and not self.is_lenient:
                 raise self.wrong("one answer for each question", f"one that is not due: {short(line)}")
             self._asked.discard(line["re"])
 
@@ -520,20 +578,22 @@ class Play:
                 raise self.wrong(" or ".join(short(wanted[index]) for index in missing), short(line))
         return [found[index] for index in range(len(wanted))]
 
-    def outcome(self, tag: Any = None) -> Dict[str, Any]:
+    def outcome(self, tag: Any = None, like: str = "…") -> Dict[str, Any]:
         """What the worker reports of an order."""
-        line = self.expect("message", to="handover")
-        data = line["data"]
-        if not isinstance(data, dict) or "outcome" not in data or data.get("tag") != tag:
-            raise self.wrong(f"an outcome{'' if tag is None else f' with tag {tag}'}", short(line))
-        if "unsupported" in data["outcome"]:
-            raise Skip(f"the client says: {data['outcome']['unsupported']}")
+        shape = f'{{"outcome":{like}' + ("}" if tag is None else f',"tag":{tag}}}')
+        line = self.next(f'a message to "handover" with the data {shape}')[0]
+        data = line.get("data")
+        is_outcome = isinstance(data, dict) and isinstance(data.get("outcome"), dict) and data.get("tag") == tag
+        if line["type"] != "message" or line["to"] != "handover" or not is_outcome:
+            raise self.wrong(f'a message to "handover" with the data {shape}', short(line))
         outcome: Dict[str, Any] = data["outcome"]
+        if "unsupported" in outcome:
+            raise Skip(f"the client says: {outcome['unsupported']}")
         return outcome
 
     def expect_outcome(self, wanted: Dict[str, Any], tag: Any = None) -> None:
         """The report must be this."""
-        came = self.outcome(tag)
+        came = self.outcome(tag, dump(wanted))
         if not same(came, wanted):
             raise self.wrong(f"the outcome {short(wanted)}", short(came))
 
@@ -570,7 +630,10 @@ class Play:
     def need_loop(self) -> None:
         """The case is about clients that go on while something waits."""
         self.order("about")
-        if not self.outcome().get("about", {}).get("loop"):
+        about = self.outcome(like='{"about":{"loop":true or false}}').get("about")
+        if not isinstance(about, dict) or not isinstance(about.get("loop"), bool):
+            raise self.wrong('the outcome {"about":{"loop":true or false}}', short(about))
+        if not about["loop"]:
             raise Skip("the client has no event loop")
 
     def need_fds(self) -> "Play":
@@ -629,8 +692,8 @@ class Play:
             raise self.wrong("exit status 0 at SIGTERM", f"{status}")
         self.ended = True
 
-    def expect_closed(self, *texts: str) -> None:
-        """The client closes the channel (it may say why first), tells its program, and goes on."""
+    def expect_end(self) -> None:
+        """The client closes the channel (it may say why first)."""
         until = time.monotonic() + self.options.deadline
         while not self._eof:
             if time.monotonic() > until:
@@ -639,7 +702,36 @@ class Play:
         for line, _ in self._inbox:
             if line["type"] != "refused" or line.get("error") != "protocol" or "re" in line:
                 raise self.wrong("refused with the error protocol, or nothing", short(line))
+
+    def expect_closed(self, *texts: str) -> None:
+        """As ``expect_end``; it tells its program, and goes on."""
+        self.expect_end()
         self.expect_plain(*(texts or ("lost",)))
+
+    def expect_closed_or_taken(self) -> str:
+        """After a line that a client may be lenient about: it ends the channel, or goes on as if nothing were."""
+        id_ = self.id()
+        with contextlib.suppress(OSError):
+            question = {"type": "message", "id": id_, "from": "handover", "data": {"do": "echo", "data": "on"}, "reply": True}
+            self.channel.sendmsg([dump(question).encode() + b"\n"])
+        self._asked.add(id_)
+        self._until(lambda: self._eof or id_ not in self._asked, "that it closes the channel, or goes on")
+        if id_ in self._asked:
+            self.expect_closed()
+            return "the channel's end"
+        self._asked.clear()
+        self._inbox.clear()
+        return "it goes on"
+
+    def notified(self) -> List[str]:
+        """What it has said to NOTIFY_SOCKET until now."""
+        assert self.notify_socket is not None
+        self.notify_socket.setblocking(False)
+        said: List[str] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                said += self.notify_socket.recv(4096).decode("utf-8", "replace").splitlines()
+        return said
 
     # About its process.
 
@@ -1042,10 +1134,41 @@ def unknown_lines_and_members(options: Options) -> None:
         play._asked.add(asked)
         play.send({"type": "teleport", "id": asked, "data": None})
         play.expect("refused", re=asked, error="unsupported")
-        play.send({"type": "teleport", "id": "seven"})
+        for id_ in ("seven", None, -1, [1]):                    # no ids
+            play.send({"type": "teleport", "id": id_, "fds": 0})
+        play.send({"type": "ready"})                            # of the other direction only
+        asked = play.id()
+        play._asked.add(asked)
+        play.send({"type": "status", "id": asked, "text": 7})
+        play.expect("refused", re=asked, error="unsupported")
+        if "ping" in play.client["capabilities"]:
+            play.send({"type": "ping", "id": play.id(), "fds": 0})
+            play.expect("pong", re=play._next_id)
         id_ = play.id()
         play.send({"type": "message", "id": id_, "from": "handover", "data": {"do": "echo", "data": 1, "more": 2}, "reply": True, "hops": [3]})
         play.expect("reply", re=id_, data=1)
+
+
+@case()
+def senders_are_told(options: Options) -> None:
+    """The program hears who sent a message; members that are not known are ignored in "from", too."""
+    with started(options, "messages") as play:
+        for sender in ("handover", ME, {"pool": "grün", "slot": 0, "worker": 2**53 - 1}):
+            id_ = play.ask({"do": "from"}, sender=sender)
+            play.expect("reply", re=id_, data=sender)
+        id_ = play.ask({"do": "from"}, sender={**ME, "host": {"name": "b"}})
+        line = play.expect("reply", re=id_)
+        if not isinstance(line["data"], dict) or {name: line["data"].get(name) for name in ME} != ME:
+            raise play.wrong(f"the sender {short(ME)}", short(line["data"]))
+
+
+@case()
+def an_id_alone_wants_nothing(options: Options) -> None:
+    """A message with an id, without reply and fds: it is taken, and nothing is owed."""
+    with started(options, "messages") as play:
+        play.send({"type": "message", "id": play.id(), "from": "handover", "data": {"do": "status", "text": "taken"}})
+        play.expect("status", text="taken")
+        play.sync()
 
 
 @case()
@@ -1102,13 +1225,15 @@ def questions(options: Options) -> None:
     with started(options, "messages") as play:
         play.order("send", to={"worker": 18}, data="are you well?", reply=True, timeout_ms=2000)
         asked = play.expect("message", to={"worker": 18}, data="are you well?", reply=True, timeout_ms=2000)
-        play.answer(asked["id"], "reply", **{"from": {"pool": "web", "slot": 1, "worker": 18}}, data={"very": ["well", None]})
-        play.expect_outcome({"reply": {"very": ["well", None]}})
+        other = {"pool": "web", "slot": 1, "worker": 18}
+        play.answer(asked["id"], "reply", **{"from": other}, data={"very": ["well", None]})
+        play.expect_outcome({"reply": {"very": ["well", None]}, "from": other})
         play.order("send", to={"worker": 18}, data=None, reply=True)
         asked = play.expect("message", to={"worker": 18}, data=None, reply=True)
         play.answer(asked["id"], "reply", **{"from": ME}, data=None)
-        play.expect_outcome({"reply": None})
-        for error in ("timeout", "gone", "no such room"):
+        play.expect_outcome({"reply": None, "from": ME})
+        # What ends a channel without "re" is an answer like any other with it.
+        for error in ("timeout", "gone", "no such room", "protocol", "version"):
             play.order("send", to={"pool": "web", "slot": 2}, data=1, reply=True)
             asked = play.expect("message", reply=True)
             play.answer(asked["id"], "refused", error=error, reason="so it is")
@@ -1127,7 +1252,7 @@ def ids_differ(options: Options) -> None:
             raise play.wrong("20 different ids", short(sorted(asked.values())))
         for tag in reversed(range(20)):
             play.answer(asked[tag], "reply", **{"from": ME}, data=-tag)
-            play.expect_outcome({"reply": -tag}, tag)
+            play.expect_outcome({"reply": -tag, "from": ME}, tag)
 
 
 @case()
@@ -1143,20 +1268,55 @@ def answers_to_nothing(options: Options) -> None:
         play.answer(asked["id"], "reply", **{"from": ME}, data="first")
         play.answer(asked["id"], "reply", **{"from": ME}, data="second")
         play.answer(asked["id"], "refused", error="gone")
-        play.expect_outcome({"reply": "first"})
+        play.expect_outcome({"reply": "first", "from": ME})
         play.order("send", to={"worker": 18}, data=2, reply=True)
         asked = play.expect("message", reply=True, data=2)
         play.answer(asked["id"], "reply", **{"from": ME}, data="third")
-        play.expect_outcome({"reply": "third"})
+        play.expect_outcome({"reply": "third", "from": ME})
+
+
+@case()
+def answers_of_the_wrong_kind(options: Options) -> None:
+    """sent to a question, a reply to a message, either to a listen: as refused, with the error failed."""
+    with started(options, "messages") as play:
+        failed = {"refused": {"error": "failed"}}
+        play.order("send", to={"worker": 18}, data=1, reply=True)
+        play.answer(play.expect("message", reply=True)["id"], "sent", receivers=1, refused=[])
+        play.expect_outcome(failed)
+        play.order("send", to={"worker": 18}, data=2, id=True)
+        play.answer(play.expect("message", data=2)["id"], "reply", **{"from": ME}, data="no")
+        play.expect_outcome(failed)
+        if {"listen", "fds"} <= set(play.client["capabilities"]):
+            play.order("listen", name="admin")
+            play.answer(play.expect("listen")["id"], "sent", receivers=1, refused=[])
+            play.expect_outcome(failed)
+        play.sync()
+
+
+@case(plain_only=True)
+def fds_of_answers_of_the_wrong_kind(options: Options) -> None:
+    """Sockets that answer a message, or fds in a reply to a listen: acknowledged, closed, and the error failed."""
+    with started(options, "messages", "listen") as play:
+        play.need_fds()
+        for order, kind, more in (("send", "grant", {"name": "x", "address": "tcp://127.0.0.1:1"}), ("listen", "reply", {"from": ME, "data": 1})):
+            play.order(order, **({"name": "x"} if order == "listen" else {"to": {"worker": 18}, "data": 1, "id": True}))
+            asked = play.expect("message" if order == "send" else "listen")
+            ours, theirs = pair(play)
+            play.send({"type": kind, "re": asked["id"], **more}, [theirs])
+            os.close(theirs)
+            play.expect("ack")
+            play.expect_outcome({"refused": {"error": "failed"}})
+            read_all(play, ours, b"")
 
 
 @case()
 def an_ack_is_no_answer(options: Options) -> None:
-    """ack and then sent, with the same re; and refused after the ack."""
+    """ack and then sent, with the same re; and refused after the ack, when the fds are the program's as before."""
     with started(options, "messages") as play:
         play.auto_ack = False
         sent: Line = {"receivers": 1, "refused": []}
-        answers: List[Tuple[str, Line, Line]] = [("sent", sent, {"sent": sent}), ("refused", {"error": "gone"}, {"refused": {"error": "gone"}})]
+        answers: List[Tuple[str, Line, Line]] = [("sent", sent, {"sent": sent}),
+                                                 ("refused", {"error": "gone"}, {"refused": {"error": "gone"}, "kept": True})]
         for kind, more, wanted in answers:
             play.order("send_fd", to={"worker": 18})
             asked = expect_fd(play)[0]
@@ -1165,15 +1325,82 @@ def an_ack_is_no_answer(options: Options) -> None:
             play.expect_outcome(wanted)
 
 
+@case()
+def refused_fds_are_the_programs(options: Options) -> None:
+    """refused without an ack before it: the program has its fds as before."""
+    with started(options, "messages") as play:
+        play.auto_ack = False
+        for error in ("unsupported", "a word of its own"):
+            play.order("send_fd", to={"worker": 18})
+            asked, fd = expect_fd(play)
+            mark = fingerprint(fd)
+            play.answer(asked["id"], "refused", error=error)
+            play.expect_outcome({"refused": {"error": error}, "kept": True})
+            read_all(play, socket_of(play, fd), b"fd\n")
+            play.expect_not_open(mark, "its copy after refused")
+
+
 def expect_fd(play: Play) -> Tuple[Line, int]:
     """The message of ``send_fd``."""
-    line, fds = play.next("a message with an fd")
+    line, fds = play.next('a message with the data "fd" and one fd')
     data = line.get("data")
     if isinstance(data, dict) and "unsupported" in data.get("outcome", {}):
         raise Skip(f"the client says: {data['outcome']['unsupported']}")
     if line["type"] != "message" or len(fds) != 1 or data != "fd":
-        raise play.wrong("a message with an fd", short(line))
+        raise play.wrong('a message with the data "fd" and one fd', f"{short(line)} with {len(fds)} fds")
     return line, fds[0]
+
+
+def reply_fd(play: Play, asked: int) -> Tuple[Line, List[int]]:
+    """The reply of ``reply_fd``."""
+    line, fds = play.next(f'a reply to {asked} with the data "fd" and one fd')
+    data = line.get("data")
+    if isinstance(data, dict) and "unsupported" in data.get("outcome", {}):
+        raise Skip(f"the client says: {data['outcome']['unsupported']}")
+    if line["type"] != "reply" or line["re"] != asked or data != "fd" or len(fds) != 1:
+        raise play.wrong(f'a reply to {asked} with the data "fd" and one fd', f"{short(line)} with {len(fds)} fds")
+    return line, fds
+
+
+@case()
+def replies_with_fds(options: Options) -> None:
+    """A reply to the worker's question brings fds: acknowledged, given to the program, closed by it."""
+    with started(options, "messages") as play:
+        play.need_fds()
+        for count in (1,) if play.node else (1, 3):
+            play.order("send", to={"worker": 18}, data="lend me some", reply=True)
+            asked = play.expect("message", reply=True)
+            pairs = [pair(play) for _ in range(count)]
+            play.send({"type": "reply", "re": asked["id"], "from": ME, "data": "here"}, [theirs for _, theirs in pairs])
+            close_all([theirs for _, theirs in pairs])
+            if not play.node:
+                play.expect("ack")
+            play.expect_outcome({"reply": "here", "from": ME, "fds": count})
+            for ours, _ in pairs:
+                read_all(play, ours, b"taken\n")
+            play.sync()
+
+
+@case()
+def replying_with_fds(options: Options) -> None:
+    """The worker's reply has fds: with its first byte, open until the ack (refused counts as one), closed after it."""
+    with started(options, "messages") as play:
+        play.need_fds()
+        play.auto_ack = False
+        play.read_size = 65_536 if play.node else 1
+        for answer in ("ack", "refused", "ack"):
+            asked = play.ask({"do": "reply_fd"})
+            line, fds = reply_fd(play, asked)
+            mark = fingerprint(fds[0])
+            if not play.node:
+                play.sync()
+                time.sleep(0.1)         # for one that closes it a moment later
+                if play.has_open(mark) is False:
+                    raise play.wrong("that it keeps its copy until the ack", "it closed")
+                play.answer(line["id"], answer, **({"error": "unsupported"} if answer == "refused" else {}))
+            read_all(play, socket_of(play, fds[0]), b"fd\n")
+            play.expect_not_open(mark, f"its copy after {answer}")
+            play.sync()
 
 
 @case()
@@ -1325,6 +1552,23 @@ def children_get_no_channel(options: Options) -> None:
             raise play.wrong("a child without HANDOVER_CHANNEL in its environment", short(" ".join(output)))
 
 
+@case(plain_only=True)
+def a_forked_child_is_silent(options: Options) -> None:
+    """The channel is its parent's: a child neither writes nor reads it."""
+    with started(options, "messages") as play:
+        play.order("fork")
+        play.expect_outcome({"forked": True})
+        play.sync()
+
+
+@case()
+def too_much_data_is_not_sent(options: Options) -> None:
+    """Data of more than 1,000,000 bytes costs nobody the channel: the client does not send it."""
+    with started(options, "messages") as play:
+        play.order("flood", count=1, size=MAX_DATA)
+        play.sync()
+
+
 @case()
 def children_get_no_fds_that_came(options: Options) -> None:
     """What came over the channel is not open in a program that the worker starts."""
@@ -1447,7 +1691,7 @@ def ping(options: Options) -> None:
         play.send({"type": "ping", "id": play.id()})
         play.expect("pong", re=play._next_id)
         play.answer(asked["id"], "reply", **{"from": ME}, data=1)
-        play.expect_outcome({"reply": 1})
+        play.expect_outcome({"reply": 1, "from": ME})
 
 
 @case()
@@ -1495,7 +1739,51 @@ def drain_finishes_what_is_open(options: Options) -> None:
             play.send({"type": "ping", "id": play.id()})
             play.expect("pong", re=play._next_id)
         play.answer(asked["id"], "reply", **{"from": ME}, data="late")
-        play.expect_outcome({"reply": "late"})
+        play.expect_outcome({"reply": "late", "from": ME})
+        play.expect_exit()
+
+
+@case()
+def drain_twice(options: Options) -> None:
+    """A second drain is ignored."""
+    with started(options, "drain", "messages") as play:
+        play.order("send", to={"worker": 18}, data=1, reply=True)
+        asked = play.expect("message", reply=True)
+        play.send({"type": "drain", "reason": "its successor took over", "deadline_ms": 30_000})
+        play.send({"type": "drain", "reason": "once more"})
+        play.answer(asked["id"], "reply", **{"from": ME}, data="late")
+        play.expect_outcome({"reply": "late", "from": ME})
+        play.expect_exit()
+
+
+@case()
+def drain_with_messages(options: Options) -> None:
+    """A worker that drains takes no new clients; messages still come, and are answered."""
+    with started(options, "drain", "messages") as play:
+        play.order("send", to={"worker": 18}, data=1, id=True)
+        asked = play.expect("message", to={"worker": 18})
+        play.send({"type": "drain", "reason": "its successor took over", "deadline_ms": 30_000})
+        late = play.ask({"do": "echo", "data": "while it drains"})
+        play.answer(asked["id"], "sent", receivers=1, refused=[])
+        play.expect_any_order({"type": "reply", "re": late, "data": "while it drains"},
+                              {"type": "message", "to": "handover", "data": {"outcome": {"sent": {"receivers": 1, "refused": []}}}})
+        play.expect_exit()
+
+
+@case(plain_only=True)
+def drain_waits_for_acks(options: Options) -> None:
+    """Before it exits, a worker waits until the fds that it sent are acknowledged (for a moment, so only that is looked at)."""
+    with started(options, "drain", "messages") as play:
+        play.need_fds()
+        play.auto_ack = False
+        asked = play.ask({"do": "reply_fd"})
+        reply, fds = reply_fd(play, asked)
+        play.send({"type": "drain", "reason": "its successor took over", "deadline_ms": 30_000})
+        time.sleep(0.3)
+        if play.process.poll() is not None:
+            raise play.wrong("that it waits for the ack of its fds", "its end")
+        play.answer(reply["id"], "ack")
+        read_all(play, socket_of(play, fds[0]), b"fd\n")
         play.expect_exit()
 
 
@@ -1531,14 +1819,61 @@ def handover_is_gone_in_a_line(options: Options) -> None:
         play.expect_exit()
 
 
-def _bad(name: str, text: str, raw_line: Callable[[Play], bytes], needs: Sequence[str] = ()) -> None:
-    """A case in which handover breaks a rule with a line."""
-    def run(options: Options) -> None:
+@case(plain_only=True)
+def handover_is_gone_with_unread_lines(options: Options) -> None:
+    """handover ends without having read all: the kernel says ECONNRESET, which is its end all the same."""
+    with started(options, "messages") as play:
+        play.order("status", text="nobody reads this")
+        if not select.select([play.channel], [], [], options.deadline)[0]:
+            raise play.wrong("a status", "nothing")
+        play.channel.close()
+        play.last = "the end of the channel, with a line unread"
+        play._eof = True
+        play.expect_exit()
+
+
+@case(plain_only=True)
+def handover_is_gone_when_it_writes(options: Options) -> None:
+    """A write fails because handover is gone: what is there is read, and then it is as at the end of the channel."""
+    with started(options, "messages") as play:
+        play.process.send_signal(signal.SIGSTOP)
+        play.ask({"do": "echo", "data": "nobody reads this"})
+        play.channel.close()
+        play.process.send_signal(signal.SIGCONT)
+        play.last = "a question, and the end of the channel"
+        play._eof = True
+        play._asked.clear()
+        play.expect_exit()
+
+
+@case(plain_only=True)
+def what_is_there_is_read_when_a_write_fails(options: Options) -> None:
+    """A write fails, and behind what the client has read stands ``refused``: the channel is lost, and handover lives."""
+    with started(options, "messages") as play:
+        play.process.send_signal(signal.SIGSTOP)
+        for _ in range(2):              # more than a client reads at once, so that it writes before it has all
+            play.ask({"do": "echo", "data": "x" * 60_000})
+        play.send({"type": "refused", "error": "protocol", "reason": "a line is no JSON"})
+        play.channel.close()
+        play.process.send_signal(signal.SIGCONT)
+        play._eof = True
+        play._asked.clear()
+        play.expect_plain("lost")
+
+
+def _bad(name: str, text: str, raw_line: Callable[[Play], bytes], needs: Sequence[str] = (), lenient: bool = False) -> None:
+    """A case in which handover breaks a rule with a line; ``lenient``: one that a client may take all the same."""
+    def run(options: Options) -> Optional[str]:
         with started(options, *(one for one in needs if one != "fds")) as play:
             if "fds" in needs:
                 play.need_fds()
+            play.is_lenient = lenient
             play.write(raw_line(play))
+            if lenient:
+                play.need("messages")
+                return play.expect_closed_or_taken()
             play.expect_closed()
+            return None
 
     run.__name__, run.__doc__ = name, text
     case(plain_only=True)(run)
@@ -1552,7 +1887,7 @@ def _filled(line: Line, size: int) -> bytes:
 
 _bad("bad_json", "A line that is no JSON ends the channel.", lambda play: b'{"type":"drain"\n')
 _bad("bad_empty_line", "Empty lines do not exist.", lambda play: b"\n")
-_bad("bad_constant", "NaN is no JSON.", lambda play: b'{"type":"teleport","n":NaN}\n')
+_bad("bad_constant", "NaN is no JSON.", lambda play: b'{"type":"teleport","n":NaN}\n', lenient=True)
 _bad("bad_utf8", "A line that is no UTF-8 ends the channel.", lambda play: b'{"type":"drain","reason":"\xff\xfe"}\n')
 _bad("bad_array", "A line that is no object ends the channel.", lambda play: b'["drain"]\n')
 _bad("bad_no_type", "A line without a type ends the channel.", lambda play: b'{"reason":"x"}\n')
@@ -1562,16 +1897,32 @@ _bad("bad_member", "A member of the wrong type ends the channel.", lambda play: 
 _bad("bad_boolean", "true is no number.", lambda play: b'{"type":"ack","re":true}\n')
 _bad("bad_negative", "Numbers are from 0.", lambda play: b'{"type":"ack","re":-1}\n')
 _bad("bad_fraction", "Numbers are whole.", lambda play: b'{"type":"ack","re":1.5}\n')
-_bad("bad_point_zero", "1.0 is no whole number as the protocol writes them.", lambda play: b'{"type":"ping","id":1.0}\n')
-_bad("bad_exponent", "1e3 is none either.", lambda play: b'{"type":"sent","re":1e3,"receivers":1,"refused":[]}\n')
+_bad("bad_point_zero", "1.0 is no whole number as the protocol writes them.", lambda play: b'{"type":"ping","id":1.0}\n', lenient=True)
+_bad("bad_exponent", "1e3 is none either.", lambda play: b'{"type":"sent","re":1e3,"receivers":1,"refused":[]}\n', lenient=True)
 _bad("bad_null", "null is a value, and no missing member.", lambda play: b'{"type":"drain","reason":"x","deadline_ms":null}\n')
-_bad("bad_large_number", "Numbers end at 2^53-1.", lambda play: b'{"type":"ack","re":9007199254740992}\n')
-_bad("bad_long_line", "A line of 65,537 bytes ends the channel.", lambda play: _filled({"type": "ping", "id": 1}, MAX_LINE + 1))
+_bad("bad_large_number", "Numbers end at 2^53-1.", lambda play: b'{"type":"ack","re":9007199254740992}\n', lenient=True)
+_bad("bad_minus_zero", "-0 is no number either.", lambda play: b'{"type":"ping","id":-0}\n', lenient=True)
+_bad("bad_long_line", "A line of 65,537 bytes ends the channel.", lambda play: _filled({"type": "ping", "id": 1}, MAX_LINE + 1), lenient=True)
 _bad("bad_long_message", "A message of 1,048,577 bytes ends the channel.",
      lambda play: _filled({"type": "message", "from": "handover", "data": 1}, MAX_MESSAGE + 1), ["messages"])
+_bad("bad_long_data", "Data of 1,000,001 bytes.",
+     lambda play: b'{"type":"message","from":"handover","data":"' + b"x" * (MAX_DATA - 1) + b'"}\n', ["messages"], lenient=True)
+_bad("bad_half_surrogates", "Half a surrogate pair, which handover never sends, crashes nobody.",
+     lambda play: b'{"type":"message","from":"handover","data":{"do":"status","text":"\\ud83d","\\udc00":["\\udc00\\ud800"]}}\n', ["messages"], lenient=True)
+_bad("bad_comment", "A comment is no JSON.", lambda play: b'{"type":"teleport"/* far */}\n', lenient=True)
+_bad("bad_from", "A message needs a sender.", lambda play: b'{"type":"message","from":7,"data":1}\n', ["messages"])
+_bad("bad_from_member", "A sender has its pool, slot and worker.",
+     lambda play: b'{"type":"message","from":{"pool":"web","slot":"1","worker":2},"data":1}\n', ["messages"])
+_bad("bad_reply_without_id", "A message that wants a reply has an id.",
+     lambda play: b'{"type":"message","from":"handover","reply":true,"data":{"do":"echo","data":1}}\n', ["messages"])
+_bad("bad_sent_refused", "What stands in refused are objects with worker and error.",
+     lambda play: b'{"type":"sent","re":1,"receivers":1,"refused":[{"worker":19,"error":"gone"},{"worker":20}]}\n', ["messages"])
+_bad("bad_error", "An error is a word.", lambda play: b'{"type":"refused","re":1,"error":7}\n')
+_bad("bad_grant_without_fds", "A grant always has fds.",
+     lambda play: b'{"type":"grant","re":1,"id":1,"name":"x","address":"tcp://127.0.0.1:1","fds":0}\n', ["fds"])
 _bad("bad_endless_line", "A line that does not end is no reason to keep all of it.", lambda play: b'{"type":"message","data":"' + b"x" * MAX_MESSAGE)
-_bad("bad_depth", "A line that nests too deep ends the channel.", lambda play: b'{"type":"teleport","x":' + b"[" * 200 + b"]" * 200 + b"}\n")
-_bad("bad_great_depth", "30,000 brackets crash nobody.", lambda play: b'{"type":"teleport","x":' + b"[" * 30_000 + b"]" * 30_000 + b"}\n")
+_bad("bad_depth", "A line that nests too deep ends the channel.", lambda play: b'{"type":"teleport","x":' + b"[" * 200 + b"]" * 200 + b"}\n", lenient=True)
+_bad("bad_great_depth", "30,000 brackets crash nobody.", lambda play: b'{"type":"teleport","x":' + b"[" * 30_000 + b"]" * 30_000 + b"}\n", lenient=True)
 _bad("bad_second_hello", "A second hello ends the channel.", lambda play: dump({"type": "hello", "version": 1, "versions": [1, 1], "capabilities": []}).encode() + b"\n")
 _bad("bad_fds_missing", "A line that says fds, and none came.", lambda play: dump({"type": "message", "id": 1, "from": ME, "data": 1, "fds": 1}).encode() + b"\n", ["fds"])
 _bad("bad_fds_count", "A line that says more fds than can be.", lambda play: dump({"type": "teleport", "id": 1, "fds": 65}).encode() + b"\n")
@@ -1596,8 +1947,9 @@ def bad_fds_too_many(options: Options) -> None:
         ours, theirs = pair(play)
         play.write(b'{"type":"teleport"}\n', [theirs])
         os.close(theirs)
-        play.expect_closed()
+        play.expect_end()
         read_all(play, ours, b"")
+        play.expect_plain("lost")
 
 
 @case(plain_only=True)
@@ -1608,8 +1960,9 @@ def bad_fds_without_id(options: Options) -> None:
         ours, theirs = pair(play)
         play.write(dump({"type": "message", "from": ME, "data": 1, "fds": 1}).encode() + b"\n", [theirs])
         os.close(theirs)
-        play.expect_closed()
+        play.expect_end()
         read_all(play, ours, b"")
+        play.expect_plain("lost")
 
 
 @case(plain_only=True)
@@ -1620,9 +1973,73 @@ def bad_fds_one_more(options: Options) -> None:
         one, other = pair(play), pair(play)
         play.write(b'{"type":"teleport","fds":1}\n', [one[1], other[1]])
         close_all([one[1], other[1]])
-        play.expect_closed()
+        play.expect_end()
         read_all(play, one[0], b"")
         read_all(play, other[0], b"")
+        play.expect_plain("lost")
+
+
+def _bad_fds_of(kind: str, line: Line) -> None:
+    """A case in which handover sends an fd with a line that may have none."""
+    def run(options: Options) -> None:
+        with started(options, kind) as play:
+            play.need_fds()
+            ours, theirs = pair(play)
+            play.write(dump({**line, "fds": 1}).encode() + b"\n", [theirs])
+            os.close(theirs)
+            play.expect_end()
+            read_all(play, ours, b"")
+            play.expect_plain("lost")
+
+    run.__name__, run.__doc__ = f"bad_fds_of_{kind}", f"A {kind} with an fd: the channel's end, and it is closed."
+    case(plain_only=True)(run)
+
+
+_bad_fds_of("ping", {"type": "ping", "id": 1})
+_bad_fds_of("drain", {"type": "drain", "reason": "x", "id": 1})
+
+
+@case(plain_only=True)
+def bad_line_before_fds(options: Options) -> None:
+    """Fds that are queued behind a fault are closed at the channel's end."""
+    with started(options, "messages") as play:
+        play.need_fds()
+        whole, half = pair(play), pair(play)
+        line = dump({"type": "message", "id": 1, "from": ME, "data": 1, "reply": True, "fds": 1}).encode() + b"\n"
+        play.process.send_signal(signal.SIGSTOP)
+        play.write(b'{"type":\n')
+        play.write(line, [whole[1]])
+        play.write(line[:20], [half[1]])
+        close_all([whole[1], half[1]])
+        play.process.send_signal(signal.SIGCONT)
+        play.expect_end()
+        read_all(play, whole[0], b"")
+        read_all(play, half[0], b"")
+        play.expect_plain("lost")
+
+
+@case(plain_only=True)
+def bad_id_in_use(options: Options) -> None:
+    """A question with the id of one that is not answered yet: the channel's end. An id whose question was answered is free."""
+    with started(options, "messages") as play:
+        line = {"type": "message", "id": 7, "from": "handover", "data": {"do": "echo", "data": 1}, "reply": True}
+        for _ in range(2):
+            play.send(line)
+            play.expect("reply", re=7)
+        play.send({**line, "data": {"do": "hold"}})
+        play.sync()
+        play.write(dump(line).encode() + b"\n")
+        play.expect_closed()
+
+
+@case(plain_only=True)
+def held_questions(options: Options) -> None:
+    """A question may be answered late, and others before it."""
+    with started(options, "messages") as play:
+        first = play.ask({"do": "hold"})
+        play.sync()
+        play.order("release")
+        play.expect("reply", re=first, data=True)
 
 
 @case(plain_only=True)
@@ -1671,7 +2088,7 @@ def slow_handover(options: Options) -> None:
         for number in range(3000):
             line = play.expect("message", to="handover")
             if not isinstance(line["data"], dict) or line["data"].get("n") != number or len(line["data"].get("pad", "")) != 1000:
-                raise play.wrong(f"message {number}", short(line))
+                raise play.wrong(f'the data {{"n":{number},"pad":"xx…"}} with a pad of 1000 letters', short(line))
 
 
 @case()
@@ -1687,7 +2104,7 @@ def slow_handover_does_not_stop_the_loop(options: Options) -> None:
         for number in range(3000):
             line = play.expect("message", to="handover")
             if not isinstance(line["data"], dict) or line["data"].get("n") != number:
-                raise play.wrong(f"message {number}", short(line))
+                raise play.wrong(f'the data {{"n":{number},"pad":"xx…"}} with a pad of 1000 letters', short(line))
 
 
 @case()
@@ -1722,6 +2139,20 @@ def version_too_new(options: Options) -> None:
 
 
 @case(plain_only=True)
+def version_of_another_shape(options: Options) -> None:
+    """In a version that is not spoken, all members but version and versions may be anything: no error, but no common version."""
+    shape: Line = {"version": 3, "versions": [2, 3], "capabilities": {"drain": 2}, "pool": None, "slot": "left"}
+    with raw(options, hello=shape) as play:
+        play._until(lambda: bool(play._inbox) or play._eof, "hello, or the end of the channel")
+        if play._inbox:
+            play.expect("hello")
+            with contextlib.suppress(Wrong):
+                play.send({"type": "refused", "error": "version", "reason": "this handover speaks versions 2 to 3"})
+                play.channel.shutdown(socket.SHUT_WR)
+        play.expect_plain()
+
+
+@case(plain_only=True)
 def version_too_old(options: Options) -> None:
     """handover is older than the client can speak: the client closes the channel and does without."""
     with raw(options, hello={"version": 0, "versions": [0, 0]}) as play:
@@ -1742,7 +2173,7 @@ def fewer_capabilities(options: Options) -> None:
         play.expect("status", text="this, yes")
         if "fds" in play.client["capabilities"]:
             play.order("send_fd", to={"worker": 18})
-            play.expect_outcome({"refused": {"error": "unsupported"}})
+            play.expect_outcome({"refused": {"error": "unsupported"}, "kept": True})
         if "listen" in play.client["capabilities"]:
             play.order("listen", name="admin")
             line = play.next("an outcome")[0]
@@ -1762,16 +2193,26 @@ def no_channel_but_a_notify_socket(options: Options) -> Optional[str]:
     """Without a channel, what systemd's protocol has goes to NOTIFY_SOCKET."""
     with raw(options, channel="none", notify=True) as play:
         play.expect_stdout("plain")
-        assert play.notify_socket is not None
-        play.notify_socket.setblocking(False)
-        said: List[str] = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                said += play.notify_socket.recv(4096).decode("utf-8", "replace").splitlines()
+        said = play.notified()
         play.expect_plain()
         if "READY=1" not in said:
             raise play.wrong("READY=1 in NOTIFY_SOCKET", short(said))
-        return None if {"STATUS=without handover", "WATCHDOG=1"} <= set(said) else f"note: only {' '.join(said)}"
+        all_ = {"STATUS=without handover", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=20000000"}
+        return None if all_ <= set(said) else f"note: without {', '.join(sorted(all_ - set(said)))}"
+
+
+@case(plain_only=True)
+def a_lost_channel_and_a_notify_socket(options: Options) -> None:
+    """The same when the channel was lost."""
+    with started(options, notify=True) as play:
+        play.send({"type": "refused", "error": "protocol", "reason": "a line is no JSON"})
+        play.channel.shutdown(socket.SHUT_WR)
+        play._until(lambda: play._eof, "that it closes the channel")
+        play.expect_stdout("lost")
+        said = play.notified()
+        if "STATUS=lost" not in said:
+            raise play.wrong("STATUS=lost in NOTIFY_SOCKET", short(said))
+        play.expect_plain("lost")
 
 
 @case(plain_only=True)
@@ -1802,15 +2243,206 @@ def channel_is_no_number(options: Options) -> None:
         play.expect_plain()
 
 
+# --- The contract ----------------------------------------------------------------------------------------------------------
+
+
+class Probe(NamedTuple):
+    """An order that is tried: what it must lead to, for people, and what tells that it did."""
+
+    expected: str
+    is_right: Callable[[Line], bool]
+
+
+class Contract:
+    """Every order once, to one worker. It answers what that asks, and keeps what has not come yet."""
+
+    def __init__(self, play: Play) -> None:
+        self.play = play
+        self.missing: Dict[str, Probe] = {}
+        self.came: Dict[str, str] = {}          # what came in place of it
+        self.by_id: Dict[int, str] = {}         # our questions
+        self.can_fds = {"messages", "fds"} <= set(play.client["capabilities"])
+        self.sockets: List[socket.socket] = []
+        self.end = ""                           # why nothing more came
+
+    def line(self, name: str, expected: Line, /, **members: Any) -> None:
+        """An order that leads to a line."""
+        self.missing[name] = Probe(short(expected), lambda line: all(same(line.get(key), value) for key, value in expected.items()))
+        self.play.order(name, **members)
+
+    def outcome(self, name: str, wanted: Line, do: str = "", /, **members: Any) -> None:
+        """An order that leads to a report."""
+        expected = f'a message to "handover" with the data {dump({"outcome": wanted, "tag": name})}'
+        self.missing[name] = Probe(expected, lambda line: same(line.get("data"), {"outcome": wanted, "tag": name}))
+        self.play.order(do or name, tag=name, **members)
+
+    def question(self, name: str, expected: Line, fds: Sequence[int] = (), do: str = "", **members: Any) -> None:
+        """An order that is a question itself."""
+        id_ = self.play.ask({"do": do or name, **members}, fds)
+        self.by_id[id_] = name
+        wanted = {**expected, "re": id_}
+        self.missing[name] = Probe(short(wanted), lambda line: all(same(line.get(key), value) for key, value in wanted.items()))
+
+    def fd(self) -> int:
+        """One end of a pair; the other is kept until the end."""
+        ours, theirs = socket.socketpair()
+        self.sockets.append(ours)
+        return self.play.keep(theirs.detach())
+
+    def begin(self) -> None:
+        """Gives all orders, without waiting."""
+        self.missing["about"] = Probe('a message to "handover" with the data {"outcome":{"about":{"loop":true or false}},"tag":"about"}',
+                                      lambda line: line["data"]["outcome"]["about"]["loop"] in (True, False))
+        self.play.order("about", tag="about")
+        self.question("echo", {"type": "reply", "data": ["x"]}, data=["x"])
+        self.question("from", {"type": "reply", "data": "handover"})
+        self.question("refuse", {"type": "refused", "error": "no such room"}, error="no such room")
+        self.line("status", {"type": "status", "text": "tried"}, text="tried")
+        self.line("heartbeat", {"type": "heartbeat"})
+        self.line("extend_timeout", {"type": "extend_timeout", "ms": 5}, ms=5)
+        self.line("replace", {"type": "replace"})
+        self.line("stopping", {"type": "stopping"})
+        self.line("log", {"type": "log", "level": "info", "message": "tried"}, level="info", message="tried")
+        self.line("flood", {"type": "message", "to": "handover", "data": {"n": 0, "pad": "xxx"}}, count=1, size=3)
+        self.line("send", {"type": "message", "to": {"worker": 18}, "data": "plain"}, to={"worker": 18}, data="plain")
+        self.outcome("send with id", {"sent": {"receivers": 1, "refused": []}}, "send", to={"worker": 18}, data="id", id=True)
+        self.outcome("send with reply", {"reply": 1, "from": ME}, "send", to={"worker": 18}, data="reply", reply=True)
+        self.outcome("inherited", {"refused": {"error": "missing"}}, name="none of this name")
+        self.outcome("run", {"output": "here\n"}, command=[sys.executable, "-S", "-E", "-c", "print('here')"])
+        self.question("hold", {"type": "reply", "data": True})
+        if self.can_fds:
+            self.question("fds", {"type": "reply", "data": {"fds": 1}}, [self.fd()], do="nothing")
+            self.play.send({"type": "message", "from": "handover", "data": {"do": "hold"}}, [self.fd()])
+            self.outcome("send_fd", {"sent": {"receivers": 1, "refused": []}}, to={"worker": 18})
+            self.question("reply_fd", {"type": "reply", "data": "fd"})
+        self.play.order("release")
+        if not self.play.node:
+            self.outcome("fork", {"forked": True})
+        if self.can_fds and "listen" in self.play.client["capabilities"]:
+            self._sockets_on_request()
+
+    def _sockets_on_request(self) -> None:
+        bound = listening()
+        self.sockets.append(bound)
+        granted = {"name": "admin", "address": "tcp://127.0.0.1:1", "fds": 1}
+        self.outcome("listen", {"granted": granted}, name="admin")
+        self.missing["listener_removed"] = Probe('a message to "handover" with the data {"removed":"other"}', lambda line: same(line["data"], {"removed": "other"}))
+        self.play.send({"type": "listener_removed", "name": "other"})
+        self.missing["accept"] = Probe("hello\\n in a connection to what was granted", lambda line: False)
+
+    def _accept(self) -> None:
+        self.play.order("accept")
+        bound = next(one for one in self.sockets if one.fileno() == self.listening())
+        connection = socket.create_connection(bound.getsockname(), self.play.options.deadline)
+        connection.setblocking(False)
+        self.sockets.append(connection)
+
+    def take(self, line: Line, fds: List[int]) -> None:
+        """A line that came: an answer to what it asks, and off the list what it fulfils."""
+        play, kind = self.play, line["type"]
+        if kind == "listen":
+            play.send({"type": "grant", "re": line["id"], "name": "admin", "address": "tcp://127.0.0.1:1"}, [self.listening()])
+        if kind == "message" and "id" in line:
+            if line.get("reply"):
+                play.answer(line["id"], "reply", **{"from": ME}, data=1)
+            else:
+                play.answer(line["id"], "sent", receivers=1, refused=[])
+        name = self._name(line)
+        probe = self.missing.get(name)
+        if probe is None:
+            return
+        with contextlib.suppress(KeyError, TypeError):
+            if probe.is_right(line) or "unsupported" in line["data"]["outcome"]:
+                del self.missing[name]
+                if name == "listen":
+                    self._accept()
+                return
+        self.came[name] = short(line)
+
+    def listening(self) -> int:
+        """What is granted."""
+        return next(one.fileno() for one in self.sockets if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+    def _name(self, line: Line) -> str:
+        data = line.get("data")
+        if "re" in line and line["type"] != "ack":
+            return self.by_id.get(line["re"], "")
+        if line["type"] != "message":
+            return str(line["type"])
+        if isinstance(data, dict) and "tag" in data:
+            return str(data["tag"])
+        if isinstance(data, dict) and "removed" in data:
+            return "listener_removed"
+        return "flood" if isinstance(data, dict) and "n" in data else "send" if data == "plain" else ""
+
+    def turn(self) -> bool:
+        """Takes the next line; False when nothing comes any more."""
+        try:
+            self.take(*self.play.next("what the orders lead to"))
+        except Wrong as wrong:
+            self.end = str(wrong).partition("\n")[0]
+            return False
+        return True
+
+    def look_at_accept(self) -> None:
+        """What ``accept`` leads to is no line."""
+        if "accept" in self.missing and select.select([self.sockets[-1]], [], [], self.play.options.deadline)[0]:
+            with contextlib.suppress(OSError):
+                if self.sockets[-1].recv(16) == b"hello\n":
+                    del self.missing["accept"]
+
+
+def contract(options: Options) -> List[str]:
+    """What the command does not understand, or does in another way; empty: it keeps the contract."""
+    with raw(options) as play:
+        try:
+            play.begin()
+            if "messages" not in play.client["capabilities"]:
+                return []               # nobody can give it orders
+            probes = Contract(play)
+            probes.begin()
+        except Wrong as wrong:
+            return [f"the beginning: {wrong}"]
+        try:
+            while set(probes.missing) - {"accept"} and probes.turn():
+                pass
+            probes.look_at_accept()
+            hint = str(play.wrong("", "")).partition("\n")[2]
+        finally:
+            for one in probes.sockets:
+                one.close()
+        faults = [f"{name}: expected {probe.expected}, came {probes.came.get(name, 'nothing')}" for name, probe in probes.missing.items()]
+        if faults and probes.end:
+            faults.append(f"the end: {probes.end}")
+        return faults + ([f"its standard error ends with\n{hint}"] if faults and hint else [])
+
+
 # --- The command line ----------------------------------------------------------------------------------------------------
 
 
-def arguments() -> Tuple[Options, List[str], bool]:
-    """What to do: the options, the names of cases, and whether to list them."""
-    parser = argparse.ArgumentParser(description="Plays handover, and says what a client gets wrong.", usage="%(prog)s [options] -- COMMAND ARG...")
+class Arguments(NamedTuple):
+    """What to do."""
+
+    options: Options
+    only: List[str]
+    is_list: bool
+    no_skips: bool
+
+
+def arguments() -> Arguments:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        description="Plays handover, and says what a client gets wrong.", usage="%(prog)s [options] -- COMMAND ARG...",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="COMMAND is a small program written with the client; --contract says what it must do.\n\n"
+               "exit status: 0 no case failed; 1 a case failed; 2 the command line is wrong;\n"
+               "             3 the command does not keep the contract, and no case was tried")
     parser.add_argument("--dialect", choices=["handover", "node"], default="handover", help="what the worker's channel speaks")
-    parser.add_argument("--only", metavar="NAME", action="append", default=[], help="cases whose name contains this; more than once: any of them")
+    parser.add_argument("--only", metavar="NAME", action="append", default=[],
+                        help="cases whose name contains this, without trying the contract first; more than once: any of them")
     parser.add_argument("--list", action="store_true", help="names the cases")
+    parser.add_argument("--contract", action="store_true", help="says what COMMAND must do")
+    parser.add_argument("--no-skips", action="store_true", help="a case that is skipped is one that failed")
     parser.add_argument("--deadline", metavar="SECONDS", type=float, default=10.0, help="for whatever is waited for (default: 10)")
     words: List[str] = sys.argv[1:]
     command: List[str] = []
@@ -1818,44 +2450,52 @@ def arguments() -> Tuple[Options, List[str], bool]:
         at = words.index("--")
         words, command = words[:at], words[at + 1:]
     given = parser.parse_args(words)
+    if given.contract:
+        print(CONTRACT, end="")
+        sys.exit(0)
     if not command and not given.list:
-        parser.error("no command: conformance.py [options] -- COMMAND ARG...")
+        parser.error("no command: conformance.py [options] -- COMMAND ARG...; --contract says what it must do")
     unknown = [name for name in given.only if not any(name in one.name for one in CASES)]
     if unknown:
         parser.error(f"no case has {unknown[0]!r} in its name; --list names them")
-    return Options(command, given.dialect, given.deadline), given.only, given.list
+    return Arguments(Options(command, given.dialect, given.deadline), given.only, given.list, given.no_skips)
 
 
-def run(one: Case, options: Options) -> Tuple[str, bool]:
-    """A case: its line, and whether it failed."""
+def run(one: Case, options: Options) -> Tuple[str, str]:
+    """A case: its line, and the first word of it."""
     if one.plain_only and options.dialect == "node":
-        return f"skipped {one.name}: in Node's dialect this belongs to Node", False
+        return f"skipped {one.name}: in Node's dialect this belongs to Node", "skipped"
     try:
         note = one.run(options)
     except Wrong as wrong:
-        return f"not ok {one.name}: {wrong}", True
+        return f"not ok {one.name}: {wrong}", "failed"
     except Skip as skip:
-        return f"skipped {one.name}: {skip}", False
+        return f"skipped {one.name}: {skip}", "skipped"
     except OSError as error:
-        return f"not ok {one.name}: {error}", True
-    return f"ok {one.name}" + (f" ({note})" if note else ""), False
+        return f"not ok {one.name}: {error}", "failed"
+    return f"ok {one.name}" + (f" ({note})" if note else ""), "ok"
 
 
 def main() -> int:
-    """Runs the cases. 1: one failed."""
-    options, only, is_list = arguments()
-    chosen = [one for one in CASES if not only or any(name in one.name for name in only)]
-    if is_list:
+    """Runs the cases; see the top for what it gives."""
+    given = arguments()
+    chosen = [one for one in CASES if not given.only or any(name in one.name for name in given.only)]
+    if given.is_list:
         for one in chosen:
             print(f"{one.name}: {(one.run.__doc__ or '').strip()}")
         return 0
-    failed = 0
+    faults = [] if given.only else contract(given.options)
+    if faults:
+        print("\n".join(["not ok contract:", *(f"  {fault}" for fault in faults)]), flush=True)
+        print(f"{len(chosen)} cases, none tried; --contract says what the command must do", file=sys.stderr)
+        return 3
+    counts = {"ok": 0, "skipped": 0, "failed": 0}
     for one in chosen:
-        text, is_failure = run(one, options)
-        failed += is_failure
+        text, word = run(one, given.options)
+        counts[word] += 1
         print(text, flush=True)
-    print(f"{len(chosen)} cases, {failed} failed", file=sys.stderr)
-    return 1 if failed else 0
+    print(f"{len(chosen)} cases: {counts['ok']} ok, {counts['skipped']} skipped, {counts['failed']} failed", file=sys.stderr)
+    return 1 if counts["failed"] or (given.no_skips and counts["skipped"]) else 0
 
 
 if __name__ == "__main__":

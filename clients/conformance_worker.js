@@ -3,12 +3,14 @@
 // The program that conformance.py starts to try handover.js. What it must do is in README.md.
 
 const { execFile } = require('node:child_process');
+const { once } = require('node:events');
 const net = require('node:net');
 const handover = require('./handover');
 
 let underWay = 0;
 let turn = Promise.resolve(); // a server that is taken is there for the order that follows
 let held = [];
+let questions = [];
 let accepted; // takes connections of what was granted last
 
 const leaveIfDone = () => handover.draining && underWay === 0 && process.exit(0);
@@ -63,16 +65,39 @@ async function sendFd(order) {
   const [near, far] = await pair();
   const sent = handover.send(order.to, 'fd', { handle: far });
   const outcome = await outcomeOf(sent, (s) => ({ sent: s }));
+  if (outcome.refused) {
+    // It is this program's as before.
+    far.write('?');
+    const [byte] = await once(near, 'data');
+    outcome.kept = byte.toString() === '?';
+  }
   near.on('error', () => {});
   await new Promise((resolve) => near.end('fd\n', resolve));
   if (!outcome.sent) far.destroy();
   await report(order, { outcome });
 }
 
+function replied({ data, from, handle }) {
+  handle?.end('taken\n');
+  return { reply: data, from, ...(handle && { fds: 1 }) };
+}
+
+async function replyFd(order, message) {
+  const [near, far] = await pair();
+  near.on('error', () => {});
+  await new Promise((resolve) => near.end('fd\n', resolve));
+  try {
+    message.reply('fd', { handle: far });
+  } catch (error) {
+    far.destroy();
+    await report(order, { outcome: { unsupported: error.reason } });
+  }
+}
+
 async function send(order) {
   const { to, data, timeout_ms: timeout } = order;
   if (order.reply) {
-    return report(order, { outcome: await outcomeOf(handover.ask(to, data, { timeout }), (answer) => ({ reply: answer.data })) });
+    return report(order, { outcome: await outcomeOf(handover.ask(to, data, { timeout }), replied) });
   }
   if (order.id) return report(order, { outcome: await outcomeOf(handover.send(to, data), (sent) => ({ sent })) });
   return handover.send(to, data, { confirm: false });
@@ -84,6 +109,8 @@ const ORDERS = {
   refuse: (order, message) => message.refuse(order.error, 'as ordered'),
   send,
   send_fd: sendFd,
+  reply_fd: replyFd,
+  fork: (order) => report(order, { outcome: { unsupported: 'Node does not fork' } }),
   flood: ({ count, size }) => {
     for (let n = 0; n < count; n++) handover.send('handover', { n, pad: 'x'.repeat(size) }, { confirm: false });
   },
@@ -104,6 +131,7 @@ const ORDERS = {
   },
   release: () => {
     for (const handle of held.splice(0)) handle.end('taken\n');
+    for (const question of questions.splice(0)) question.reply(true);
   },
   run: (order) =>
     new Promise((resolve) => {
@@ -118,7 +146,10 @@ const ORDERS = {
 async function obey(message) {
   const { data: order, handle } = message;
   const todo = order && ORDERS[order.do];
-  if (handle && order?.do === 'hold') held.push(handle);
+  if (order?.do === 'hold') {
+    if (handle) held.push(handle);
+    questions.push(message);
+  } else if (order?.do === 'from') message.reply(message.from);
   else if (handle) {
     await new Promise((resolve) => handle.end('taken\n', resolve));
     if (message.wantsReply) message.reply({ fds: 1 });
@@ -146,6 +177,7 @@ function goOn() {
 function plain() {
   handover.status('without handover');
   handover.heartbeat();
+  handover.extendTimeout(20000);
   handover.log('info', 'plain');
   handover.ready();
   console.log('plain');
@@ -158,6 +190,7 @@ handover.on('listenerRemoved', (name) => handover.send('handover', { removed: na
 handover.on('gone', (error) => {
   if (error.code === 'version') plain();
   else if (error.code !== 'gone') {
+    handover.status('lost');
     console.log('lost');
     goOn();
   }

@@ -11,6 +11,8 @@ final class ConformanceWorker
     private int $underWay = 0;
     /** @var list<resource> */
     private array $held = [];
+    /** @var list<HandoverMessage> */
+    private array $questions = [];
     /** @var resource|null */
     private $listener = null;
 
@@ -30,6 +32,7 @@ final class ConformanceWorker
             $handover->poll(60);
         }
         $handover->poll();
+        $handover->close();
     }
 
     private function gone(HandoverException $cause): void
@@ -37,8 +40,14 @@ final class ConformanceWorker
         match ($cause->error) {
             'gone' => null,
             'version' => $this->plain(),
-            default => print("lost\n"),
+            default => $this->lost(),
         };
+    }
+
+    private function lost(): void
+    {
+        $this->handover->status('lost');
+        print("lost\n");
     }
 
     private bool $isPlain = false;
@@ -51,6 +60,7 @@ final class ConformanceWorker
         $this->isPlain = true;
         $this->handover->status('without handover');
         $this->handover->heartbeat();
+        $this->handover->extendTimeout(20000);
         $this->handover->log('info', 'plain');
         $this->handover->ready();
         print("plain\n");
@@ -70,8 +80,11 @@ final class ConformanceWorker
     {
         $order = $message->data;
         $do = is_object($order) ? $order->do ?? '' : '';
-        if ($message->fds !== [] && $do === 'hold') {
+        if ($do === 'hold') {
             array_push($this->held, ...$message->fds);
+            $this->questions[] = $message;
+        } elseif ($do === 'from') {
+            $message->reply($message->from);
         } elseif ($message->fds !== []) {
             $this->taken($message->fds);
             $message->reply(['fds' => count($message->fds)]);
@@ -99,7 +112,9 @@ final class ConformanceWorker
             'listen' => $this->listen($order),
             'inherited' => $this->inherited($order),
             'accept' => $this->accept(),
-            'release' => $this->taken(array_splice($this->held, 0)),
+            'release' => $this->release(),
+            'reply_fd' => $this->replyFd($message),
+            'fork' => $this->fork($order),
             'run' => $this->run($order),
             'hang' => $this->hang(),
             default => null,
@@ -121,6 +136,46 @@ final class ConformanceWorker
         }
     }
 
+    private function replied(object $answer): array
+    {
+        $this->taken($answer->fds);
+
+        return ['reply' => $answer->data, 'from' => $answer->from] + ($answer->fds === [] ? [] : ['fds' => count($answer->fds)]);
+    }
+
+    private function replyFd(HandoverMessage $message): void
+    {
+        [$near, $far] = stream_socket_pair(STREAM_PF_UNIX, STREAM_SOCK_STREAM, 0);
+        fwrite($near, "fd\n");
+        fclose($near);
+        $message->reply('fd', [$far]);
+    }
+
+    private function release(): void
+    {
+        $this->taken(array_splice($this->held, 0));
+        foreach (array_splice($this->questions, 0) as $question) {
+            $question->reply(true);
+        }
+    }
+
+    private function fork(object $order): void
+    {
+        if (!function_exists('pcntl_fork')) {
+            $this->report($order, ['unsupported' => 'without ext-pcntl']);
+
+            return;
+        }
+        $child = pcntl_fork();
+        if ($child === 0) {
+            $this->handover->status('from a child');
+            $this->handover->poll();
+            posix_kill(getmypid(), SIGKILL);
+        }
+        pcntl_waitpid($child, $status);
+        $this->report($order, ['forked' => true]);
+    }
+
     private function sendMessage(object $order): void
     {
         $to = is_string($order->to) ? $order->to : (array) $order->to;
@@ -128,7 +183,7 @@ final class ConformanceWorker
             $this->ask(
                 $order,
                 fn (callable $then) => $this->handover->ask($to, $order->data, $order->timeout_ms ?? 30000, then: $then),
-                fn (object $answer): array => ['reply' => $answer->data],
+                $this->replied(...),
             );
         } elseif ($order->id ?? false) {
             $this->ask($order, fn (callable $then) => $this->handover->send($to, $order->data, then: $then), fn (object $sent): array => ['sent' => $sent]);
@@ -141,21 +196,34 @@ final class ConformanceWorker
     {
         [$near, $far] = stream_socket_pair(STREAM_PF_UNIX, STREAM_SOCK_STREAM, 0);
         $to = is_string($order->to) ? $order->to : (array) $order->to;
-        $this->ask(
-            $order,
-            fn (callable $then) => $this->handover->send($to, 'fd', [$far], then: function (object $answer) use ($then, $near): void {
-                @fwrite($near, "fd\n");
-                fclose($near);
-                $then($answer);
-            }),
-            fn (object $sent): array => ['sent' => $sent],
-        );
+        $this->underWay++;
+        $done = function (object $answer) use ($order, $near, $far): void {
+            $this->underWay--;
+            $outcome = ['sent' => $answer];
+            if ($answer instanceof HandoverException) {
+                fwrite($far, '?'); // it is this program's as before
+                $outcome = ['refused' => ['error' => $answer->error], 'kept' => fread($near, 1) === '?'];
+            }
+            @fwrite($near, "fd\n");
+            fclose($near);
+            fclose($far);
+            $this->report($order, $outcome);
+        };
+        try {
+            $this->handover->send($to, 'fd', [$far], then: $done);
+        } catch (HandoverException $refused) {
+            $done($refused);
+        }
     }
 
     private function flood(int $count, int $size): void
     {
-        for ($n = 0; $n < $count; $n++) {
-            $this->send(['n' => $n, 'pad' => str_repeat('x', $size)]);
+        try {
+            for ($n = 0; $n < $count; $n++) {
+                $this->send(['n' => $n, 'pad' => str_repeat('x', $size)]);
+            }
+        } catch (HandoverException) {
+            // More than may be sent: dropped.
         }
     }
 

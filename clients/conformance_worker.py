@@ -28,6 +28,7 @@ class Kept:
     def __init__(self) -> None:
         self.listener: Optional[socket.socket] = None
         self.held: List[int] = []
+        self.questions: List[handover.Message] = []
 
 
 def print_line(text: str) -> None:
@@ -80,14 +81,24 @@ def keep(worker: Union[handover.Worker, handover.AsyncWorker], kept: Kept, messa
     fds = message.take_fds()
     if order.get("do") == "hold":
         kept.held += fds
+        kept.questions.append(message)
     elif fds:
         write_and_close(fds)
         message.reply({"fds": len(fds)})
     elif order.get("do") == "release":
         write_and_close(kept.held)
-        kept.held = []
+        for question in kept.questions:
+            question.reply(True)
+        kept.held, kept.questions = [], []
     elif order.get("do") == "echo":
         message.reply(order["data"])
+    elif order.get("do") == "from":
+        message.reply(message.sender)
+    elif order.get("do") == "reply_fd":
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.sendall(b"fd\n")
+            message.reply("fd", [theirs])
     elif order.get("do") == "refuse":
         message.refuse(order["error"], "as ordered")
     elif order.get("do") == "hang":
@@ -110,6 +121,30 @@ def granted(kept: Kept, name: str, address: Optional[str], sockets: List[socket.
     return {"granted": result}
 
 
+def replied(reply: handover.Reply) -> Dict[str, Any]:
+    write_and_close(reply.fds)
+    return {"reply": reply.data, "from": reply.sender, **({"fds": len(reply.fds)} if reply.fds else {})}
+
+
+def refused(error: str, ours: socket.socket, theirs: socket.socket) -> Dict[str, Any]:
+    """After a refusal the end that was sent is this program's as before."""
+    theirs.sendall(b"?")
+    kept = ours.recv(1) == b"?"
+    return {"refused": {"error": error}, "kept": kept}
+
+
+def fork(worker: Union[handover.Worker, handover.AsyncWorker]) -> Dict[str, Any]:
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            worker.status("from a child")
+            if isinstance(worker, handover.Worker):
+                worker.poll(0)
+        os._exit(0)
+    os.waitpid(child, 0)
+    return {"forked": True}
+
+
 def sent(outcome: handover.Sent) -> Dict[str, Any]:
     return {"sent": {"receivers": outcome.receivers, "refused": outcome.refused}}
 
@@ -117,9 +152,15 @@ def sent(outcome: handover.Sent) -> Dict[str, Any]:
 def go_on_without(worker: Union[handover.Worker, handover.AsyncWorker]) -> None:
     worker.status("without handover")
     worker.heartbeat()
+    worker.extend_timeout(20_000)
     worker.log("info", "without handover")
     worker.ready()
     print_line("plain")
+
+
+def go_on_lost(worker: Union[handover.Worker, handover.AsyncWorker]) -> None:
+    worker.status("lost")
+    print_line("lost")
 
 
 # --- asyncio
@@ -158,16 +199,19 @@ class Async:
             return {"about": {"loop": True}}
         if do == "send":
             if order.get("reply"):
-                return {"reply": await worker.ask(order["to"], order["data"], order.get("timeout_ms"))}
+                return replied(await worker.ask_fully(order["to"], order["data"], order.get("timeout_ms")))
             if order.get("id"):
                 return sent(await worker.deliver(order["to"], order["data"]))
             await worker.send(order["to"], order["data"])
         elif do == "send_fd":
             ours, theirs = socket.socketpair()
             with ours, theirs:
-                outcome = await worker.deliver(order["to"], "fd", [theirs])
+                try:
+                    outcome = sent(await worker.deliver(order["to"], "fd", [theirs]))
+                except handover.Refused as error:
+                    outcome = refused(error.error, ours, theirs)
                 ours.sendall(b"fd\n")
-                return sent(outcome)
+                return outcome
         elif do == "flood":
             for number in range(order["count"]):
                 await worker.send("handover", {"n": number, "pad": "x" * order["size"]})
@@ -181,6 +225,8 @@ class Async:
             connection, _ = await asyncio.get_running_loop().sock_accept(self.kept.listener)
             with connection:
                 await asyncio.get_running_loop().sock_sendall(connection, b"hello\n")
+        elif do == "fork":
+            return fork(worker)
         elif do == "run":
             child = await asyncio.create_subprocess_exec(*order["command"], stdout=subprocess.PIPE, close_fds=False)
             output, _ = await child.communicate()
@@ -196,7 +242,7 @@ async def run_async() -> None:
     worker = await handover.connect_async()
     state = Async(worker)
     worker.on_message(state.obey)
-    worker.on_lost(lambda why: print_line("lost"))
+    worker.on_lost(lambda why: go_on_lost(worker))
     worker.on_listener_removed(lambda name: asyncio.ensure_future(worker.send("handover", {"removed": name})))
     worker.drain_on(signal.SIGTERM)
     if worker.connected:
@@ -239,16 +285,19 @@ class Blocking:
             return {"about": {"loop": False}}
         if do == "send":
             if order.get("reply"):
-                return {"reply": worker.ask(order["to"], order["data"], order.get("timeout_ms"))}
+                return replied(worker.ask_fully(order["to"], order["data"], order.get("timeout_ms")))
             if order.get("id"):
                 return sent(worker.deliver(order["to"], order["data"]))
             worker.send(order["to"], order["data"])
         elif do == "send_fd":
             ours, theirs = socket.socketpair()
             with ours, theirs:
-                outcome = worker.deliver(order["to"], "fd", [theirs])
+                try:
+                    outcome = sent(worker.deliver(order["to"], "fd", [theirs]))
+                except handover.Refused as error:
+                    outcome = refused(error.error, ours, theirs)
                 ours.sendall(b"fd\n")
-                return sent(outcome)
+                return outcome
         elif do == "flood":
             for number in range(order["count"]):
                 worker.send("handover", {"n": number, "pad": "x" * order["size"]})
@@ -262,6 +311,8 @@ class Blocking:
             connection, _ = self.kept.listener.accept()
             with connection:
                 connection.sendall(b"hello\n")
+        elif do == "fork":
+            return fork(worker)
         elif do == "run":
             return {"output": subprocess.run(order["command"], stdout=subprocess.PIPE, close_fds=False, check=False).stdout.decode()}
         return None
@@ -271,7 +322,7 @@ def run_blocking(thread: bool) -> None:
     worker = handover.connect(thread=thread)
     state = Blocking(worker)
     worker.on_message(state.obey)
-    worker.on_lost(lambda why: print_line("lost"))
+    worker.on_lost(lambda why: go_on_lost(worker))
     worker.on_listener_removed(lambda name: worker.send("handover", {"removed": name}))
     worker.drain_on(signal.SIGTERM)
     if worker.connected:

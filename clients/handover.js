@@ -46,7 +46,7 @@ const LINES = {
   listener_removed: { name: 'string' },
   message: { from: 'peer', data: 'any', 'id?': 'number', 'reply?': 'boolean' },
   reply: { re: 'number', from: 'peer', data: 'any', 'id?': 'number' },
-  sent: { re: 'number', receivers: 'number', refused: 'list' },
+  sent: { re: 'number', receivers: 'number', refused: 'notReached' },
   ack: { re: 'number' },
   refused: { 're?': 'number', error: 'string', 'reason?': 'string' },
 };
@@ -63,7 +63,7 @@ const KINDS = {
   number: isNumber,
   fds: (value) => isNumber(value) && value <= FDS_MAX,
   boolean: (value) => typeof value === 'boolean',
-  list: Array.isArray,
+  notReached: (value) => Array.isArray(value) && value.every((one) => isObject(one) && isNumber(one.worker) && typeof one.error === 'string'),
   words: (value) => Array.isArray(value) && value.every((word) => typeof word === 'string'),
   range: (value) => Array.isArray(value) && value.length === 2 && value.every(isNumber),
   peer: (value) =>
@@ -78,16 +78,26 @@ const KINDS = {
 function fault(line, odd) {
   if (!isObject(line)) return 'a line is not an object';
   if (typeof line.type !== 'string') return 'a line has no "type"';
-  const members = Object.hasOwn(LINES, line.type) ? LINES[line.type] : {};
+  const members = Object.hasOwn(LINES, line.type) ? LINES[line.type] : undefined;
   for (const [key, kind] of Object.entries({ ...members, 'fds?': 'fds' })) {
     const name = key.replace('?', '');
     if (!Object.hasOwn(line, name)) {
       if (key === name) return `"${line.type}" without "${name}"`;
     } else if (!KINDS[kind](line[name]) || (ODD[kind] ?? []).some((path) => odd?.has(name + path))) {
       return `"${line.type}" with a wrong "${name}"`;
+    } else if (name === 'versions' && line.type === 'hello' && !isSpoken(line)) {
+      return undefined; // of another version: what else it has may be anything
     }
   }
+  const carries = members === undefined || ['grant', 'message', 'reply'].includes(line.type);
+  if (line.fds > 0 && !carries) return `"${line.type}" with fds`;
+  if (line.type === 'message' && line.reply === true && line.id === undefined) return 'a question without "id"';
   return undefined;
+}
+
+/** Whether there is a version that both speak. */
+function isSpoken(hello) {
+  return hello.versions[0] <= VERSION && hello.version >= VERSION;
 }
 
 /** How deep objects and arrays nest in a JSON text, and the members (`id`, `from.slot`) whose numbers are no digits alone: `1.0`. */
@@ -159,6 +169,7 @@ class NativeCarrier {
   #socket;
   #chunks = [];
   #bytes = 0;
+  #mute = false;
   #utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
   /** The channel that HANDOVER_CHANNEL names; undefined where that fd is no Unix stream socket (any more). */
@@ -188,7 +199,17 @@ class NativeCarrier {
         onFault(error.message);
       }
     });
-    socket.on('error', () => {});
+    const states = [socket._readableState, socket._writableState];
+    for (const state of states) state.autoDestroy = false;
+    socket.on('error', (error) => {
+      if (error.syscall !== 'write' || this.#mute) return void socket.destroy();
+      // handover closed its end, and what it said before may still be there: that is read, to the end. Node would drop it.
+      this.#mute = true;
+      for (const state of states) state.errored = null;
+      socket.resume();
+      return void socket.read(0);
+    });
+    socket.on('end', () => socket.destroy());
     socket.on('close', onEnd);
     socket.resume();
   }
@@ -233,7 +254,7 @@ class NativeCarrier {
   }
 
   send(text) {
-    if (!this.#socket.destroyed) this.#socket.write(`${text}\n`);
+    if (!this.#socket.destroyed && !this.#mute) this.#socket.write(`${text}\n`);
   }
 
   end() {
@@ -299,9 +320,10 @@ class NodeCarrier {
     else channel.unrefCounted();
   }
 
-  send(text, handle, options) {
+  /** `written` is called when the line is on its way; behind another handle it waits until Node has the acknowledgement of that. */
+  send(text, handle, options, written = () => {}) {
     if (!process.connected) return;
-    process.send({ handover: JSON.parse(text) }, handle, options, () => {}); // with a callback, an error is not thrown
+    process.send({ handover: JSON.parse(text) }, handle, options, written); // with a callback, an error is not thrown
   }
 
   end() {
@@ -472,7 +494,7 @@ class Message {
   }
 
   refuse(error, reason) {
-    return this.#answer((id) => this.#client._say({ type: 'refused', re: id, error, reason: cut(reason ?? '', TEXT_BYTES_MAX) }));
+    return this.#answer((id) => this.#client._answer({ type: 'refused', re: id, error, reason: cut(reason ?? '', TEXT_BYTES_MAX) }));
   }
 
   #answer(say) {
@@ -492,6 +514,7 @@ class Handover extends EventEmitter {
   #farewell; // a `refused` that announced the channel's end
   #nextId = 1;
   #questions = new Map(); // id -> {resolve, reject, timer, onPart, kept}
+  #owed = new Set(); // questions of handover's that have no answer yet
   #waiting = 0; // calls that wait for handover's hello
   #held = [];
   #early = []; // log lines before handover's hello
@@ -759,7 +782,8 @@ class Handover extends EventEmitter {
     const kept = handle && lend(handle);
     const answer = new Promise((resolve, reject) => {
       const late = () => this.#settle(id, ({ reject }) => reject(new HandoverError('timeout', 'no answer')));
-      this.#questions.set(id, { resolve, reject, onPart, timer: setTimeout(late, timeout + ANSWER_MARGIN_MS) });
+      const wanted = line.type === 'listen' ? 'grant' : line.reply ? 'reply' : 'sent';
+      this.#questions.set(id, { wanted, resolve, reject, onPart, timer: setTimeout(late, timeout + ANSWER_MARGIN_MS) });
     });
     this.#hold();
     try {
@@ -786,17 +810,23 @@ class Handover extends EventEmitter {
   _reply(re, data, handle) {
     const line = { type: 'reply', re, data: data ?? null };
     message(line);
-    if (!handle) return this._say(line);
+    if (!handle) return this._answer(line);
     if (!this.#carrier?.carriesFds) throw new HandoverError('unsupported', 'Node sends handles only with channel = "node" in the pool');
     const kept = lend(handle);
     const id = this.#nextId++;
-    this._say({ ...line, id, fds: 1 }, handle);
-    return void setImmediate(() => kept.given()); // the write has been made, and Node acknowledges by itself
+    return this._answer({ ...line, id, fds: 1 }, handle, () => setImmediate(() => kept.given())); // Node acknowledges by itself
+  }
+
+  /** Writes the one answer to a question of handover's. */
+  _answer(line, handle, written) {
+    this.#owed.delete(line.re);
+    this._say(line, handle, written);
   }
 
   /** Writes a line, if there is a channel. */
-  _say(line, handle) {
-    this.#carrier?.send(line.type === 'message' || line.type === 'reply' ? message(line) : toJson(line), handle, handle && { keepOpen: true });
+  _say(line, handle, written) {
+    const text = line.type === 'message' || line.type === 'reply' ? message(line) : toJson(line);
+    this.#carrier?.send(text, handle, handle && { keepOpen: true }, written);
   }
 
   graceful(server, options = {}) {
@@ -862,23 +892,27 @@ class Handover extends EventEmitter {
   #outOfPlace(line, handle) {
     if (line.type === 'hello' && this.#theirs) return 'a second "hello"';
     if (line.type !== 'hello' && line.type !== 'refused' && !this.#theirs) return `"${line.type}" before "hello"`;
+    if (line.type === 'message' && line.reply === true && this.#owed.has(line.id)) return `the id ${line.id} is still in use`;
     if (line.fds > 0 && !handle) return `"${line.type}" without its fds`;
     return undefined;
   }
 
   #answers = {
     hello: (line) => {
-      this.#theirs = line;
-      if (line.versions[0] > VERSION || line.version < VERSION) return this.#lost(new HandoverError('version', 'handover does not speak version 1'), false);
+      this.#theirs = isSpoken(line) ? line : { capabilities: [] };
+      if (!isSpoken(line)) return this.#lost(new HandoverError('version', 'handover does not speak version 1'), false);
       return this.#greeted(line);
     },
     ping: ({ id }) => this._say({ type: 'pong', re: id }),
     drain: ({ reason, deadline_ms: ms }) => this.#begin(reason, ms),
     grant: (line, handle) => this.#granted(line, handle),
-    sent: (line) => this.#settle(line.re, ({ resolve }) => resolve(line)),
-    reply: (line, handle) => this.#settle(line.re, ({ resolve }) => resolve({ ...line, handle })) || drop(handle),
+    sent: (line) => this.#answered(line),
+    reply: (line, handle) => this.#answered(line, handle),
     refused: (line) => this.#refused(line),
-    message: (line, handle) => this.#message(new Message(this, line, handle)),
+    message: (line, handle) => {
+      if (line.reply === true) this.#owed.add(line.id);
+      this.#message(new Message(this, line, handle));
+    },
     listener_removed: ({ name }) => {
       for (const server of this.#served.get(name) ?? []) this.#stopAccepting(server);
       this.#served.delete(name);
@@ -888,10 +922,19 @@ class Handover extends EventEmitter {
 
   #granted(line, handle) {
     const question = this.#questions.get(line.re);
-    if (!question?.onPart) return drop(handle);
+    if (!question?.onPart) return this.#answered(line, handle);
     question.onPart(handle);
     if ((line.part ?? 0) + 1 < (line.parts ?? 1)) return undefined;
     return this.#settle(line.re, ({ resolve }) => resolve(line));
+  }
+
+  /** An answer; one of another kind than was asked for is as a refusal. */
+  #answered(line, handle) {
+    if (this.#questions.get(line.re)?.wanted === line.type) {
+      return this.#settle(line.re, ({ resolve }) => resolve(handle ? { ...line, handle } : line));
+    }
+    drop(handle);
+    return this.#settle(line.re, ({ reject }) => reject(new HandoverError('failed', `it was answered with ${line.type}`)));
   }
 
   #refused({ re, error, reason }) {

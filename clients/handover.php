@@ -124,11 +124,11 @@ final class Handover
         ],
         'drain' => ['reason' => 'string', 'deadline_ms?' => 'number'],
         'ping' => ['id' => 'number'],
-        'grant' => ['re' => 'number', 'name' => 'string', 'address' => 'string', 'fds' => 'number', 'id' => 'number'],
+        'grant' => ['re' => 'number', 'name' => 'string', 'address' => 'string', 'fds' => 'some fds', 'id' => 'number'],
         'listener_removed' => ['name' => 'string'],
-        'message' => ['from' => 'peer', 'data' => 'any', 'id?' => 'number', 'reply?' => 'boolean'],
-        'reply' => ['re' => 'number', 'from' => 'peer', 'data' => 'any', 'id?' => 'number'],
-        'sent' => ['re' => 'number', 'receivers' => 'number', 'refused' => 'list'],
+        'message' => ['from' => 'peer', 'data' => 'any', 'id?' => 'number', 'reply?' => 'boolean', 'fds?' => 'fds'],
+        'reply' => ['re' => 'number', 'from' => 'peer', 'data' => 'any', 'id?' => 'number', 'fds?' => 'fds'],
+        'sent' => ['re' => 'number', 'receivers' => 'number', 'refused' => 'not reached'],
         'ack' => ['re' => 'number'],
         'refused' => ['re?' => 'number', 'error' => 'string', 'reason?' => 'string'],
     ];
@@ -153,8 +153,12 @@ final class Handover
     private array $fds = [];
     private string $out = '';
     private int $nextId = 1;
-    /** @var array<int, array{callable, float}> what is called with the answer, and when it is too late */
+    /** @var array<int, array{callable, float, string}> what is called with the answer, when it is too late, and its type */
     private array $questions = [];
+    /** @var array<int, true> questions of handover's that have no answer yet */
+    private array $owed = [];
+    /** The process that the channel belongs to: a child that it forks is as without handover. */
+    private int $pid;
     /** @var array<int, array> fds under way: kept open until the other side has them */
     private array $unacknowledged = [];
     /** @var list<callable> what poll() calls */
@@ -188,6 +192,7 @@ final class Handover
         $this->generation = $number('HANDOVER_GENERATION');
         $this->worker = $number('HANDOVER_WORKER');
         $this->inherited = self::inheritedFds();
+        $this->pid = getmypid();
         $channel = (string) getenv('HANDOVER_CHANNEL');
         putenv('HANDOVER_CHANNEL');
         unset($_ENV['HANDOVER_CHANNEL'], $_SERVER['HANDOVER_CHANNEL']);
@@ -483,9 +488,13 @@ final class Handover
         return $this->wait($line, $data, $fds, $timeoutMs / 1000, $answer, $then);
     }
 
-    /** Closes the channel: the worker goes on as a plain one, and handover replaces it unless it drains or said stopping(). */
+    /**
+     * Waits until fds that were sent have arrived (a second at most), and closes the channel: the worker goes on as a plain one, and handover
+     * replaces it unless it drains or said stopping(). Call it at the end.
+     */
     public function close(): void
     {
+        $this->waitFor(fn (): bool => $this->unacknowledged === [], microtime(true) + 1.0);
         $this->lost(new HandoverException('gone', 'the channel was closed by the program'), false);
     }
 
@@ -494,6 +503,7 @@ final class Handover
     {
         if ($line['type'] === 'refused') {
             $line['reason'] = self::cut($line['reason'], self::TEXT_BYTES_MAX);
+            unset($this->owed[$line['re']]);
             $this->say($line);
 
             return;
@@ -501,7 +511,9 @@ final class Handover
         if ($fds !== []) {
             $line += ['id' => $this->nextId++, 'fds' => count($fds)];
         }
-        $this->write(self::encode($line, $data), $fds, $line['id'] ?? null);
+        $text = self::encode($line, $data);
+        unset($this->owed[$line['re']]);
+        $this->write($text, $fds, $line['id'] ?? null);
     }
 
     // ---- questions and answers
@@ -558,7 +570,12 @@ final class Handover
         if ($fds !== []) {
             $line['fds'] = count($fds);
         }
-        $this->questions[$line['id']] = [$done, microtime(true) + $seconds + self::ANSWER_MARGIN_SECONDS];
+        $answer = match (true) {
+            $line['type'] === 'listen' => 'grant',
+            $line['reply'] ?? false => 'reply',
+            default => 'sent',
+        };
+        $this->questions[$line['id']] = [$done, microtime(true) + $seconds + self::ANSWER_MARGIN_SECONDS, $answer];
         $text = $line['type'] === 'message' ? self::encode($line, $data) : self::json($line);
         $this->write($text, $fds, $line['id']);
     }
@@ -567,8 +584,11 @@ final class Handover
     {
         unset($this->unacknowledged[$id]);
         if (isset($this->questions[$id])) {
-            [$done] = $this->questions[$id];
+            [$done, , $wanted] = $this->questions[$id];
             unset($this->questions[$id]);
+            if (!$answer instanceof HandoverException && $answer->type !== $wanted) {
+                [$answer, $fds] = [new HandoverException('failed', "it was answered with $answer->type"), []];
+            }
             $done($answer, $fds);
         }
     }
@@ -642,7 +662,8 @@ final class Handover
     private function greet(object $line): void
     {
         $this->hello = $line;
-        if ($line->versions[0] > self::VERSION || $line->version < self::VERSION) {
+        if (!self::isSpoken($line)) {
+            $this->hello = (object) ['capabilities' => []];
             $this->lost(new HandoverException('version', 'handover does not speak version ' . self::VERSION), false);
         }
     }
@@ -671,7 +692,14 @@ final class Handover
 
     private function message(object $line, array $fds): void
     {
-        $message = new HandoverMessage($this, $line->from, $line->data, $fds, ($line->reply ?? false) ? $line->id ?? null : null);
+        $question = ($line->reply ?? false) ? $line->id : null;
+        if ($question !== null && isset($this->owed[$question])) {
+            throw new HandoverException('protocol', "the id $question is still in use");
+        }
+        if ($question !== null) {
+            $this->owed[$question] = true;
+        }
+        $message = new HandoverMessage($this, $line->from, $line->data, $fds, $question);
         $this->event(function () use ($message): void {
             if ($this->onMessage !== null) {
                 ($this->onMessage)($message);
@@ -743,11 +771,21 @@ final class Handover
         if (!in_array($line->type, ['message', 'reply'], true) && strlen($bytes) + 1 > self::LINE_BYTES_MAX) {
             throw new HandoverException('protocol', 'a line is too long');
         }
-        foreach ((self::LINES[$line->type] ?? []) + ['fds?' => 'fds'] as $key => $kind) {
+        $members = self::LINES[$line->type] ?? ['fds?' => 'fds'];
+        foreach ($members as $key => $kind) {
             $name = rtrim($key, '?');
             if (!property_exists($line, $name) ? $key === $name : !self::isKind($kind, $line->$name)) {
                 throw new HandoverException('protocol', "\"$line->type\" with a wrong or missing \"$name\"");
             }
+            if ($name === 'versions' && !self::isSpoken($line)) {
+                return $line; // of another version: what else it has may be anything
+            }
+        }
+        if (!isset($members['fds']) && !isset($members['fds?']) && ($line->fds ?? 0) !== 0) {
+            throw new HandoverException('protocol', "\"$line->type\" with fds");
+        }
+        if ($line->type === 'message' && ($line->reply ?? false) && !isset($line->id)) {
+            throw new HandoverException('protocol', 'a question without "id"');
         }
 
         return $line;
@@ -774,7 +812,8 @@ final class Handover
             'number' => is_int($value) && $value >= 0 && $value <= self::NUMBER_MAX,
             'fds' => is_int($value) && $value >= 0 && $value <= self::FDS_MAX,
             'boolean' => is_bool($value),
-            'list' => is_array($value) && array_is_list($value),
+            'some fds' => is_int($value) && $value >= 1 && $value <= self::FDS_MAX,
+            'not reached' => is_array($value) && array_filter($value, self::isNotReached(...)) === $value,
             'words' => is_array($value) && array_filter($value, 'is_string') === $value,
             'range' => is_array($value) && array_filter($value, 'is_int') === $value && count($value) === 2,
             'peer' => $value === 'handover' || self::isWorker((object) $value),
@@ -783,7 +822,17 @@ final class Handover
 
     private static function isWorker(object $value): bool
     {
-        return is_string($value->pool ?? null) && is_int($value->slot ?? null) && is_int($value->worker ?? null);
+        return is_string($value->pool ?? null) && self::isKind('number', $value->slot ?? null) && self::isKind('number', $value->worker ?? null);
+    }
+
+    private static function isNotReached(mixed $value): bool
+    {
+        return is_object($value) && self::isKind('number', $value->worker ?? null) && is_string($value->error ?? null);
+    }
+
+    private static function isSpoken(object $hello): bool
+    {
+        return $hello->versions[0] <= self::VERSION && $hello->version >= self::VERSION;
     }
 
     /** The text of a `message` or a `reply`. Throws where it would be the channel's end. */
@@ -812,7 +861,7 @@ final class Handover
 
     private function sayOrNotify(array $line, string $notification): void
     {
-        if ($this->socket !== null) {
+        if (!$this->isChild() && $this->socket !== null) {
             $this->say($line);
         } elseif ($path = getenv('NOTIFY_SOCKET')) {
             $to = @stream_socket_client('udg://' . ($path[0] === '@' ? "\0" . substr($path, 1) : $path));
@@ -823,6 +872,18 @@ final class Handover
     }
 
     // ---- the socket
+
+    /** Whether this process was forked by the one that the channel belongs to; from then on it is as without. */
+    private function isChild(): bool
+    {
+        if ($this->pid === getmypid()) {
+            return false;
+        }
+        $this->socket = $this->stream = null;
+        $this->questions = $this->unacknowledged = $this->fds = [];
+
+        return true;
+    }
 
     /** Opens the channel; false where the fd is no Unix stream socket (any more). */
     private function open(int $number): bool
@@ -904,7 +965,7 @@ final class Handover
     private function receive(): void
     {
         try {
-            while ($this->socket !== null && $this->receiveOnce()) {
+            while (!$this->isChild() && $this->socket !== null && $this->receiveOnce()) {
                 $this->takeLines();
             }
         } catch (HandoverException $error) {
@@ -967,7 +1028,7 @@ final class Handover
     /** Writes a line, with its fds on the first byte. While handover takes nothing it waits, and reads, so that both go on. */
     private function write(string $text, array $fds = [], ?int $id = null): void
     {
-        if ($this->socket === null) {
+        if ($this->isChild() || $this->socket === null) {
             return;
         }
         if ($this->out !== '') {
@@ -1005,7 +1066,7 @@ final class Handover
 
     private function waitFor(callable $done, float $until): void
     {
-        while (!$done() && $this->socket !== null && microtime(true) < $until) {
+        while (!$this->isChild() && !$done() && $this->socket !== null && microtime(true) < $until) {
             $this->select($until, false);
             $this->receive();
         }

@@ -285,13 +285,19 @@ def _is_worker(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("pool"), str) and _is_number(value.get("slot")) and _is_number(value.get("worker"))
 
 
+def _is_not_reached(value: Any) -> bool:
+    return isinstance(value, dict) and _is_number(value.get("worker")) and isinstance(value.get("error"), str)
+
+
 _KINDS: Dict[str, Callable[[Any], bool]] = {
     "any": lambda value: True,
     "bool": lambda value: isinstance(value, bool),
+    "fds": lambda value: _is_number(value) and value <= MAX_FDS,
     "from": lambda value: value == "handover" or _is_worker(value),
-    "list": lambda value: isinstance(value, list),
+    "not reached": lambda value: isinstance(value, list) and all(map(_is_not_reached, value)),
     "number": _is_number,
     "numbers": lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)),
+    "some fds": lambda value: _is_number(value) and 1 <= value <= MAX_FDS,
     "string": lambda value: isinstance(value, str),
     "strings": lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value),
 }
@@ -300,15 +306,15 @@ _KINDS: Dict[str, Callable[[Any], bool]] = {
 _TYPES: Dict[str, Dict[str, str]] = {
     "ack": {"re": "number"},
     "drain": {"reason": "string", "deadline_ms": "number?"},
-    "grant": {"re": "number", "name": "string", "address": "string", "fds": "number", "id": "number"},
+    "grant": {"re": "number", "name": "string", "address": "string", "fds": "some fds", "id": "number"},
     "hello": {"version": "number", "versions": "numbers", "capabilities": "strings", "name": "string", "pool": "string",
               "slot": "number", "generation": "number", "worker": "number"},
     "listener_removed": {"name": "string"},
-    "message": {"from": "from", "data": "any", "id": "number?", "reply": "bool?", "fds": "number?"},
+    "message": {"from": "from", "data": "any", "id": "number?", "reply": "bool?", "fds": "fds?"},
     "ping": {"id": "number"},
     "refused": {"re": "number?", "error": "string", "reason": "string?"},
-    "reply": {"re": "number", "from": "from", "data": "any", "id": "number?", "fds": "number?"},
-    "sent": {"re": "number", "receivers": "number", "refused": "list"},
+    "reply": {"re": "number", "from": "from", "data": "any", "id": "number?", "fds": "fds?"},
+    "sent": {"re": "number", "receivers": "number", "refused": "not reached"},
 }
 
 
@@ -327,15 +333,21 @@ def _parse(raw: bytes) -> Dict[str, Any]:
         raise _Fault('a line has no "type"')
     if len(raw) >= MAX_LINE and kind not in ("message", "reply"):
         raise _Fault(f"a {kind} of {len(raw) + 1} bytes")
-    for member, wanted in _TYPES.get(kind, {"fds": "number?"}).items():
+    for member, wanted in {"fds": "fds?", **_TYPES.get(kind, {})}.items():
         if member not in line:
             if not wanted.endswith("?"):
                 raise _Fault(f'a {kind} without "{member}"')
         elif not _KINDS[wanted.rstrip("?")](line[member]):
             raise _Fault(f'a {kind} with a wrong "{member}"')
-    if line.get("fds", 0) > MAX_FDS:
-        raise _Fault(f"a {kind} with {line['fds']} fds")
+        elif kind == "hello" and member == "versions" and not _is_spoken(line):
+            return line                 # of another version: what else it has may be anything
+    if kind in _TYPES and "fds" not in _TYPES[kind] and line.get("fds", 0) > 0:
+        raise _Fault(f"a {kind} with fds")
     return line
+
+
+def _is_spoken(hello: Dict[str, Any]) -> bool:
+    return bool(hello["versions"][0] <= VERSION <= hello["version"])
 
 
 # --- Fds -------------------------------------------------------------------------------------------------------------
@@ -459,7 +471,7 @@ class _Session:
         self._searched = 0
         self._fds: Deque[int] = deque()
         self._next_id = 0
-        self._asked: Set[int] = set()           # our questions without an answer
+        self._asked: Dict[int, str] = {}        # our questions without an answer, and the type that it has to have
         self._kept: Dict[int, List[int]] = {}   # our copies of fds, until they are acknowledged
         self._questions: Set[int] = set()       # handover's, without an answer
         self.events: Deque[_Event] = deque()
@@ -472,15 +484,15 @@ class _Session:
         self.drain: Optional[Drain] = None
         self.left_out = 0
 
-    def question(self) -> int:
-        """A fresh id, whose answer will come as an event."""
+    def question(self, answer: str) -> int:
+        """A fresh id, whose answer (a line of this type, or ``refused``) will come as an event."""
         self._next_id += 1
-        self._asked.add(self._next_id)
+        self._asked[self._next_id] = answer
         return self._next_id
 
     def forget(self, id_: int) -> None:
         """Nobody waits for this answer any more."""
-        self._asked.discard(id_)
+        self._asked.pop(id_, None)
 
     def write(self, raw: bytes, fds: Optional[List[int]] = None, id_: Optional[int] = None) -> None:
         """Queues a line; with fds (ours from now on), which are held until the acknowledgement of ``id_``."""
@@ -582,11 +594,12 @@ class _Session:
                                     "reason": "lines of this type are not known here"}))
 
     def _hello(self, line: Dict[str, Any]) -> None:
-        self.capabilities = set(line["capabilities"])
-        if line["versions"][0] > VERSION or line["version"] < VERSION:
+        if not _is_spoken(line):
+            self.capabilities = set()
             self.plain = True
             self.close()
             return
+        self.capabilities = set(line["capabilities"])
         self.write(_encode({"type": "hello", "version": VERSION, "capabilities": self._ours,
                             "client": f"handover-python {__version__}"}))
 
@@ -606,12 +619,15 @@ class _Session:
                 raise _Fault(f"a {line['type']} without \"re\"")
             self._refused_channel(line)
             return
-        if re_ not in self._asked:
+        if line["type"] == "refused":
+            _close_all(self._kept.pop(re_, ()))         # of a reply's fds, too, which is no question
+        wanted = self._asked.pop(re_, None)
+        if wanted is None:
             _close_all(fds)
             return
-        self._asked.discard(re_)
-        if line["type"] == "refused":
-            _close_all(self._kept.pop(re_, ()))
+        if line["type"] not in (wanted, "refused"):
+            _close_all(fds)
+            line, fds = {"type": "refused", "re": re_, "error": "failed", "reason": f"it was answered with {line['type']}"}, []
         self.events.append(_Event("answer", line, fds))
 
     def _refused_channel(self, line: Dict[str, Any]) -> None:
@@ -644,6 +660,11 @@ class _Session:
         between = not self.out or len(self.out[0][0]) == len(self.out[0][0].obj)  # type: ignore[arg-type]
         self.lose(why)
         return _encode({"type": "refused", "error": "protocol", "reason": _cut(why, MAX_TEXT)}) if between else b""
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing waits to be written, and what was sent with fds has arrived."""
+        return not self.open or not (self.out or self._kept)
 
     def close(self) -> None:
         """Closes every fd that is held or queued. Events that came before stay."""
@@ -1022,11 +1043,11 @@ class _Common:
         if not self.can(capability):
             raise Refused("unsupported", f"this handover has no {capability}")
 
-    def _start_question(self, raw: bytes, fds: Sequence[HasFd]) -> int:
+    def _start_question(self, answer: str, raw: bytes, fds: Sequence[HasFd]) -> int:
         if fds:
             self._require("fds")
         copies = _copies(fds)
-        id_ = self._session.question()
+        id_ = self._session.question(answer)
         self._session.write(_numbered(raw, id_, len(copies)), copies, id_)
         return id_
 
@@ -1227,7 +1248,7 @@ class Worker(_Common):
     def listen(self, name: str) -> Grant:
         """Asks handover for a listener by name or by address (``tcp://127.0.0.1:0``). Refused, Lost."""
         self._require("listen")
-        grant = self._ask(_encode(self._question_for(name)), ())
+        grant = self._ask("grant", _encode(self._question_for(name)), ())
         assert isinstance(grant, Grant)
         return grant
 
@@ -1245,7 +1266,7 @@ class Worker(_Common):
         Refused it still has them.
         """
         self._require("messages")
-        sent = self._ask(_message_line(to, data), fds)
+        sent = self._ask("sent", _message_line(to, data), fds)
         assert isinstance(sent, Sent)
         return sent
 
@@ -1256,20 +1277,25 @@ class Worker(_Common):
     def ask_fully(self, to: To, data: Any, timeout_ms: Optional[int] = None, fds: Sequence[HasFd] = ()) -> Reply:
         """As ``ask``, with who replied and the fds of the reply, which are the caller's."""
         self._require("messages")
-        reply = self._ask(_message_line(to, data, True, timeout_ms), fds)
+        reply = self._ask("reply", _message_line(to, data, True, timeout_ms), fds)
         assert isinstance(reply, Reply)
         return reply
 
     def close(self) -> None:
-        """Calls the callbacks for what came (or waits for those that run), writes what is queued, and closes the channel.
+        """Calls the callbacks for what came (or waits for those that run), writes what is queued, waits until fds that were sent have
+        arrived (both for a second at most), and closes the channel.
 
         At the end of a program that drains or said ``stopping``; before, handover replaces the worker.
         """
         with self._delivering:
             self._deliver()
+        deadline = time.monotonic() + 1.0
+        with self._changed:
+            self._flush_fully(deadline)
+        while not self._session.is_done and time.monotonic() < deadline:
+            self._turn(deadline, lambda: self._session.is_done)
         with self._changed:
             if self._channel is not None:
-                self._flush_fully(time.monotonic() + 1.0)
                 self._session.close()
                 self._session.events.clear()
                 try:
@@ -1453,9 +1479,9 @@ class Worker(_Common):
             self._session.write_answer(question, raw, copies)
             self._flush_fully(None)
 
-    def _ask(self, raw: bytes, fds: Sequence[HasFd]) -> Any:
+    def _ask(self, answer: str, raw: bytes, fds: Sequence[HasFd]) -> Any:
         with self._changed:
-            id_ = self._start_question(raw, fds)
+            id_ = self._start_question(answer, raw, fds)
             self._flush_fully(None)
         try:
             while True:
@@ -1562,7 +1588,7 @@ class AsyncWorker(_Common):
     async def listen(self, name: str) -> Grant:
         """As ``Worker.listen``."""
         self._require("listen")
-        grant = await self._ask(_encode(self._question_for(name)), ())
+        grant = await self._ask("grant", _encode(self._question_for(name)), ())
         assert isinstance(grant, Grant)
         return grant
 
@@ -1575,7 +1601,7 @@ class AsyncWorker(_Common):
     async def deliver(self, to: To, data: Any, fds: Sequence[HasFd] = ()) -> Sent:
         """As ``Worker.deliver``."""
         self._require("messages")
-        sent = await self._ask(_message_line(to, data), fds)
+        sent = await self._ask("sent", _message_line(to, data), fds)
         assert isinstance(sent, Sent)
         return sent
 
@@ -1586,14 +1612,14 @@ class AsyncWorker(_Common):
     async def ask_fully(self, to: To, data: Any, timeout_ms: Optional[int] = None, fds: Sequence[HasFd] = ()) -> Reply:
         """As ``Worker.ask_fully``."""
         self._require("messages")
-        reply = await self._ask(_message_line(to, data, True, timeout_ms), fds)
+        reply = await self._ask("reply", _message_line(to, data, True, timeout_ms), fds)
         assert isinstance(reply, Reply)
         return reply
 
     async def close(self) -> None:
         """As ``Worker.close``."""
         deadline = self._loop.time() + 1.0
-        while self._session.open and self._session.out and self._loop.time() < deadline:
+        while not self._session.is_done and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
         self._session.close()
         self._session.events.clear()
@@ -1753,8 +1779,8 @@ class AsyncWorker(_Common):
         if not self._in_loop(answer):
             _close_all(copies)
 
-    async def _ask(self, raw: bytes, fds: Sequence[HasFd]) -> Any:
-        id_ = self._start_question(raw, fds)
+    async def _ask(self, answer: str, raw: bytes, fds: Sequence[HasFd]) -> Any:
+        id_ = self._start_question(answer, raw, fds)
         future: "asyncio.Future[Any]" = self._loop.create_future()
         self._waiting[id_] = future
         self._write()

@@ -26,6 +26,8 @@ struct Orders {
     worker: Worker,
     listener: Option<Arc<Listener>>,
     held: Vec<OwnedFd>,
+    /// Questions that are not answered yet.
+    questions: Vec<Message>,
     /// Orders that wait for something: the next begins meanwhile.
     under_way: Vec<JoinHandle<()>>,
 }
@@ -42,18 +44,24 @@ fn main() -> Result<(), Error> {
             let _ = reporter.send(Target::Handover, &json!({ "removed": name }));
         }
         if reporter.lost().is_some() {
+            reporter.status("lost");
             print_line("lost");
         }
     });
-    let mut orders =
-        Orders { worker: worker.clone(), listener: None, held: Vec::new(), under_way: Vec::new() };
+    let mut orders = Orders {
+        worker: worker.clone(),
+        listener: None,
+        held: Vec::new(),
+        questions: Vec::new(),
+        under_way: Vec::new(),
+    };
     if std::env::args().any(|argument| argument == "--tokio") {
         on_tokio(&mut orders)?;
     } else {
         let messages = worker.messages();
         worker.ready();
-        for mut message in messages {
-            orders.obey(&mut message);
+        for message in messages {
+            orders.obey(message);
         }
     }
     orders.finish();
@@ -67,6 +75,7 @@ fn main() -> Result<(), Error> {
 fn plain(worker: &Worker) {
     worker.status("without handover");
     worker.heartbeat();
+    worker.extend_timeout(Duration::from_secs(20));
     worker.log(Level::Info, "", "without handover", Vec::new());
     worker.ready();
     print_line("plain");
@@ -86,8 +95,8 @@ fn on_tokio(orders: &mut Orders) -> Result<(), Error> {
         let messages = orders.worker.messages();
         // Not before the runtime is there: who is ready may be at its limit of open files.
         orders.worker.ready();
-        while let Some(mut message) = messages.received().await {
-            orders.obey(&mut message);
+        while let Some(message) = messages.received().await {
+            orders.obey(message);
         }
         Ok(())
     })
@@ -103,20 +112,28 @@ impl Orders {
     fn finish(mut self) {
         let messages = self.worker.messages();
         loop {
-            while let Some(mut message) = messages.try_next() {
-                self.obey(&mut message);
+            while let Some(message) = messages.try_next() {
+                self.obey(message);
             }
             let Some(order) = self.under_way.pop() else { return };
             let _ = order.join();
         }
     }
 
-    fn obey(&mut self, message: &mut Message) {
-        let order = read(message);
+    fn obey(&mut self, mut message: Message) {
+        let order = read(&message);
         let fds = message.take_fds();
         match order["do"].as_str() {
-            Some("hold") => self.held.extend(fds),
-            Some("release") => write_and_close(std::mem::take(&mut self.held)),
+            Some("hold") => {
+                self.held.extend(fds);
+                self.questions.push(message);
+            }
+            Some("release") => {
+                write_and_close(std::mem::take(&mut self.held));
+                for mut question in self.questions.drain(..) {
+                    let _ = question.reply(&true);
+                }
+            }
             _ if !fds.is_empty() => {
                 let count = fds.len();
                 write_and_close(fds);
@@ -127,6 +144,11 @@ impl Orders {
                 let parts: Parts = message.to().unwrap_or_default();
                 let _ = parts.get("data").map(|data| message.reply(data));
             }
+            Some("from") => {
+                let from = sender(message.from());
+                let _ = message.reply(&from);
+            }
+            Some("reply_fd") => drop(reply_fd(&mut message)),
             Some("refuse") => message.refuse(order["error"].as_str().unwrap_or("failed"), "as ordered"),
             Some("hang") => loop {
                 std::thread::park();
@@ -206,6 +228,7 @@ fn say(worker: &Worker, what: &str, order: &Value) -> Outcome {
         "extend_timeout" => worker.extend_timeout(Duration::from_millis(order["ms"].as_u64().unwrap_or(0))),
         "replace" => drop(worker.replace(text("reason"))),
         "stopping" => worker.stopping(),
+        "fork" => return Ok(Some(json!({ "unsupported": "a program with threads does not fork" }))),
         _ => {}
     }
     Ok(None)
@@ -217,7 +240,10 @@ fn wait_for(worker: &Worker, listener: Option<&Listener>, order: &Value) -> Outc
         Some("send") => ask(worker, order),
         Some("send_fd") => send_fd(worker, order),
         Some("run") => run(order).map(Some),
-        Some("flood") => flood(worker, order).map(|()| None),
+        Some("flood") => {
+            flood(worker, order);
+            Ok(None)
+        }
         Some("accept") => {
             if let Some(connection) = listener.and_then(|one| one.incoming().ok()?.next()) {
                 connection?.write_all(b"hello\n")?;
@@ -228,18 +254,33 @@ fn wait_for(worker: &Worker, listener: Option<&Listener>, order: &Value) -> Outc
     }
 }
 
-fn flood(worker: &Worker, order: &Value) -> Result<(), Error> {
+fn flood(worker: &Worker, order: &Value) {
     let pad = "x".repeat(order["size"].as_u64().and_then(|size| usize::try_from(size).ok()).unwrap_or(0));
     for n in 0..order["count"].as_u64().unwrap_or(0) {
-        worker.send(Target::Handover, &json!({ "n": n, "pad": pad }))?;
+        // What is too long is dropped.
+        let _ = worker.send(Target::Handover, &json!({ "n": n, "pad": pad }));
     }
-    Ok(())
 }
 
 fn write_and_close(fds: Vec<OwnedFd>) {
     for fd in fds {
         let _ = File::from(fd).write_all(b"taken\n");
     }
+}
+
+fn sender(from: &Sender) -> Value {
+    match from {
+        Sender::Handover => json!("handover"),
+        Sender::Worker { pool, slot, worker } => {
+            json!({ "pool": pool.as_str(), "slot": slot.0, "worker": worker.0 })
+        }
+    }
+}
+
+fn reply_fd(message: &mut Message) -> Result<(), Error> {
+    let (mut ours, theirs) = UnixStream::pair()?;
+    ours.write_all(b"fd\n")?;
+    message.reply_with_fds("fd", &[theirs.as_fd()])
 }
 
 fn target(to: &Value) -> Target {
@@ -265,14 +306,29 @@ fn ask(worker: &Worker, order: &Value) -> Outcome {
     }
     let timeout = Duration::from_millis(order["timeout_ms"].as_u64().unwrap_or(30_000));
     let reply = worker.ask(to, data, timeout)?.wait()?;
-    Ok(Some(json!({ "reply": reply.to::<Value>()? })))
+    let mut outcome = json!({ "reply": reply.to::<Value>()?, "from": sender(&reply.from) });
+    if !reply.fds.is_empty() {
+        outcome["fds"] = reply.fds.len().into();
+    }
+    write_and_close(reply.fds);
+    Ok(Some(outcome))
 }
 
 fn send_fd(worker: &Worker, order: &Value) -> Outcome {
-    let (mut ours, theirs) = UnixStream::pair()?;
-    let outcome = worker.deliver(target(&order["to"]), "fd", &[theirs.as_fd()])?.wait()?;
+    let (mut ours, mut theirs) = UnixStream::pair()?;
+    let asking = worker.deliver(target(&order["to"]), "fd", &[theirs.as_fd()]);
+    let outcome = match asking.and_then(handover::worker::Asking::wait) {
+        Err(Error::Refused { error, .. }) => {
+            // It is this program's as before.
+            let mut byte = [0];
+            theirs.write_all(b"?")?;
+            ours.read_exact(&mut byte)?;
+            json!({ "refused": { "error": error.word() }, "kept": byte == *b"?" })
+        }
+        outcome => sent(&outcome?),
+    };
     ours.write_all(b"fd\n")?;
-    Ok(Some(sent(&outcome)))
+    Ok(Some(outcome))
 }
 
 fn log(worker: &Worker, order: &Value) {

@@ -86,8 +86,12 @@ fn python_with_a_thread_keeps_the_protocol() {
 #[test]
 fn node_keeps_the_protocol_as_far_as_it_goes_without_fds() {
     if !is_missing(&["python3", "node"]) {
-        let reasons =
-            ["has not the capability fds", "has not the capability listen", "only with channel = \"node\""];
+        let reasons = [
+            "has not the capability fds",
+            "has not the capability listen",
+            "only with channel = \"node\"",
+            "Node does not fork",
+        ];
         conforms(&[], &["node", "clients/conformance_worker.js"], &reasons);
     }
 }
@@ -136,6 +140,45 @@ fn a_worker_that_says_nothing_does_not_conform() {
     let output = execute(&case).expect("it is there");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("not ok echoes: "), "{output:?}");
+}
+
+#[test]
+fn a_worker_that_does_not_obey_is_told_all_that_is_missing_at_once() {
+    if is_missing(&["python3"]) {
+        return;
+    }
+    const SAYS_READY: &str = r#"
+import os, socket
+channel = socket.socket(fileno=int(os.environ["HANDOVER_CHANNEL"]))
+channel.sendall(b'{"type":"hello","version":1,"capabilities":["messages","fds"]}\n{"type":"ready"}\n')
+while channel.recv(65536):
+    pass
+"#;
+    let words = ["python3", "clients/conformance.py", "--deadline", "1", "--", "python3", "-c", SAYS_READY];
+    let output = execute(&words).expect("it is there");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.starts_with("not ok contract:\n"), "{said}");
+    for order in ["about", "echo", "hold", "reply_fd", "run", "fork", "inherited"] {
+        assert!(said.contains(&format!("\n  {order}: expected ")), "{order}: {said}");
+    }
+    assert!(!said.contains("\nok "), "no case is tried then: {said}");
+}
+
+#[test]
+fn the_contract_of_a_conformance_worker_is_the_same_where_it_is_printed_and_where_it_is_read() {
+    if is_missing(&["python3"]) {
+        return;
+    }
+    let output = execute(&["python3", "clients/conformance.py", "--contract"]).expect("it is there");
+    let contract = String::from_utf8_lossy(&output.stdout);
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(top.join("clients/README.md")).expect("it is there");
+    assert!(output.status.success() && contract.starts_with("### The conformance worker\n"), "{output:?}");
+    assert!(
+        page.ends_with(&*contract),
+        "clients/README.md ends with another contract than --contract prints"
+    );
 }
 
 #[test]
