@@ -34,14 +34,13 @@ fn asked(_one: i32, _other: i32) -> io::Result<bool> {
     Ok(false)
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn a_duplicate_is_the_same_and_another_opening_of_the_file_is_not() {
         let open = || std::fs::File::open("/dev/null").unwrap();
         let (one, other) = (open(), open());
