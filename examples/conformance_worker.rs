@@ -274,6 +274,8 @@ fn sender(from: &Sender) -> Value {
         Sender::Worker { pool, slot, worker } => {
             json!({ "pool": pool.as_str(), "slot": slot.0, "worker": worker.0 })
         }
+        // One of a later version.
+        _ => Value::Null,
     }
 }
 
