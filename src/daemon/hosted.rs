@@ -38,6 +38,8 @@ use crate::wire::Payload;
 pub(crate) const MESSAGES_MAX: usize = 256;
 /// Their bytes; one is always taken in.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Fds that came with them; those of one are always taken in.
+const MESSAGE_FDS_MAX: usize = 128;
 
 /// Takes lines of workers; on a thread of their own, where it may block.
 pub(crate) type TakeLine = Box<dyn FnMut(SystemTime, &Origin, &Line) + Send>;
@@ -151,22 +153,31 @@ pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
 /// Where messages of workers to handover go.
 pub(crate) struct Audience {
     queue: mpsc::Sender<FromWorker>,
-    bytes: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
+}
+
+/// What waits for the program, all messages together.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: AtomicUsize,
+    fds: AtomicUsize,
 }
 
 impl Audience {
     /// With the end at which the program takes them.
     pub(crate) fn new() -> (Self, mpsc::Receiver<FromWorker>) {
         let (queue, receiver) = mpsc::channel(MESSAGES_MAX);
-        (Self { queue, bytes: Arc::default() }, receiver)
+        (Self { queue, waiting: Arc::default() }, receiver)
     }
 
     /// Gives it to the program, or says why not.
     pub(super) fn give(&self, mut message: FromWorker) -> Result<(), &'static str> {
-        let size = message.data.size();
-        let before = self.bytes.fetch_add(size, Ordering::Relaxed);
-        message.weight = Weight(self.bytes.clone(), size);
-        if before > 0 && before + size > MESSAGE_BYTES_MAX {
+        let (bytes, fds) = (message.data.size(), message.fds.len());
+        let bytes_before = self.waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fds_before = self.waiting.fds.fetch_add(fds, Ordering::Relaxed);
+        message.weight = Weight { of: self.waiting.clone(), bytes, fds };
+        let too_many = |before, more, most| before > 0 && more > 0 && before + more > most;
+        if too_many(bytes_before, bytes, MESSAGE_BYTES_MAX) || too_many(fds_before, fds, MESSAGE_FDS_MAX) {
             return Err("the program that runs the workers does not take its messages");
         }
         self.queue.try_send(message).map_err(|error| match error {
@@ -180,13 +191,18 @@ impl Audience {
     }
 }
 
-/// Bytes that wait for the program, until this is dropped.
+/// What one message is of that, until this is dropped.
 #[derive(Debug, Default)]
-struct Weight(Arc<AtomicUsize>, usize);
+struct Weight {
+    of: Arc<Waiting>,
+    bytes: usize,
+    fds: usize,
+}
 
 impl Drop for Weight {
     fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
+        self.of.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.of.fds.fetch_sub(self.fds, Ordering::Relaxed);
     }
 }
 
@@ -404,5 +420,27 @@ impl Daemon {
         }
         let who = who(worker, &place, &self.table);
         self.happened(What::WorkerStatusLost { who, reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Generation, PoolName, SlotIndex};
+
+    #[test]
+    fn a_program_that_takes_no_messages_is_not_given_fds_without_end() {
+        let (audience, mut messages) = Audience::new();
+        let at =
+            supervisor::Place { pool: PoolName::new("web"), slot: SlotIndex(0), generation: Generation(1) };
+        let message = |fds: usize| {
+            let fds = (0..fds).map(|_| std::io::pipe().unwrap().0.into()).collect();
+            FromWorker::new(WorkerId(1), &at, Payload::of(&1).unwrap(), fds, None)
+        };
+        let given = (0..10).filter(|_| audience.give(message(64)).is_ok()).count();
+        assert_eq!(given, MESSAGE_FDS_MAX / 64);
+        assert!(audience.give(message(0)).is_ok(), "one without fds");
+        drop(messages.try_recv().unwrap());
+        assert!(audience.give(message(64)).is_ok());
     }
 }
