@@ -121,7 +121,7 @@ fn the_units_are_what_systemd_understands() {
 }
 
 #[test]
-fn each_promise_and_each_comparison_names_tests_that_are_there() {
+fn each_promise_comparison_and_rule_names_tests_that_are_there() {
     let mut tests = BTreeSet::new();
     let mut open = vec![root().join("src"), root().join("tests")];
     while let Some(directory) = open.pop() {
@@ -135,10 +135,14 @@ fn each_promise_and_each_comparison_names_tests_that_are_there() {
             }
         }
     }
-    for (name, head) in [("docs/promises.md", "| promise"), ("docs/from-amphp-cluster.md", "| amphp/cluster")]
-    {
+    let pages = [
+        ("docs/promises.md", "| promise"),
+        ("docs/from-amphp-cluster.md", "| amphp/cluster"),
+        ("docs/security.md", "| rule"),
+    ];
+    for (name, head) in pages {
         let mut named = 0;
-        for line in page(name).lines().filter(|line| line.starts_with("| ") && !line.starts_with(head)) {
+        for line in rows_under(head, &page(name)) {
             let cell = line.rsplit('|').nth(1).expect("a table").trim();
             assert!(cell.contains('`') || cell == "not yet", "{name}: a line without a test: {line}");
             for test in cell.split('`').skip(1).step_by(2) {
@@ -148,6 +152,22 @@ fn each_promise_and_each_comparison_names_tests_that_are_there() {
         }
         assert!(named > 20, "{name}");
     }
+}
+
+/// The rows of all tables of a page whose first line begins with `head`.
+fn rows_under<'a>(head: &str, page: &'a str) -> Vec<&'a str> {
+    let mut rows = Vec::new();
+    let (mut in_table, mut wanted) = (false, false);
+    for line in page.lines() {
+        let is_row = line.starts_with('|');
+        if is_row && !in_table {
+            wanted = line.starts_with(head);
+        } else if is_row && wanted && !line.starts_with("|--") {
+            rows.push(line);
+        }
+        in_table = is_row;
+    }
+    rows
 }
 
 fn functions_marked_as_tests(text: &str) -> Vec<String> {
