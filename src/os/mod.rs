@@ -14,6 +14,7 @@
 //! - `watch`: an fd on tokio's reactor; `hangup`: many, for nothing but the end of the other side
 //! - `interrupt`, `handed`: for a program that is a worker: signals that ask it to end, fds that it was started with
 //! - `socket`: making sockets, and asking them what they are
+//! - `waiting`: who waits on a socket
 //! - `environment`: what the environment says, read once
 //! - `launchd`: the sockets that launchd holds for us
 //! - `sealed`: memory that is passed on and cannot change
@@ -83,6 +84,8 @@ pub mod stream;
 pub mod threads;
 #[cfg(feature = "supervisor")]
 pub mod user;
+#[cfg(feature = "supervisor")]
+pub mod waiting;
 #[cfg(feature = "tokio")]
 pub mod watch;
 #[cfg(feature = "supervisor")]

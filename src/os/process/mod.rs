@@ -12,6 +12,7 @@ mod group;
 mod members_linux;
 #[cfg(target_os = "macos")]
 mod members_macos;
+mod name;
 mod orphans;
 #[cfg(target_os = "linux")]
 mod pidfd;
@@ -27,6 +28,7 @@ pub use group::kill_group;
 pub use members_linux::{group_empty, group_members, group_sizes};
 #[cfg(target_os = "macos")]
 pub use members_macos::{group_empty, group_members, group_sizes};
+pub use name::process_name;
 pub use orphans::{Reaped, become_subreaper, count_orphans, reap_hidden_orphans, reap_orphans};
 #[cfg(target_os = "linux")]
 pub use pidfd::{Pidfd, own_inode};
