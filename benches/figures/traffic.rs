@@ -42,7 +42,7 @@ const SUBJECTS: [Subject; 4] = [
     },
     Subject {
         name: "Node http",
-        make: |_| script(("HANDOVER_NODE", "node"), "server.js", "exec"),
+        make: |_| script(("HANDOVER_NODE", "node"), "server.js", "accept"),
         processes: WORKERS,
         keeps_alive: true,
         needs: Some(("HANDOVER_NODE", "node")),
@@ -80,7 +80,7 @@ fn nginx(place: &Place) -> Result<Program> {
     let pid = format!("pid {};", place.scratch.join("nginx.pid").display());
     let words = [&program.display().to_string(), "-e", "stderr", "-c", &config, "-g", &pid];
     let command = words.map(str::to_owned).to_vec();
-    Ok(Program { command, ready: "exec", environment: vec![("NGINX", "3;")] })
+    Ok(Program { command, ready: "accept", environment: vec![("NGINX", "3;")] })
 }
 
 impl Subject {

@@ -149,7 +149,11 @@ fn style(what: &What) -> Style {
             result: Verdict::RolledBack | Verdict::Failed | Verdict::Refused, ..
         } => bad,
         What::ListenerDrifted(drifted) if drifted.harmed => bad,
-        What::Lost { .. } | What::WorkerKilled(_) | What::ListenerDrifted(_) | What::DaemonStopping => odd,
+        What::Lost { .. }
+        | What::WorkerNotReady { .. }
+        | What::WorkerKilled(_)
+        | What::ListenerDrifted(_)
+        | What::DaemonStopping => odd,
         What::WorkerReady { .. } | What::RolloutDone(_) | What::DaemonReady => good,
         _ => return Style::new(),
     };

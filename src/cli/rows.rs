@@ -65,7 +65,7 @@ pub(super) fn in_motion(pool: &Pool) -> Vec<Row> {
 fn quiet_worker(slot: &Slot) -> Option<&Worker> {
     let [worker] = &slot.workers[..] else { return None };
     let is_stuck = worker.channel.as_ref().is_some_and(Channel::is_stuck);
-    let is_well = worker.leftovers == 0 && !worker.worn && !is_stuck;
+    let is_well = worker.leftovers == 0 && !worker.worn && !is_stuck && worker.readiness.is_none();
     let is_quiet = worker.state == WorkerState::Ready && is_well && !slot.kept;
     is_quiet.then_some(worker)
 }
@@ -121,6 +121,8 @@ fn of_worker(pool: &Pool, slot: &Slot, worker: &Worker) -> Row {
     if slot.kept {
         notes.push("kept: the old program is gone".to_owned());
     }
+    notes.extend(worker.waiting_for.as_deref().map(|what| format!("waiting for {}", printable(what))));
+    notes.extend(worker.readiness.as_deref().map(printable));
     notes.extend(worker.status.as_deref().filter(|status| !status.is_empty()).map(printable));
     let cells = vec![
         pool.name.clone(),

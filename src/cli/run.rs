@@ -32,7 +32,8 @@ pub(super) struct Run {
     /// The number of workers, or `auto` [default: 1]
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "config")]
     workers: Option<Workers>,
-    /// When a worker is ready: `exec` (at once) or `notify` (it says READY=1) [default: exec]
+    /// When a worker is ready: `accept` (it waits on its listeners), `notify` (it sends READY=1) or `exec` (it stays for two
+    /// seconds) [default: accept; without -l: exec]
     #[arg(long, value_name = "MODE", conflicts_with = "config")]
     ready: Option<String>,
     /// The name of the daemon [default: that of the program]

@@ -2,6 +2,7 @@
 //!
 //! The first line answers "is it fine, and if not, why"; what follows is the evidence.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
@@ -71,6 +72,14 @@ fn workers(pools: &[Pool], every_slot: bool) -> String {
         styles.push(row.style);
     }
     let mut text = render(&table, &styles);
+    for pool in pools {
+        // Workers of a pool mostly lack the same.
+        let workers = pool.slots.iter().flat_map(|slot| &slot.workers);
+        let hints: BTreeSet<&str> = workers.filter_map(|worker| worker.hint.as_deref()).collect();
+        for hint in hints {
+            push(&mut text, format_args!("pool {}: hint: {}\n", pool.name, printable(hint)));
+        }
+    }
     for pool in pools.iter().filter(|pool| pool.scaled) {
         push(&mut text, format_args!("pool {} has {} slots by `handover scale`\n", pool.name, pool.wanted));
     }

@@ -24,7 +24,7 @@ pub struct Flags {
     pub listen: Vec<String>,
     /// `-n`; one where it is not given.
     pub workers: Option<Workers>,
-    /// `--ready`; `exec` where it is not given. `fd` needs a file, because it needs a number as well.
+    /// `--ready`; where it is not given, `accept` with listeners and `exec` without. `fd` needs a file, because it needs a number as well.
     pub ready: Option<String>,
     /// `--name`; the file stem of the program, made to fit, where it is not given.
     pub name: Option<String>,
@@ -154,7 +154,7 @@ fn file(flags: &Flags, name: &str, listeners: &[NamedAddress<'_>]) -> String {
         text,
         "[pool.{POOL}]\ncommand = [{}]\nworkers = {workers}\nready = {}\nlisteners = [{}]\n",
         list(&mut flags.command.iter().map(String::as_str)),
-        quote(flags.ready.as_deref().unwrap_or("exec")),
+        quote(flags.ready.as_deref().unwrap_or(if listeners.is_empty() { "exec" } else { "accept" })),
         list(&mut listeners.iter().map(|listener| listener.name.as_str())),
     );
     text
@@ -180,6 +180,10 @@ fn as_flag(fault: &Fault, flags: &Flags, listeners: &[NamedAddress<'_>]) -> Flag
         ".ready" if flags.ready.as_deref() == Some("fd") => {
             ("needs `ready_fd` as well, and so a configuration file".to_owned(), None)
         }
+        ".ready" if flags.ready.as_deref() == Some("accept") => {
+            let hint = "add -l ADDRESS, or take --ready notify (it sends READY=1) or --ready exec (it stays for a while)";
+            (fault.reason.clone(), Some(hint.to_owned()))
+        }
         _ => (fault.reason.clone(), fault.hint.clone()),
     };
     FlagFault { flag, reason, hint }
@@ -197,16 +201,28 @@ mod tests {
     }
 
     #[test]
-    fn flags_make_a_pool_that_is_ready_when_executed() {
+    fn flags_make_a_pool_that_is_ready_when_it_waits_on_its_listeners() {
         let config =
             from_flags(&flags(&["127.0.0.1:8080", "unix:@x", "admin=[::1]:81"], &["/srv/My App.py"]), &Fake);
         let config = config.unwrap();
         assert_eq!(config.name, "my-app");
         let (name, pool) = config.pools.first_key_value().unwrap();
-        assert_eq!((name.as_str(), pool.policy.ready, pool.policy.workers), ("main", Ready::Exec, 1));
+        assert_eq!((name.as_str(), pool.policy.ready, pool.policy.workers), ("main", Ready::Accept, 1));
         let names: Vec<&str> = pool.listeners.iter().map(|name| name.as_str()).collect();
         assert_eq!(names, ["http", "listener1", "admin"]);
         assert_eq!(pool.program.command, ["/srv/My App.py"]);
+    }
+
+    #[test]
+    fn without_listeners_there_is_nothing_to_wait_on() {
+        let ready = |ready: Option<&str>| {
+            let flags = Flags { ready: ready.map(str::to_owned), ..flags(&[], &["x"]) };
+            from_flags(&flags, &Fake).map(|config| config.pools.values().next().map(|pool| pool.policy.ready))
+        };
+        assert_eq!(ready(None).unwrap(), Some(Ready::Exec));
+        let refused = ready(Some("accept")).unwrap_err();
+        assert_eq!(refused.0[0].flag, "--ready accept");
+        assert!(refused.to_string().contains("needs a listener"), "{refused}");
     }
 
     #[test]

@@ -278,7 +278,9 @@ pub struct Policy {
 pub enum Ready {
     /// It sent `READY=1` to its `NOTIFY_SOCKET`.
     Notify,
-    /// It was executed.
+    /// Somebody of its process tree waits on each of its listeners.
+    Accept,
+    /// It was executed and has stayed for its `bake_time`.
     Exec,
     /// It wrote a newline to this fd number (s6's way); at least 3.
     Fd(i32),

@@ -157,10 +157,19 @@ pub struct Worker {
     pub ready: Option<Moment>,
     /// When it was asked to end.
     pub asked: Option<Moment>,
-    /// When it will be dealt with if nothing happens: killed, or counted as failed.
+    /// When it will be dealt with if nothing happens: killed, counted as failed, or as ready by its `bake_time`.
     pub deadline_in_seconds: Option<f64>,
     /// The `STATUS=` that it sent last.
     pub status: Option<String>,
+    /// What it has not done yet, where it has been starting for three seconds; for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    /// What may help then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// How its readiness is decided, where that cannot be seen (`ready = "accept"`); for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<String>,
     /// What is known of its channel; left out where it said no hello.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<Channel>,

@@ -71,6 +71,19 @@ pub enum What {
         #[serde(rename = "after_seconds", with = "seconds")]
         after: Duration,
     },
+    /// It has been starting for three seconds, and something is still missing. For each start at most once.
+    WorkerNotReady {
+        /// Which.
+        #[serde(flatten)]
+        who: Who,
+        /// The time since its start.
+        #[serde(rename = "after_seconds", with = "seconds")]
+        after: Duration,
+        /// What is missing, and what is known of that; for a person.
+        waiting_for: String,
+        /// What may help.
+        hint: String,
+    },
     /// It sent another `STATUS=`.
     WorkerStatus {
         /// Which.
@@ -273,6 +286,7 @@ impl What {
             | Self::WorkerStarted(_)
             | Self::WorkerExecuted(_)
             | Self::WorkerReady { .. }
+            | Self::WorkerNotReady { .. }
             | Self::WorkerWorn { .. }
             | Self::WorkerDraining { .. }
             | Self::WorkerKilled(_)
@@ -313,6 +327,7 @@ impl What {
             Self::WorkerStarted(who)
             | Self::WorkerExecuted(who)
             | Self::WorkerReady { who, .. }
+            | Self::WorkerNotReady { who, .. }
             | Self::WorkerStatus { who, .. }
             | Self::WorkerMessage { who, .. }
             | Self::WorkerWorn { who, .. }

@@ -26,4 +26,4 @@ pub use event::{Event, What};
 pub use protocol::{Level, Request};
 pub use sent::{NotSent, Sent};
 pub use server::{Call, Reply, Telling, serve};
-pub use view::{Facts, StoredFacts, WorkerFacts};
+pub use view::{Facts, StartingFacts, StoredFacts, WorkerFacts};

@@ -13,13 +13,27 @@ pub(super) fn summary(document: &StatusDocument) -> (bool, String) {
     let doing = match (document.daemon.phase.as_str(), &document.rollout) {
         ("running", None) => document.readings.iter().find(|reading| !reading.given_up).map(reading),
         ("running", Some(rollout)) => Some(rolling(rollout)),
-        (phase, _) => Some(phase.to_owned()),
+        (phase, _) => {
+            Some(waited_for(document).map_or_else(|| phase.to_owned(), |what| format!("{phase}, {what}")))
+        }
     };
     let first = doing.map_or_else(|| serving.clone(), |doing| format!("{doing}; {serving}"));
     if troubles.is_empty() {
         return (true, format!("fine: {first}"));
     }
     (false, format!("needs attention: {}; {first}", troubles.join("; ")))
+}
+
+/// What a worker that has been starting for long has not done yet.
+fn waited_for(document: &StatusDocument) -> Option<String> {
+    let slots = document.pools.iter().flat_map(|pool| pool.slots.iter().map(move |slot| (pool, slot)));
+    let mut workers =
+        slots.flat_map(|(pool, slot)| slot.workers.iter().map(move |worker| (pool, slot, worker)));
+    workers.find_map(|(pool, slot, worker)| {
+        let (what, seconds) = (worker.waiting_for.as_deref()?, worker.started.seconds_ago);
+        let (pool, slot, worker) = (&pool.name, slot.slot, worker.worker);
+        Some(format!("worker {worker} (pool {pool}, slot {slot}) waits for {seconds:.0} s for {what}"))
+    })
 }
 
 fn reading(reading: &Reading) -> String {
@@ -39,8 +53,11 @@ fn rolling(rollout: &Rollout) -> String {
 fn troubles(document: &StatusDocument) -> Vec<String> {
     // While it starts, rolls or stops, workers that are not ready are in its proper course.
     let settled = document.daemon.phase == "running" && document.rollout.is_none();
-    let trouble =
-        |pool| pool_trouble(pool).or_else(|| missing(pool).or_else(|| behind(pool)).filter(|_| settled));
+    let starts = document.daemon.phase == "starting";
+    let trouble = |pool| {
+        let missing = missing(pool).filter(|_| settled || (starts && has_failed(pool)));
+        pool_trouble(pool).or(missing).or_else(|| behind(pool).filter(|_| settled))
+    };
     let mut troubles: Vec<String> = document.pools.iter().filter_map(trouble).collect();
     if let (Some(failed), None) = (&document.last_failed_rollout, &document.rollout) {
         let part = if failed.kept.is_empty() { "" } else { " in part" };
@@ -83,6 +100,12 @@ fn missing(pool: &Pool) -> Option<String> {
     let failed = pool.slots.iter().filter(|slot| !is_ready(slot)).find_map(|slot| slot.last_failure.as_ref());
     let why = failed.map_or("starting", |last| last.failure.text.as_str());
     Some(format!("pool {}: {} of {} workers ready: {why}", pool.name, pool.ready, pool.wanted))
+}
+
+/// A slot without a ready worker has had one that failed: it is not in the proper course of a start.
+fn has_failed(pool: &Pool) -> bool {
+    let is_ready = |slot: &Slot| slot.workers.iter().any(|worker| worker.state == WorkerState::Ready);
+    pool.slots.iter().any(|slot| slot.last_failure.is_some() && !is_ready(slot))
 }
 
 /// Its workers may have a socket on which nobody comes any more.

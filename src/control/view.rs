@@ -61,6 +61,19 @@ pub struct WorkerFacts {
     pub output: Vec<String>,
     /// What may help, where it failed and that can be guessed.
     pub hint: Option<String>,
+    /// Where it has been starting for long: what it has not done yet, and what may help.
+    pub starting: Option<StartingFacts>,
+    /// How its readiness was decided, where nobody could see it.
+    pub readiness: Option<String>,
+}
+
+/// What a worker that starts has not done yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StartingFacts {
+    /// What is waited for.
+    pub waiting_for: String,
+    /// What may help.
+    pub hint: String,
 }
 
 /// What the shell knows of the fds that are stored for a slot.
@@ -153,6 +166,7 @@ impl View<'_> {
 
     fn worker(&self, worker: &WorkerStatus) -> Worker {
         let known = self.facts.workers.get(&worker.worker).cloned().unwrap_or_default();
+        let starting = known.starting;
         Worker {
             worker: worker.worker.0,
             pid: known.pid,
@@ -164,6 +178,9 @@ impl View<'_> {
             asked: worker.asked.map(|at| self.moment(at)),
             deadline_in_seconds: worker.deadline.map(|at| self.seconds_until(at)),
             status: known.status,
+            waiting_for: starting.as_ref().map(|starting| starting.waiting_for.clone()),
+            hint: starting.map(|starting| starting.hint),
+            readiness: known.readiness.filter(|_| worker.bakes),
             channel: known.channel,
             leftovers: known.leftovers,
             output: Some(known.output),
@@ -255,7 +272,7 @@ mod tests {
             channel: None,
             leftovers: 0,
             output: vec![line.into()],
-            hint: None,
+            ..WorkerFacts::default()
         };
         Facts {
             now: at(100),
@@ -285,6 +302,8 @@ mod tests {
             generation: id::Generation(1),
             state: WorkerState::Ready,
             worn: false,
+            bakes: false,
+            late: false,
             started: at(40),
             ready: Some(at(50)),
             asked: None,

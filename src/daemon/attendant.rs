@@ -55,6 +55,8 @@ pub(super) enum Report {
     StartFailed(StartFault),
     /// It wrote a newline to its ready fd.
     ReadyByFd,
+    /// It closed its ready fd without one.
+    ReadyFdClosed,
     /// It said this to its notify socket.
     Said(Message, Brought),
     /// Something in its notify socket was dropped.
@@ -63,6 +65,8 @@ pub(super) enum Report {
         why: String,
         /// Who sent it, as far as that is known.
         sender: Option<u32>,
+        /// It was dropped because of who that is.
+        stranger: Option<Stray>,
     },
     /// What came through its channel.
     Channel(Box<(Told, Receipt)>),
@@ -70,6 +74,14 @@ pub(super) enum Report {
     Exited(ExitStatus),
     /// Nothing of its process group is left.
     GroupEnded,
+}
+
+/// A datagram from somebody who may not speak for the worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stray {
+    pub(super) pid: i32,
+    pub(super) uid: u32,
+    pub(super) says_ready: bool,
 }
 
 /// Fds that came with what a worker said to its notify socket: for `FDSTORE=1` and `BARRIER=1` only.
@@ -158,9 +170,7 @@ impl Attendant {
                 }
                 Heard::ReadyFd { newline } => {
                     self.ready = None;
-                    if newline {
-                        self.report(Report::ReadyByFd).await;
-                    }
+                    self.report(if newline { Report::ReadyByFd } else { Report::ReadyFdClosed }).await;
                 }
             }
         }
@@ -180,7 +190,7 @@ impl Attendant {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) => {
                     let why = format!("notification not received: {}", words(&error));
-                    vec![Report::Dropped { why, sender: None }]
+                    vec![Report::Dropped { why, sender: None, stranger: None }]
                 }
             }
         };
@@ -206,7 +216,7 @@ impl Attendant {
 
     fn read(&self, datagram: &[u8], received: &passing::Received) -> Vec<Report> {
         let sender = received.credentials.map(|credentials| credentials.pid);
-        let drop_for = |why: String| Report::Dropped { why, sender };
+        let drop_for = |why: String| Report::Dropped { why, sender, stranger: None };
         let dropped = |why: &str| vec![drop_for(why.to_owned())];
         if received.truncated {
             return dropped("notification too long");
@@ -223,7 +233,15 @@ impl Attendant {
             false => Verdict::Believed,
         };
         match verdict {
-            Verdict::Dropped(why) => dropped(why.as_str()),
+            Verdict::Dropped(why) => {
+                let says_ready = datagram.split(|byte| *byte == b'\n').any(|line| line == b"READY=1");
+                let stray = |by: Sender| Stray { pid: by.pid, uid: by.uid, says_ready };
+                vec![Report::Dropped {
+                    why: why.as_str().to_owned(),
+                    sender,
+                    stranger: credentials.map(stray),
+                }]
+            }
             Verdict::Believed => match notify::parse(datagram) {
                 Err(refused) => dropped(&refused.to_string()),
                 Ok(notification) => {

@@ -21,9 +21,10 @@ use super::channel::{self, Channel, Link, Means, SharedLink};
 use super::output::{Pump, SharedTail};
 use super::process::Process;
 use super::projection::{self, who};
+use super::readiness::{self, Readiness};
 use super::start::{self, Plan};
 use super::table::Entry;
-use crate::config::model::{Ready, Signal, WorkerOutput};
+use crate::config::model::{Signal, WorkerOutput};
 use crate::control::What;
 use crate::id::WorkerId;
 use crate::observe::{Form, Log, Origin, Stream};
@@ -131,7 +132,7 @@ impl Daemon {
             program_changed: false,
         })?;
         let pool = record.config.pools.get(&at.pool);
-        let ready_mode = pool.map_or(Ready::Notify, |pool| pool.policy.ready);
+        let readiness = pool.map_or_else(Readiness::default, |pool| Readiness::of(record, pool));
         let ready_fd = pool.and_then(start::ready_fd);
         let notify_path = self.runtime.notify_path().map_err(|error| fault("notify", &error))?;
         let mut plan = start::plan(worker, &at, exact, record, &self.surroundings, &notify_path, &given)?;
@@ -153,6 +154,7 @@ impl Daemon {
         }
         let process = Rc::new(Process::new(starting.pidfd));
         let pid = process.pid();
+        let target = pool.and_then(|pool| readiness::target(pid, record, pool, &given));
         let tail: SharedTail = Rc::new(RefCell::default());
         let output = captured
             .into_iter()
@@ -178,8 +180,8 @@ impl Daemon {
             reports: self.reports.clone(),
         };
         tokio::task::spawn_local(attendant.attend());
-        let ready_by_notify = ready_mode == Ready::Notify;
-        let entry = Entry::new(at.clone(), process, end_group, tail, ready_by_notify, notify_path, link);
+        let mut entry = Entry::new(at.clone(), process, end_group, tail, readiness, notify_path, link);
+        entry.target = target;
         self.table.insert(worker, entry);
         self.happened(What::WorkerStarted(who(worker, &at, &self.table)));
         Ok(())
@@ -258,6 +260,7 @@ impl Daemon {
     }
 
     fn take_note(&mut self, note: &Note) {
+        self.stop_watching(note);
         match note {
             Note::RollingBack { generation, reason } => self.remember_failure(*generation, reason),
             Note::RolloutDone { .. } => self.failed_rollout = None,

@@ -30,6 +30,7 @@ mod place;
 mod process;
 mod program;
 mod projection;
+mod readiness;
 mod reading;
 mod reload;
 mod report;
@@ -65,6 +66,7 @@ use execute::Start;
 use generation::Record;
 use hosted::Program;
 use manager::Manager;
+use readiness::Watcher;
 use runtime::Runtime;
 use serving::Serving;
 use start::Surroundings;
@@ -107,6 +109,8 @@ struct Daemon {
     helper: Helper,
 
     table: Table,
+    /// Looks whether workers that cannot say so are ready.
+    watcher: Watcher,
     /// Processes that outlive their parents become our children.
     is_subreaper: bool,
     /// There are such processes; `None`: not asked in this turn.

@@ -14,6 +14,7 @@ pub(super) fn log(what: &What) {
         What::WorkerStarted(_)
         | What::WorkerExecuted(_)
         | What::WorkerReady { .. }
+        | What::WorkerNotReady { .. }
         | What::WorkerStatus { .. }
         | What::WorkerMessage { .. }
         | What::WorkerWorn { .. }
@@ -65,6 +66,10 @@ fn worker(what: &What) {
         What::WorkerExecuted(_) => debug!(pool, slot, generation, worker, pid, "worker executed"),
         What::WorkerReady { after, .. } => {
             info!(pool, slot, generation, worker, pid, after_ms = millis(*after), "worker ready");
+        }
+        What::WorkerNotReady { after, waiting_for, hint, .. } => {
+            let after_ms = millis(*after);
+            warn!(pool, slot, generation, worker, pid, after_ms, waiting_for, hint, "worker not ready yet");
         }
         What::WorkerWorn { reason, .. } => {
             info!(pool, slot, generation, worker, pid, reason, "worker wishes to be replaced");

@@ -17,6 +17,7 @@ use super::found::Found;
 use super::generation::{Listeners, Record};
 use super::hosted::Program;
 use super::manager::Manager;
+use super::readiness::Watcher;
 use super::reading::{Finished, Readings, Step};
 use super::run::RunError;
 use super::runtime::Runtime;
@@ -102,12 +103,14 @@ impl Outset {
         let hangups = Rc::new(Hangups::new().map_err(|error| RunError::System("epoll", error))?);
         let (signals, released) = (self.signals.take(), self.program.released.take());
         let is_up = self.program.is_up.take();
-        let (mut daemon, readings) = self.assemble(traffic, serving, reports_in);
+        let (watcher, sights) = Watcher::new();
+        let (mut daemon, readings) = self.assemble(traffic, serving, reports_in, watcher);
         daemon.stored = Store::new(hangups.clone());
         if let Some(is_up) = is_up {
             let _ = is_up.send(());
         }
-        let failure = daemon.run(Inputs { signals, released, wishes, reports, readings, hangups }).await;
+        let failure =
+            daemon.run(Inputs { signals, released, wishes, reports, readings, sights, hangups }).await;
         if let Some(serving) = &daemon.serving {
             serving.end();
         }
@@ -120,6 +123,7 @@ impl Outset {
         traffic: Rc<Traffic>,
         serving: Option<Serving>,
         reports: attendant::Reports,
+        watcher: Watcher,
     ) -> (Daemon, mpsc::UnboundedReceiver<Finished<Found>>) {
         let clock = Clock::start();
         let now = Monotonic::from_origin(clock.now());
@@ -147,6 +151,7 @@ impl Outset {
             surroundings: self.surroundings,
             helper: self.helper,
             table: Table::default(),
+            watcher,
             is_subreaper: self.is_subreaper,
             strangers: None,
             orphans_may_hide: false,

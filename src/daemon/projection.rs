@@ -23,6 +23,7 @@ pub(super) fn of_event(event: &Event, table: &Table) -> Option<What> {
         Event::Broken { reason } => What::DaemonBroken { reason: reason.clone() },
         Event::DeadlinePassed
         | Event::Ready { .. }
+        | Event::ReadinessUnknown { .. }
         | Event::Heartbeat { .. }
         | Event::WatchdogTriggered { .. }
         | Event::Stopping { .. }
@@ -62,6 +63,15 @@ fn of_note(note: &Note, table: &Table) -> What {
     match note {
         Note::WorkerReady { worker, place, after } => {
             What::WorkerReady { who: who(*worker, place, table), after: *after }
+        }
+        Note::WorkerNotReady { worker, place, after } => {
+            let readiness = table.words(*worker, place).readiness;
+            What::WorkerNotReady {
+                who: who(*worker, place, table),
+                after: *after,
+                waiting_for: readiness.missing(),
+                hint: readiness.way_out(),
+            }
         }
         Note::ReplacementWished { worker, place, reason } => {
             What::WorkerWorn { who: who(*worker, place, table), reason: reason.clone() }
@@ -124,15 +134,7 @@ pub(super) fn hint(failure: &WorkerFailure, words: &LastWords) -> Option<String>
         WorkerFailure::EndedBeforeReady { status: ExitStatus::Code(0) } if words.lines.is_empty() => Some(
             "a worker stays in the foreground; if this program puts itself into the background, tell it not to",
         ),
-        WorkerFailure::StartTimeout { .. } if !words.ready_by_notify => {
-            Some("it wrote no newline to its ready_fd; if it is slow, raise start_timeout")
-        }
-        WorkerFailure::StartTimeout { .. } if !words.has_notified => {
-            Some("it never wrote to NOTIFY_SOCKET; if this program cannot send READY=1, set ready = \"exec\"")
-        }
-        WorkerFailure::StartTimeout { .. } => {
-            Some("it wrote to NOTIFY_SOCKET, but not READY=1; if it is slow, raise start_timeout")
-        }
+        WorkerFailure::StartTimeout { .. } => return Some(words.readiness.hint()),
         _ => None,
     };
     guessed.map(str::to_owned)
@@ -153,18 +155,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hint_fits_the_way_in_which_the_worker_was_to_become_ready() {
+    fn a_hint_fits_how_the_worker_failed() {
         let late = WorkerFailure::StartTimeout { after: Duration::from_secs(30) };
-        let words = |ready_by_notify, has_notified| LastWords {
-            ready_by_notify,
-            has_notified,
-            ..LastWords::default()
-        };
-        assert!(hint(&late, &words(true, false)).unwrap().contains("set ready = \"exec\""));
-        assert!(hint(&late, &words(true, true)).unwrap().contains("but not READY=1"));
-        assert!(hint(&late, &words(false, false)).unwrap().contains("ready_fd"));
+        assert!(hint(&late, &LastWords::default()).unwrap().contains("READY=1"));
         let ended = WorkerFailure::EndedBeforeReady { status: ExitStatus::Code(1) };
-        assert_eq!(hint(&ended, &words(true, false)), None);
+        assert_eq!(hint(&ended, &LastWords::default()), None);
         let in_use =
             LastWords { lines: vec!["Error: listen EADDRINUSE :::80".to_owned()], ..LastWords::default() };
         assert!(hint(&ended, &in_use).unwrap().contains("fd 3"));

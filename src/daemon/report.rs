@@ -7,7 +7,7 @@ use super::generation::{PoolRecord, Record};
 use super::source::Source;
 use super::{Daemon, projection};
 use crate::control::document::{Channel, Counters, Generation, Listener, Program, Reading};
-use crate::control::{Facts, StatusDocument, StoredFacts, WorkerFacts};
+use crate::control::{Facts, StartingFacts, StatusDocument, StoredFacts, WorkerFacts};
 use crate::id::{PoolName, SlotIndex, WorkerId};
 use crate::listeners::{Drift, Origin};
 use crate::notify::printable_line;
@@ -48,11 +48,11 @@ impl Daemon {
     fn worker_facts(&self, status: &Status) -> BTreeMap<WorkerId, WorkerFacts> {
         let mut facts = BTreeMap::new();
         let slots = status.pools.values().flat_map(|pool| pool.slots.values());
-        let ending: BTreeSet<WorkerId> = slots
-            .flat_map(|slot| &slot.workers)
-            .filter(|worker| worker.state == WorkerState::Ending)
-            .map(|worker| worker.worker)
-            .collect();
+        let workers = slots.flat_map(|slot| &slot.workers);
+        let ending = workers.clone().filter(|worker| worker.state == WorkerState::Ending);
+        let ending: BTreeSet<WorkerId> = ending.map(|worker| worker.worker).collect();
+        let late: BTreeSet<WorkerId> =
+            workers.filter(|worker| worker.late).map(|worker| worker.worker).collect();
         // One look at all processes, and only where there is something to look for.
         let sizes = if ending.is_empty() { BTreeMap::new() } else { group_sizes().unwrap_or_default() };
         for (pool, slots) in &status.pools {
@@ -70,7 +70,20 @@ impl Daemon {
             let status = (!entry.status_text.is_empty()).then(|| entry.status_text.clone());
             let output = entry.tail.borrow().lines().map(str::to_owned).collect();
             let channel = entry.link.as_ref().and_then(|link| channel(link.facts()));
-            let known = WorkerFacts { pid: Some(pid), status, channel, leftovers, output, hint: None };
+            let readiness = entry.readiness();
+            let starting = late
+                .contains(&worker)
+                .then(|| StartingFacts { waiting_for: readiness.missing(), hint: readiness.way_out() });
+            let known = WorkerFacts {
+                pid: Some(pid),
+                status,
+                channel,
+                leftovers,
+                output,
+                hint: None,
+                starting,
+                readiness: readiness.by_bake_time(),
+            };
             facts.insert(worker, known);
         }
         for (pool, slots) in &status.pools {

@@ -268,6 +268,6 @@ fn native(resource: Resource) -> limits::Resource {
 pub(super) fn ready_fd(pool: &Pool) -> Option<RawFd> {
     match pool.policy.ready {
         Ready::Fd(number) => Some(number),
-        Ready::Notify | Ready::Exec => None,
+        Ready::Notify | Ready::Accept | Ready::Exec => None,
     }
 }

@@ -13,7 +13,9 @@ use super::attendant::GroupOrder;
 use super::channel::SharedLink;
 use super::output::SharedTail;
 use super::process::Process;
+use super::readiness::Readiness;
 use crate::id::{PoolName, SlotIndex, WorkerId};
+use crate::os::waiting::Target;
 use crate::supervisor::Place;
 
 /// The shell's side of one worker.
@@ -27,12 +29,12 @@ pub(super) struct Entry {
     pub(super) tail: SharedTail,
     /// What it last said with `STATUS=`.
     pub(super) status_text: String,
-    /// `READY=1` makes it ready (`ready = "notify"`).
-    pub(super) ready_by_notify: bool,
+    /// How it becomes ready, and what of that is done.
+    pub(super) readiness: Readiness,
+    /// What is looked at until it is ready, from the moment when its program runs.
+    pub(super) target: Option<Target>,
     /// What was logged of its notifications already.
     pub(super) warned: BTreeSet<String>,
-    /// Something came through its notify socket.
-    pub(super) has_notified: bool,
     /// Things in its notify socket that were dropped.
     pub(super) dropped: u64,
     /// Its notify socket's file, removed with the entry.
@@ -47,7 +49,7 @@ impl Entry {
         process: Rc<Process>,
         end_group: oneshot::Sender<GroupOrder>,
         tail: SharedTail,
-        ready_by_notify: bool,
+        readiness: Readiness,
         notify_path: PathBuf,
         link: Option<SharedLink>,
     ) -> Self {
@@ -58,13 +60,21 @@ impl Entry {
             lingers: false,
             tail,
             status_text: String::new(),
-            ready_by_notify,
+            readiness,
+            target: None,
             warned: BTreeSet::new(),
-            has_notified: false,
             dropped: 0,
             notify_path,
             link,
         }
+    }
+}
+
+impl Entry {
+    /// How it becomes ready, and what of that is done by now.
+    pub(super) fn readiness(&self) -> Readiness {
+        let has_said_hello = self.link.as_ref().is_some_and(|link| link.has_spoken());
+        Readiness { has_said_hello, ..self.readiness.clone() }
     }
 }
 
@@ -80,10 +90,8 @@ impl Drop for Entry {
 pub(super) struct LastWords {
     pub(super) worker: Option<WorkerId>,
     pub(super) lines: Vec<String>,
-    /// `READY=1` would have made it ready.
-    pub(super) ready_by_notify: bool,
-    /// It said something to its notify socket while it lived.
-    pub(super) has_notified: bool,
+    /// How it was to become ready, and what of that it had done.
+    pub(super) readiness: Readiness,
 }
 
 /// See the module.
@@ -166,7 +174,6 @@ fn words_of(worker: WorkerId, entry: &Entry) -> LastWords {
     LastWords {
         worker: Some(worker),
         lines: entry.tail.borrow().lines().map(str::to_owned).collect(),
-        ready_by_notify: entry.ready_by_notify,
-        has_notified: entry.has_notified,
+        readiness: entry.readiness(),
     }
 }

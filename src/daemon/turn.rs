@@ -9,6 +9,7 @@ use super::Daemon;
 use super::attendant::{Brought, Report};
 use super::found::Found;
 use super::projection::{self, who};
+use super::readiness::Sighted;
 use super::reading::Finished;
 use super::wish::Wish;
 use crate::control::What;
@@ -35,6 +36,7 @@ pub(super) struct Inputs {
     pub(super) wishes: mpsc::Receiver<Wish>,
     pub(super) reports: mpsc::Receiver<(WorkerId, Report)>,
     pub(super) readings: mpsc::UnboundedReceiver<Finished<Found>>,
+    pub(super) sights: mpsc::UnboundedReceiver<Sighted>,
     pub(super) hangups: Rc<Hangups>,
 }
 
@@ -67,6 +69,7 @@ impl Daemon {
                 self.take_report(worker, report);
                 self.take_reports(inputs);
             }
+            Some(sighted) = inputs.sights.recv() => self.take_sight(sighted),
             Some((number, found)) = inputs.readings.recv() => self.take_reading(number, found),
             hung_up = inputs.hangups.next() => self.drop_hung_up(&hung_up),
             // Some starts are still to be made; meanwhile everybody else gets a turn.
@@ -97,8 +100,9 @@ impl Daemon {
 
     fn next_wake(&self) -> Option<Monotonic> {
         let of_machine = self.machine.next_deadline().into_iter();
-        let of_shell = [self.manager.next_feed(), self.readings.next_deadline(), self.deadlines.next()];
-        of_machine.chain(of_shell.into_iter().flatten()).min()
+        let of_readings = [self.readings.next_deadline(), self.watcher.next_deadline()];
+        let of_shell = [self.manager.next_feed(), self.deadlines.next()].into_iter().chain(of_readings);
+        of_machine.chain(of_shell.flatten()).min()
     }
 
     /// Gives everything in the inbox to the machine, and carries out what it says.
@@ -113,6 +117,7 @@ impl Daemon {
             self.end_groups();
             self.look_for_drift();
             self.look_after_readings();
+            self.watcher.look_after(self.now());
             self.look_after_questions();
             if self.inbox.is_empty() {
                 break;
@@ -142,6 +147,7 @@ impl Daemon {
         self.carry_out();
         if !gone.is_empty() {
             for worker in gone {
+                self.watcher.forget(worker);
                 self.table.remove(worker);
                 self.grants.forget(worker);
             }
@@ -167,6 +173,7 @@ impl Daemon {
             }
             Event::Requested { .. } => (self.drift_is_possible, self.slots_may_be_gone) = (true, true),
             Event::Exited { worker, .. } => {
+                self.watcher.forget(*worker);
                 self.table.keep_last_words(*worker);
                 self.drift_is_possible = true;
             }
@@ -205,9 +212,10 @@ impl Daemon {
         let event = match report {
             Report::Executed => {
                 self.inbox.push_back(Event::Spawned { worker });
-                if self.table.get(worker).is_some_and(|entry| !entry.ready_by_notify) {
+                if self.table.get(worker).is_some_and(|entry| !entry.readiness.by_notify()) {
                     self.imply_hello(worker);
                 }
+                self.watch_readiness(worker);
                 return;
             }
             Report::StartFailed(fault) => {
@@ -217,11 +225,15 @@ impl Daemon {
                 Event::SpawnFailed { worker, failure }
             }
             Report::ReadyByFd => Event::Ready { worker },
+            Report::ReadyFdClosed => return self.note_ready_fd_closed(worker),
             Report::Said(message, brought) => match self.take_message(worker, message, brought) {
                 Some(event) => event,
                 None => return,
             },
-            Report::Dropped { why, sender } => return self.take_dropped(worker, &why, sender),
+            Report::Dropped { why, sender, stranger } => {
+                self.take_dropped(worker, &why, sender);
+                return self.note_stranger(worker, stranger, why);
+            }
             Report::Channel(told) => return self.take_told(worker, *told),
             Report::Exited(status) => {
                 self.close_channel(worker);
@@ -238,9 +250,9 @@ impl Daemon {
     /// What a worker said, as an event where it is one.
     fn take_message(&mut self, worker: WorkerId, message: Message, brought: Brought) -> Option<Event> {
         let entry = self.table.get_mut(worker)?;
-        entry.has_notified = true;
+        entry.readiness.has_notified = true;
         match message {
-            Message::Ready => entry.ready_by_notify.then_some(Event::Ready { worker }),
+            Message::Ready => entry.readiness.by_notify().then_some(Event::Ready { worker }),
             Message::Stopping => Some(Event::Stopping { worker }),
             Message::Watchdog => Some(Event::Heartbeat { worker }),
             Message::WatchdogTrigger => Some(Event::WatchdogTriggered { worker }),

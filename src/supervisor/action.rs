@@ -228,6 +228,15 @@ pub enum Note {
         /// The time since its start.
         after: Duration,
     },
+    /// A worker has been starting for a while, and something is still missing.
+    WorkerNotReady {
+        /// Which.
+        worker: WorkerId,
+        /// Its place.
+        place: Place,
+        /// The time since its start.
+        after: Duration,
+    },
     /// A worker is asked to end.
     Retiring {
         /// Which.

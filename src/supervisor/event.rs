@@ -29,8 +29,13 @@ pub enum Event {
         /// Why.
         failure: StartFailure,
     },
-    /// The worker said that it is ready.
+    /// The worker said that it is ready, or was seen to be (`ready = "accept"`).
     Ready {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// Whether the worker waits on its listeners cannot be seen (`ready = "accept"`): its `bake_time` decides.
+    ReadinessUnknown {
         /// Which.
         worker: WorkerId,
     },

@@ -26,6 +26,22 @@ impl Pool {
         let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
         worker.executed = true;
         if policy.ready == Ready::Exec {
+            self.bakes(slot, id, cx);
+        }
+    }
+
+    /// Whether the worker waits on its listeners cannot be seen.
+    pub(super) fn readiness_unknown(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
+        let Some((_, policy)) = self.worker_and_policy(slot, id) else { return };
+        if policy.ready == Ready::Accept {
+            self.bakes(slot, id, cx);
+        }
+    }
+
+    /// The worker is ready when it has stayed for `bake_time`: at once, where that is nothing.
+    fn bakes(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
+        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+        if worker.bake(cx.now, policy) && policy.rollout.bake_time.is_zero() {
             self.became_ready(slot, id, cx);
         }
     }
@@ -225,7 +241,7 @@ impl Pool {
             .slots
             .iter()
             .flat_map(|(index, slot)| slot.workers.iter().map(|worker| (*index, worker)))
-            .filter(|(_, worker)| worker.deadline().is_some_and(|deadline| deadline <= cx.now))
+            .filter(|(_, worker)| worker.next_step().is_some_and(|step| step <= cx.now))
             .map(|(index, worker)| (index, worker.id))
             .collect();
         for (slot, id) in due {
@@ -237,12 +253,7 @@ impl Pool {
     fn pass_deadline(&mut self, slot: SlotIndex, id: WorkerId, stage: Stage, cx: &mut Context) {
         let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
         match worker.state {
-            State::Starting { .. } => {
-                let after = policy.start_timeout.duration().unwrap_or_default();
-                let worker = worker.clone();
-                self.retire(slot, id, Retirement::StartTimeout, cx);
-                self.failed(slot, &worker, WorkerFailure::StartTimeout { after }, stage, cx);
-            }
+            State::Starting { .. } => self.pass_start(slot, id, stage, cx),
             State::Ready { watchdog_by: Some(by) } if by <= cx.now => {
                 self.watchdog_ran_out(slot, id, false, stage, cx);
             }
@@ -261,6 +272,22 @@ impl Pool {
                 cx.ask(Action::Kill { worker: id });
             }
             State::Killed { .. } => {}
+        }
+    }
+
+    fn pass_start(&mut self, slot: SlotIndex, id: WorkerId, stage: Stage, cx: &mut Context) {
+        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+        if worker.deadline().is_none_or(|deadline| deadline > cx.now) {
+            worker.late_at = None;
+            let (generation, after) = (worker.generation, cx.now.since(worker.started));
+            cx.note(Note::WorkerNotReady { worker: id, place: self.place(slot, generation), after });
+        } else if worker.bakes() {
+            self.became_ready(slot, id, cx);
+        } else {
+            let after = policy.start_timeout.duration().unwrap_or_default();
+            let worker = worker.clone();
+            self.retire(slot, id, Retirement::StartTimeout, cx);
+            self.failed(slot, &worker, WorkerFailure::StartTimeout { after }, stage, cx);
         }
     }
 

@@ -13,7 +13,7 @@ use super::pool::Pool;
 use super::requests::{PendingScale, Queued};
 use super::rollout::{Judgement, Rollout};
 use super::wanted::Stage;
-use super::worker::Channel;
+use super::worker::{Channel, Worker};
 use crate::config::model::Policy;
 use crate::id::{Generation, ListenerName, PoolName, RequestId, SlotIndex, WorkerId};
 use crate::time::Monotonic;
@@ -163,12 +163,12 @@ impl Supervisor {
         self.due
     }
 
-    fn find_deadline(&self) -> Option<Monotonic> {
+    fn find_deadline(&self, of_worker: fn(&Worker) -> Option<Monotonic>) -> Option<Monotonic> {
         let now = self.cx.now;
         let of_rollout = self.rollout.iter().flat_map(|rollout| rollout.deadlines(self.pools.values()));
         let of_rollout = of_rollout.filter(|deadline| *deadline > now);
         // What was given no time at all, by the very step that began it, is due in the next moment.
-        let of_pools = self.pools.values().flat_map(|pool| pool.deadlines(now));
+        let of_pools = self.pools.values().flat_map(|pool| pool.deadlines(now, of_worker));
         let of_pools = of_pools.map(|deadline| deadline.max(now + MOMENT));
         of_pools.chain(of_rollout).chain(self.lost_deadline()).min()
     }
@@ -216,6 +216,9 @@ impl Supervisor {
             }),
             Event::Ready { worker } => self.with_speaker(worker, |pool, slot, _, cx| {
                 pool.became_ready(slot, worker, cx);
+            }),
+            Event::ReadinessUnknown { worker } => self.with_worker(worker, |pool, slot, _, cx| {
+                pool.readiness_unknown(slot, worker, cx);
             }),
             Event::Heartbeat { worker } => self.with_speaker(worker, |pool, slot, _, cx| {
                 pool.heartbeat(slot, worker, cx);
@@ -307,7 +310,7 @@ impl Supervisor {
         } else {
             self.judge_scales();
         }
-        self.due = self.find_deadline();
+        self.due = self.find_deadline(Worker::next_step);
         self.extend_timeout();
     }
 
@@ -412,7 +415,9 @@ impl Supervisor {
             return;
         }
         let now = self.cx.now;
-        let until = self.due.unwrap_or(now + EXTENSION_UNBOUNDED) + EXTENSION_MARGIN;
+        // To tell a person what is missing is no progress.
+        let due = self.find_deadline(Worker::deadline);
+        let until = due.unwrap_or(now + EXTENSION_UNBOUNDED) + EXTENSION_MARGIN;
         if self.extended_until.is_none_or(|extended| until >= extended + EXTENSION_STEP) {
             self.extended_until = Some(until);
             self.cx.ask(Action::ExtendTimeout { by: until.since(now) });

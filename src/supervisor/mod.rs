@@ -8,7 +8,7 @@
 //! The life of a worker:
 //!
 //! ```text
-//!            READY=1, newline, or executed
+//!            READY=1, newline, seen to accept, or stayed for bake_time
 //!  Starting ------------------------------> Ready
 //!     |  \                                 /  |
 //!     |   \ start_timeout       watchdog, /   |

@@ -133,12 +133,16 @@ impl Pool {
         }
     }
 
-    /// Everything in this pool that time alone brings about.
-    pub(super) fn deadlines(&self, now: Monotonic) -> impl Iterator<Item = Monotonic> {
+    /// Everything in this pool that time alone brings about, of its workers what `of_worker` says.
+    pub(super) fn deadlines(
+        &self,
+        now: Monotonic,
+        of_worker: fn(&Worker) -> Option<Monotonic>,
+    ) -> impl Iterator<Item = Monotonic> {
         self.slots.values().flat_map(move |slot| {
             slot.workers
                 .iter()
-                .filter_map(Worker::deadline)
+                .filter_map(of_worker)
                 .chain(settled_at(slot, &self.policies))
                 .chain(slot.pacing.restart_at(now))
         })

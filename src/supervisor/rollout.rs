@@ -211,12 +211,13 @@ impl Rollout {
 }
 
 /// When the canary of a pool will have stayed ready long enough; `None` while it is not ready. One that is worn
-/// serves like any other, so it proves as much.
+/// serves like any other, so it proves as much. One that became ready by staying has stayed already.
 fn canary_proven_at(pool: &Pool) -> Option<Monotonic> {
     let part = pool.part.as_ref()?;
     let slot = pool.slots.get(&part.canary?)?;
     let worker = slot.of(part.target).find(|worker| worker.is_ready())?;
-    Some(worker.ready? + pool.policy_of(worker).rollout.bake_time)
+    let ready = worker.ready?;
+    Some(if worker.bakes() { ready } else { ready + pool.policy_of(worker).rollout.bake_time })
 }
 
 fn canary_is_proven(pool: &Pool, now: Monotonic) -> bool {

@@ -76,13 +76,17 @@ pub struct WorkerStatus {
     pub state: WorkerState,
     /// It wishes to be replaced or has lost its channel, and serves until its successor does.
     pub worn: bool,
+    /// It is ready, or will be, by nothing but having stayed for `bake_time`.
+    pub bakes: bool,
+    /// It has been starting for so long that a person should know what is missing.
+    pub late: bool,
     /// When it was started.
     pub started: Monotonic,
     /// When it became ready.
     pub ready: Option<Monotonic>,
     /// When it was asked to end.
     pub asked: Option<Monotonic>,
-    /// When it will be dealt with if nothing happens: killed, or counted as failed.
+    /// When it will be dealt with if nothing happens: killed, counted as failed, or as ready by its `bake_time`.
     pub deadline: Option<Monotonic>,
 }
 
@@ -187,7 +191,7 @@ impl Supervisor {
 
 fn slot_status(slot: &Slot, wanted: Option<Generation>, now: Monotonic) -> SlotStatus {
     SlotStatus {
-        workers: slot.workers.iter().map(worker_status).collect(),
+        workers: slot.workers.iter().map(|worker| worker_status(worker, now)).collect(),
         restarts: slot.restarts,
         restart_at: slot.pacing.restart_at(now).filter(|_| slot.right(wanted).is_none()),
         crash_loop: slot.pacing.is_crash_loop(wanted),
@@ -196,7 +200,7 @@ fn slot_status(slot: &Slot, wanted: Option<Generation>, now: Monotonic) -> SlotS
     }
 }
 
-fn worker_status(worker: &Worker) -> WorkerStatus {
+fn worker_status(worker: &Worker, now: Monotonic) -> WorkerStatus {
     WorkerStatus {
         worker: worker.id,
         generation: worker.generation,
@@ -208,6 +212,8 @@ fn worker_status(worker: &Worker) -> WorkerStatus {
             State::Ending { .. } => WorkerState::Ending,
         },
         worn: worker.worn && worker.is_active(),
+        bakes: worker.bakes(),
+        late: worker.is_late(now),
         started: worker.started,
         ready: worker.ready,
         asked: worker.asked,

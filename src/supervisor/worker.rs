@@ -12,6 +12,9 @@ use crate::config::model::Policy;
 use crate::id::{Generation, WorkerId};
 use crate::time::Monotonic;
 
+/// A worker that starts for so long is told of, with what is missing.
+const LATE_AFTER: Duration = Duration::from_secs(3);
+
 /// What a worker is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,11 +104,17 @@ pub(super) struct Worker {
     pub(super) worn: bool,
     /// It counts as failed, though it may still serve.
     pub(super) failed: bool,
+    /// Nobody can say when it is ready: it is when it has stayed until then. Kept when it became ready so.
+    pub(super) bakes_until: Option<Monotonic>,
+    /// Then a person is told what is missing, if it is still not ready.
+    pub(super) late_at: Option<Monotonic>,
     pub(super) state: State,
 }
 
 impl Worker {
     pub(super) fn new(id: WorkerId, generation: Generation, now: Monotonic, policy: &Policy) -> Self {
+        let ready_by = now.after(policy.start_timeout);
+        let late_at = Some(now + LATE_AFTER).filter(|late| ready_by.is_none_or(|by| by > *late));
         Self {
             id,
             generation,
@@ -117,7 +126,9 @@ impl Worker {
             ping: None,
             worn: false,
             failed: false,
-            state: State::Starting { ready_by: now.after(policy.start_timeout) },
+            bakes_until: None,
+            late_at,
+            state: State::Starting { ready_by },
         }
     }
 
@@ -150,10 +161,26 @@ impl Worker {
         self.ready.map(|since| self.asked.unwrap_or(now).since(since))
     }
 
+    /// Its readiness was, or will be, nothing but having stayed.
+    pub(super) fn bakes(&self) -> bool {
+        self.bakes_until.is_some()
+    }
+
+    /// It has been starting for so long that a person should know what is missing.
+    pub(super) fn is_late(&self, now: Monotonic) -> bool {
+        matches!(self.state, State::Starting { .. }) && !self.bakes() && now >= self.started + LATE_AFTER
+    }
+
+    /// When time alone brings something about.
+    pub(super) fn next_step(&self) -> Option<Monotonic> {
+        let late_at = self.late_at.filter(|_| matches!(self.state, State::Starting { .. }));
+        self.deadline().into_iter().chain(late_at).min()
+    }
+
     /// When it must be dealt with if nothing happens.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
         match self.state {
-            State::Starting { ready_by } => ready_by,
+            State::Starting { ready_by } => self.bakes_until.or(ready_by),
             State::Ready { watchdog_by } => {
                 watchdog_by.into_iter().chain(self.ping.map(|ping| ping.at)).min()
             }
@@ -162,12 +189,25 @@ impl Worker {
         }
     }
 
+    /// Nobody can say when it is ready: it is when it has stayed for `bake_time` from now on. False: that was
+    /// settled before.
+    pub(super) fn bake(&mut self, now: Monotonic, policy: &Policy) -> bool {
+        let starts = matches!(self.state, State::Starting { .. }) && !self.bakes();
+        if starts {
+            self.bakes_until = Some(now + policy.rollout.bake_time);
+            self.late_at = None;
+        }
+        starts
+    }
+
     /// It said that it is ready. True the first time, if it was not asked to end before.
     pub(super) fn become_ready(&mut self, now: Monotonic, policy: &Policy) -> bool {
         if !matches!(self.state, State::Starting { .. }) {
             return false;
         }
         self.ready = Some(now);
+        // One that was seen to be ready meanwhile did not have to stay for that.
+        self.bakes_until = self.bakes_until.filter(|until| *until <= now);
         self.state = State::Ready { watchdog_by: policy.watchdog.map(|every| now + every) };
         self.begin_pings(now, policy);
         true

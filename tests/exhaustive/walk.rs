@@ -122,7 +122,8 @@ fn policy(workers: u32) -> Policy {
         workers,
         min_ready: 1,
         ready: Ready::Notify,
-        start_timeout: seconds(6),
+        // No longer than the time after which a late worker is told of: that would be one more step on the way to each deadline.
+        start_timeout: seconds(3),
         stop_timeout: seconds(4),
         drain_timeout: seconds(3),
         stop_signal: Signal(15),

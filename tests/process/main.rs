@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accept;
 mod channel;
 mod control;
 mod dry_run;
@@ -20,6 +21,7 @@ mod harness;
 mod inherited;
 mod journal;
 mod kinds;
+mod late;
 mod listeners;
 mod lost;
 mod manager;

@@ -43,6 +43,7 @@ fn rude_workers_cost_themselves_their_channel_and_nobody_else_anything() {
         .set("pool.rude", "command", &serde_json::json!([python, HOSTILE]).to_string())
         .set("pool.rude", "workers", "2")
         .set("pool.rude", "ready", "\"exec\"")
+        .set("pool.rude.rollout", "bake_time", "\"0s\"")
         .set("pool.rude", "ping_timeout", "\"300ms\"")
         .set("pool.rude", "stop_timeout", "\"100ms\"")
         .set("pool.rude.restart", "backoff", "\"1ms\"")

@@ -74,12 +74,14 @@ fn a_worker_that_exits_at_once_is_not_ready_even_with_success() {
 #[test]
 fn a_worker_that_never_becomes_ready_is_a_failed_start_with_a_hint() {
     let log = fails(hasty().pool("start_timeout", "\"100ms\"").script("eprint=thinking\nserve\nhang"));
-    let hint = r#""hint":"it never wrote to NOTIFY_SOCKET; if this program cannot send READY=1, set ready = \"exec\"""#;
-    assert_says(&log, &["thinking", "not ready after 100ms", hint]);
+    let hint =
+        r#""hint":"it waited for READY=1: it never wrote to NOTIFY_SOCKET; send READY=1 when it can serve"#;
+    let ways = r#"or set ready = \"accept\" (it waits on its listeners) or \"exec\" (it stays for bake_time); if it is slow"#;
+    assert_says(&log, &["thinking", "not ready after 100ms", hint, ways]);
     let log = fails(hasty().pool("start_timeout", "\"100ms\"").script("status=thinking\nserve\nhang"));
     assert_says(
         &log,
-        &[r#""hint":"it wrote to NOTIFY_SOCKET, but not READY=1; if it is slow, raise start_timeout""#],
+        &[r#""hint":"it waited for READY=1: it wrote to NOTIFY_SOCKET, but not that; send READY=1"#],
     );
 }
 

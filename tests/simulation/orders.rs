@@ -102,6 +102,7 @@ impl Shadow {
             asked: None,
             exited: false,
             ready_by,
+            bakes_until: None,
             watchdog_by: None,
             kill_from: None,
             killed: false,
@@ -297,8 +298,24 @@ impl Shadow {
     fn note(&mut self, note: &Note) -> Check {
         match note {
             Note::WorkerReady { worker, .. } => {
+                let now = self.now;
+                let policy = self.workers.get(worker).map(|worker| self.policy(&worker.place).clone());
+                if let Some(policy) = policy
+                    && let Some(worker) = self.workers.get_mut(worker)
+                    && worker.ready.is_none()
+                    && worker.has_baked(now)
+                {
+                    worker.become_ready(now, &policy);
+                }
                 let ready = self.workers.get(worker).is_some_and(|worker| worker.ready.is_some());
                 hold(ready, "readiness is told when it is so", || format!("{note:?}"))
+            }
+            Note::WorkerNotReady { worker, .. } => {
+                let starts = |worker: &Worker| {
+                    worker.is_active() && worker.ready.is_none() && worker.bakes_until.is_none()
+                };
+                let late = self.workers.get(worker).is_some_and(starts);
+                hold(late, "who is said to lack something is not ready", || format!("{note:?}"))
             }
             Note::Retiring { worker, place, why } => self.retire(*worker, place, *why),
             Note::WorkerFailed { worker, place, failure, .. } => self.worker_failed(*worker, place, failure),

@@ -129,6 +129,7 @@ impl Run {
         let stale = [
             Event::Spawned { worker },
             Event::Ready { worker },
+            Event::ReadinessUnknown { worker },
             Event::Stopping { worker },
             Event::WatchdogTriggered { worker },
             Event::ChannelOpened { worker, drains: true, answers: true },

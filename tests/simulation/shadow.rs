@@ -47,6 +47,8 @@ pub(crate) struct Worker {
     pub(crate) asked: Option<(Monotonic, Retirement)>,
     pub(crate) exited: bool,
     pub(crate) ready_by: Option<Monotonic>,
+    /// It is ready when it has stayed until then.
+    pub(crate) bakes_until: Option<Monotonic>,
     pub(crate) watchdog_by: Option<Monotonic>,
     /// When it may be killed, and must be.
     pub(crate) kill_from: Option<Monotonic>,
@@ -70,6 +72,18 @@ impl Worker {
 
     pub(crate) fn is_ready(&self) -> bool {
         self.is_active() && self.ready.is_some()
+    }
+
+    /// It has stayed until it is ready by that.
+    pub(crate) fn has_baked(&self, now: Monotonic) -> bool {
+        self.bakes_until.is_some_and(|until| until <= now)
+    }
+
+    pub(crate) fn become_ready(&mut self, now: Monotonic, policy: &Policy) {
+        self.ready = Some(now);
+        self.ready_by = None;
+        self.watchdog_by = policy.watchdog.map(|every| now + every);
+        self.begin_pings(now, policy.ping_timeout);
     }
 }
 
@@ -249,6 +263,7 @@ impl Shadow {
             | Event::ChannelLost { worker } => self.learn_channel(*worker, event),
             Event::Spawned { worker }
             | Event::Ready { worker }
+            | Event::ReadinessUnknown { worker }
             | Event::Heartbeat { worker }
             | Event::WatchdogTriggered { worker }
             | Event::Stopping { worker }
@@ -261,17 +276,20 @@ impl Shadow {
         let Some(place) = self.workers.get(&id).map(|worker| worker.place.clone()) else { return };
         let (now, policy) = (self.now, self.policy(&place).clone());
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        worker.executed = true;
-        let says_ready = match event {
+        // All but one come from the worker itself.
+        worker.executed |= !matches!(event, Event::ReadinessUnknown { .. });
+        let bakes = match event {
             Event::Spawned { .. } => policy.ready == Ready::Exec,
-            Event::Ready { .. } => true,
+            Event::ReadinessUnknown { .. } => policy.ready == Ready::Accept,
             _ => false,
         };
-        if says_ready && worker.is_active() && worker.ready.is_none() {
-            worker.ready = Some(now);
+        if bakes && worker.is_active() && worker.ready.is_none() && worker.bakes_until.is_none() {
+            worker.bakes_until = Some(now + policy.rollout.bake_time);
             worker.ready_by = None;
-            worker.watchdog_by = policy.watchdog.map(|every| now + every);
-            worker.begin_pings(now, policy.ping_timeout);
+        }
+        if matches!(event, Event::Ready { .. }) && worker.is_active() && worker.ready.is_none() {
+            worker.bakes_until = worker.bakes_until.filter(|until| *until <= now);
+            worker.become_ready(now, &policy);
         }
         match event {
             Event::Heartbeat { .. } if worker.is_ready() => {

@@ -33,6 +33,8 @@ pub(crate) struct Faults {
     pub(crate) exits_before_spawned: u64,
     pub(crate) talks_before_spawned: u64,
     pub(crate) never_ready: u64,
+    /// Nobody can see whether it is ready.
+    pub(crate) unseen: u64,
     pub(crate) crashes_early: u64,
     pub(crate) crashes_later: u64,
     pub(crate) wishes: u64,
@@ -83,6 +85,7 @@ impl Faults {
             exits_before_spawned: rate(200),
             talks_before_spawned: rate(300),
             never_ready: rate(400),
+            unseen: rate(500),
             crashes_early: rate(600),
             crashes_later: rate(600),
             wishes: rate(400),
@@ -119,7 +122,7 @@ pub(crate) fn policy(rng: &mut Rng) -> Policy {
     Policy {
         workers,
         min_ready: 1 + u32::try_from(rng.below(u64::from(workers))).expect("small"),
-        ready: rng.pick(&[Ready::Notify, Ready::Notify, Ready::Exec, Ready::Fd(3)]),
+        ready: rng.pick(&[Ready::Notify, Ready::Notify, Ready::Exec, Ready::Accept, Ready::Fd(3)]),
         start_timeout: timeout(rng, 500, 5_000),
         stop_timeout: if rng.chance(60) { Duration::ZERO.into() } else { timeout(rng, 500, 5_000) },
         drain_timeout: if rng.chance(60) { Duration::ZERO.into() } else { timeout(rng, 500, 20_000) },

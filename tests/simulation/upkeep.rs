@@ -57,7 +57,11 @@ impl Shadow {
         let told = !worker.channel.counted || worker.failed;
         hold(told, "a lost channel is told", detail)?;
         let due = match active {
-            true => [worker.ready_by, worker.watchdog_by, worker.channel.ping_at],
+            true => {
+                let bakes_until = worker.bakes_until.filter(|_| worker.ready.is_none());
+                hold(bakes_until.is_none_or(|at| at > self.now), "who has stayed is ready", detail)?;
+                [worker.ready_by.or(bakes_until), worker.watchdog_by, worker.channel.ping_at]
+            }
             false => [worker.kill_from, worker.channel.signal_from, None],
         };
         for at in due.into_iter().flatten().filter(|_| !worker.killed) {
@@ -118,7 +122,9 @@ impl Shadow {
     pub(crate) fn is_baked(&self, pool: &PoolName) -> bool {
         let Some(target) = self.target(pool).filter(|_| self.pools[pool].needs_canary) else { return true };
         let bake = self.policies[&(pool.clone(), target)].rollout.bake_time;
-        let baked = |w: &Worker| w.is_ready() && w.ready.is_some_and(|since| since + bake <= self.now);
+        let stayed =
+            |w: &Worker| w.has_baked(self.now) || w.ready.is_some_and(|since| since + bake <= self.now);
+        let baked = |w: &Worker| w.is_ready() && stayed(w);
         self.in_pool(pool).any(|worker| worker.place.generation == target && baked(worker))
     }
 

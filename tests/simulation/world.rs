@@ -129,6 +129,7 @@ impl World {
             Event::GroupEnded { worker } => (worker, Some(Life::Dead)),
             Event::Exited { worker, .. } => (worker, None),
             Event::Ready { worker }
+            | Event::ReadinessUnknown { worker }
             | Event::Heartbeat { worker }
             | Event::WatchdogTriggered { worker }
             | Event::Stopping { worker }
@@ -251,6 +252,10 @@ impl World {
             let by = self.rng.millis(0, 8_000);
             self.push(at, Event::MoreTime { worker, by });
             at += self.rng.millis(0, 4_000);
+        }
+        if self.fault(|faults| faults.unseen) {
+            let after = self.rng.millis(0, 1_000);
+            self.push(spawned + after, Event::ReadinessUnknown { worker });
         }
         if self.fault(|faults| faults.crashes_early) {
             return self.push(at, Event::Exited { worker, status: ExitStatus::Code(1) });

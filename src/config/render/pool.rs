@@ -40,6 +40,7 @@ fn policy(out: &mut Out, policy: &Policy) {
     out.key("min_ready", policy.min_ready);
     match policy.ready {
         Ready::Notify => out.key("ready", r#""notify""#),
+        Ready::Accept => out.key("ready", r#""accept""#),
         Ready::Exec => out.key("ready", r#""exec""#),
         Ready::Fd(fd) => {
             out.key("ready", r#""fd""#);

@@ -146,7 +146,15 @@ fn ready(keys: &PoolKeys, log: &mut Log) -> Option<Ready> {
         (_, Given::Faulty(_)) => None,
         (ReadyKind::Notify, Given::Absent) => Some(Ready::Notify),
         (ReadyKind::Exec, Given::Absent) => Some(Ready::Exec),
-        (ReadyKind::Notify | ReadyKind::Exec, Given::Value(fd)) => {
+        (ReadyKind::Accept, Given::Absent) if keys.listeners.is_empty() && !keys.listeners.is_stand_in() => {
+            let reason = "\"accept\" needs a listener that the workers can be seen to wait on";
+            let hint =
+                "add `listeners`, or take \"notify\" (it sends READY=1) or \"exec\" (it stays for bake_time)";
+            log.value(&keys.ready.at, Wrong::new(reason).hint(hint));
+            None
+        }
+        (ReadyKind::Accept, Given::Absent) => Some(Ready::Accept),
+        (ReadyKind::Notify | ReadyKind::Exec | ReadyKind::Accept, Given::Value(fd)) => {
             log.key(&fd.at, Wrong::new("does nothing without `ready = \"fd\"`"));
             None
         }

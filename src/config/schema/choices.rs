@@ -17,6 +17,7 @@ pub(in crate::config) enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::config) enum ReadyKind {
     Notify,
+    Accept,
     Exec,
     Fd,
 }
@@ -52,7 +53,7 @@ macro_rules! choices {
 }
 
 choices!(Mode { "shared" => Shared; later "per-slot", "dispatch" });
-choices!(ReadyKind { "notify" => Notify, "exec" => Exec, "fd" => Fd });
+choices!(ReadyKind { "notify" => Notify, "accept" => Accept, "exec" => Exec, "fd" => Fd });
 choices!(ChannelKind { "handover" => Handover, "node" => Node, "none" => Nothing });
 choices!(Start { "socket" => Socket, "service" => Service, "none" => Nothing });
 choices!(UnusedSockets { "error" => Error, "close" => Close });

@@ -115,7 +115,7 @@ section! {
         default("1") min_ready: Number<1, 10_000>,
             "How many workers must be ready before handover calls itself ready; at most `workers`.";
         default("'notify'") ready: ReadyKind,
-            "When a worker is ready. `\"notify\"`: it sent `READY=1` to `NOTIFY_SOCKET`. `\"exec\"`: it was executed. `\"fd\"`: it wrote a newline to the fd `ready_fd`. Without a file, `handover run` takes `\"exec\"`.";
+            "When a worker is ready. `\"notify\"`: it sent `READY=1` to `NOTIFY_SOCKET`. `\"accept\"`: each of its listeners is seen to be waited on by one of its processes. `\"exec\"`: it was executed and has stayed for `bake_time`. `\"fd\"`: it wrote a newline to the fd `ready_fd`. Without a file, `handover run` takes `\"accept\"` where there is a listener, else `\"exec\"`.";
         unset("required with `ready = \"fd\"`") ready_fd: Number<3, 1023>,
             "The fd number for `ready = \"fd\"`; not one of the listeners' (3, 4, …).";
         default("'30s'") start_timeout: Timeout,

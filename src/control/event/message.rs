@@ -15,6 +15,7 @@ impl fmt::Display for What {
             Self::WorkerStarted(who) => write!(f, "{who} is started"),
             Self::WorkerExecuted(who) => write!(f, "{who} executes its program"),
             Self::WorkerReady { who, after } => write!(f, "{who} is ready after {after:.1?}"),
+            Self::WorkerNotReady { who, after, waiting_for, hint } => late(f, who, *after, waiting_for, hint),
             Self::WorkerStatus { who, status } if status.is_empty() => {
                 write!(f, "{who} takes its status back")
             }
@@ -79,6 +80,16 @@ impl fmt::Display for What {
             Self::DaemonEnded { failure: Some(reason) } => write!(f, "the daemon has ended: {reason}"),
         }
     }
+}
+
+fn late(
+    f: &mut fmt::Formatter<'_>,
+    who: &Who,
+    after: Duration,
+    waiting_for: &str,
+    hint: &str,
+) -> fmt::Result {
+    write!(f, "{who} is not ready after {after:.1?}, waiting for {waiting_for} (hint: {hint})")
 }
 
 fn failed(

@@ -45,6 +45,12 @@ fn samples_of_workers() -> Vec<What> {
         What::WorkerStarted(who()),
         What::WorkerExecuted(who()),
         What::WorkerReady { who: who(), after: Duration::from_millis(2420) },
+        What::WorkerNotReady {
+            who: who(),
+            after: Duration::from_secs(3),
+            waiting_for: "READY=1".into(),
+            hint: "send it".into(),
+        },
         What::WorkerStatus { who: who(), status: "serving".into() },
         What::WorkerMessage { who: who(), data: Some(data(&json!({"a": [1, "b"], "said": "a secret"}))) },
         What::WorkerWorn { who: who(), reason: "memory".into() },

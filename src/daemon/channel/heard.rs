@@ -120,8 +120,8 @@ impl Daemon {
         let Some(entry) = self.table.get_mut(worker) else { return Ok(None) };
         Ok(Some(match line {
             ToHandover::Ready => {
-                entry.has_notified = true;
-                return Ok(entry.ready_by_notify.then_some(Event::Ready { worker }));
+                entry.readiness.has_notified = true;
+                return Ok(entry.readiness.by_notify().then_some(Event::Ready { worker }));
             }
             ToHandover::Heartbeat => Event::Heartbeat { worker },
             ToHandover::ExtendTimeout { ms } => Event::MoreTime { worker, by: Duration::from_millis(ms) },

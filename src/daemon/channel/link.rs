@@ -283,7 +283,7 @@ impl Link {
     }
 
     /// Did it say hello itself?
-    pub(super) fn has_spoken(&self) -> bool {
+    pub(in crate::daemon) fn has_spoken(&self) -> bool {
         self.state.borrow().has_spoken
     }
 

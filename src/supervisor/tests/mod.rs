@@ -69,6 +69,8 @@ struct Machine {
     requests: u64,
     /// What the last generation that is made is to cover.
     scope: Option<Scope>,
+    /// Workers that were said to lack something, and after which time.
+    late: Vec<(u64, Duration)>,
     /// What the service manager was last asked for.
     extended: Option<Duration>,
 }
@@ -88,6 +90,7 @@ impl Machine {
             orders: Vec::new(),
             requests: 0,
             scope: None,
+            late: Vec::new(),
             extended: None,
         };
         machine.collect();
@@ -115,6 +118,9 @@ impl Machine {
             match action {
                 Action::ExtendTimeout { by } => self.extended = Some(by),
                 Action::Prepare { scope, .. } => self.scope = Some(scope),
+                Action::Note(Note::WorkerNotReady { worker, after, .. }) => {
+                    self.late.push((worker.0, after));
+                }
                 _ => {}
             }
         }
@@ -289,6 +295,7 @@ fn note_line(note: &Note) -> Option<String> {
         Note::CanaryProven { .. } => "[canary proven]".to_owned(),
         Note::RollingBack { reason, .. } => format!("[rolling back: {reason}]"),
         Note::WorkerReady { .. }
+        | Note::WorkerNotReady { .. }
         | Note::RolloutStarted { .. }
         | Note::RolloutDone { .. }
         | Note::RolledBack { .. } => return None,

@@ -13,11 +13,114 @@ fn all_slots_start_at_once_and_ready_is_told_when_all_are_ready() {
 }
 
 #[test]
-fn a_worker_without_a_voice_is_ready_when_it_is_executed() {
+fn a_worker_without_a_voice_is_ready_when_it_has_stayed_for_its_bake_time() {
     let mut m = Machine::new(policy_with(1, |policy| policy.ready = Ready::Exec));
     m.orders();
     m.spawned(1);
+    m.wait(1_999);
+    assert!(m.orders().is_empty());
+    m.wait(1);
     assert_eq!(m.orders(), ["READY"]);
+}
+
+#[test]
+fn a_worker_without_a_voice_and_without_a_bake_time_is_ready_when_it_is_executed() {
+    let at_once = |policy: &mut Policy| {
+        (policy.ready, policy.rollout.bake_time) = (Ready::Exec, Duration::ZERO);
+    };
+    let mut m = Machine::new(policy_with(1, at_once));
+    m.orders();
+    m.spawned(1);
+    assert_eq!(m.orders(), ["READY"]);
+}
+
+#[test]
+fn a_program_that_ends_at_once_again_and_again_ends_the_start_however_it_is_ready() {
+    for ready in [Ready::Exec, Ready::Accept, Ready::Notify] {
+        let mut m = Machine::new(policy_with(1, |policy| (policy.ready, policy.restart.burst) = (ready, 2)));
+        m.spawned(1);
+        m.ends(1, 3);
+        m.wait(100);
+        m.spawned(2);
+        m.orders();
+        m.ends(2, 3);
+        let last = m.orders().pop();
+        let verdict = "exit: pool web: no worker became ready: exited with status 3 before it was ready";
+        assert_eq!(last.as_deref(), Some(verdict), "{ready:?}");
+    }
+}
+
+#[test]
+fn the_bake_time_of_a_worker_without_a_voice_is_not_cut_short_by_its_start_timeout() {
+    let longer = |policy: &mut Policy| {
+        (policy.ready, policy.start_timeout) = (Ready::Exec, Duration::from_secs(1).into());
+    };
+    let mut m = Machine::new(policy_with(1, longer));
+    m.orders();
+    m.spawned(1);
+    m.wait(2_000);
+    assert_eq!(m.orders(), ["READY"]);
+}
+
+#[test]
+fn a_worker_that_nobody_can_see_is_ready_when_it_has_stayed_for_its_bake_time() {
+    let mut m = Machine::new(policy_with(1, |policy| policy.ready = Ready::Accept));
+    m.orders();
+    m.spawned(1);
+    m.wait(1_000);
+    m.event(Event::ReadinessUnknown { worker: WorkerId(1) });
+    m.wait(1_500);
+    m.event(Event::ReadinessUnknown { worker: WorkerId(1) });
+    m.wait(499);
+    assert!(m.orders().is_empty());
+    m.wait(1);
+    assert_eq!(m.orders(), ["READY"], "two seconds after it was first said");
+}
+
+#[test]
+fn a_worker_that_nobody_could_see_is_ready_as_soon_as_it_is_seen() {
+    let mut m = Machine::new(policy_with(1, |policy| policy.ready = Ready::Accept));
+    m.spawned(1);
+    m.event(Event::ReadinessUnknown { worker: WorkerId(1) });
+    m.orders();
+    m.ready(1);
+    assert_eq!(m.orders(), ["READY"]);
+}
+
+#[test]
+fn only_where_readiness_is_looked_for_can_it_be_unknown() {
+    let mut m = Machine::new(policy(1));
+    m.spawned(1);
+    m.event(Event::ReadinessUnknown { worker: WorkerId(1) });
+    m.orders();
+    m.wait(10_000);
+    assert!(!m.orders().contains(&"READY".to_owned()));
+}
+
+#[test]
+fn a_worker_that_is_not_ready_after_three_seconds_is_told_of_once() {
+    let mut m = Machine::new(policy(1));
+    m.spawned(1);
+    m.wait(2_999);
+    assert_eq!(m.late, []);
+    m.wait(1);
+    assert_eq!(m.late, [(1, Duration::from_secs(3))]);
+    m.wait(20_000);
+    assert_eq!(m.late.len(), 1);
+}
+
+#[test]
+fn a_worker_that_will_be_ready_or_given_up_by_itself_is_not_told_of() {
+    let bakes = |policy: &mut Policy| {
+        (policy.ready, policy.rollout.bake_time) = (Ready::Exec, Duration::from_secs(5));
+    };
+    let soon = |policy: &mut Policy| policy.start_timeout = Duration::from_secs(3).into();
+    for policy in [policy_with(1, bakes), policy_with(1, soon)] {
+        let mut m = Machine::new(policy);
+        m.spawned(1);
+        m.wait(4_000);
+        assert_eq!(m.late, []);
+    }
 }
 
 #[test]
