@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::args::Target;
 use crate::control::client::{Client, ClientError};
 use crate::control::paths::{SOCKET, Surroundings};
+use crate::daemon::read_text_in_time;
 use crate::exit;
 use crate::os::words;
 
@@ -102,7 +103,7 @@ fn socket_of(name: &str, surroundings: &Surroundings) -> PathBuf {
 /// configuration is being repaired.
 fn name_of_config(path: &Path) -> Result<String, TargetError> {
     let wrong = |reason: String| TargetError::Config { path: path.to_owned(), reason };
-    let text = fs::read_to_string(path).map_err(|error| wrong(words(&error)))?;
+    let text = read_text_in_time(path).map_err(|error| wrong(words(&error)))?;
     let name = match text.parse::<toml::Table>() {
         Ok(table) => table.get("name").and_then(toml::Value::as_str).map(str::to_owned),
         Err(error) => return Err(wrong(format!("{}\nhint: --name needs no file", error.message()))),

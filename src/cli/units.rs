@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::model::Config;
 use crate::config::{self, Believing};
-use crate::daemon::read_text;
+use crate::daemon::read_text_in_time;
 use crate::os::words;
 use crate::units::{self, Units};
 
@@ -37,7 +37,7 @@ pub(super) fn make(at: &Path, file: &Path, program: &Path, user: bool, colour: b
 /// As [`make`].
 pub(super) fn read(at: &Path, file: &Path, colour: bool) -> Result<(Config, String), String> {
     let shown = file.display().to_string();
-    let text = read_text(at).map_err(|error| format!("{shown}: {}", words(&error)))?;
+    let text = read_text_in_time(at).map_err(|error| format!("{shown}: {}", words(&error)))?;
     let stem = file.file_stem().unwrap_or_default().to_string_lossy();
     let config = config::parse(&shown, &text, &stem, &Believing)
         .map_err(|faults| if colour { faults.render(true) } else { faults.to_string() })?;

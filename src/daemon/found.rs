@@ -74,7 +74,7 @@ pub(super) fn read(
     step: &Step,
 ) -> Result<Found, String> {
     let config = match wanted {
-        Wanted::Again(source) => source.read_telling(step).map_err(|refused| refused.to_string())?,
+        Wanted::Again(source) => source.read_telling(false, step).map_err(|refused| refused.to_string())?,
         Wanted::Same(config) => *config,
     };
     Ok(look(config, pools, path, step))

@@ -54,7 +54,7 @@ pub use hosted::{Extra, FromWorker, NotAnswered, Start as Spawning, TooLate};
 pub(crate) use place::Place;
 pub use run::{Options, RunError, run};
 pub use runtime::RuntimeError;
-pub use source::{Refused, Source, ThisMachine, read_text};
+pub use source::{Refused, Source, ThisMachine, read_text_in_time};
 pub(crate) use wish::{Question, Wish};
 
 use allowance::{Fd, Pot};

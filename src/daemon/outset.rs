@@ -18,7 +18,7 @@ use super::generation::{Listeners, Record};
 use super::hosted::Program;
 use super::manager::Manager;
 use super::readiness::Watcher;
-use super::reading::{Finished, Readings, Step};
+use super::reading::{Finished, Readings, in_time};
 use super::run::RunError;
 use super::runtime::Runtime;
 use super::serving::Serving;
@@ -224,8 +224,9 @@ pub(super) fn record(
     environment: &BTreeMap<OsString, OsString>,
 ) -> Result<(Record, Vec<String>), RunError> {
     let (listeners, closed) = hold(&config, inherited)?;
-    let path = environment.get(OsStr::new("PATH")).map(OsString::as_os_str);
-    let found = found::look(config, None, path, &Step::default());
+    let path = environment.get(OsStr::new("PATH")).cloned();
+    let found = in_time(move |step| found::look(config, None, path.as_deref(), step));
+    let found = found.map_err(|reason| RunError::EnvironmentFiles(vec![reason]))?;
     if !found.faults.is_empty() {
         return Err(RunError::EnvironmentFiles(found.faults));
     }

@@ -6,11 +6,14 @@
 //! waits for it is told what it was about. Its thread is left to its fate, and because such threads may pile
 //! up, only a few are allowed at a time. No worker is ever started on one: the parent-death signal follows
 //! the thread.
+//!
+//! Before the loop runs there is nothing else to do, and the same patience (`in_time`): a start that hangs says
+//! with what, and ends.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -103,19 +106,14 @@ impl<T: Send + 'static, W> Readings<T, W> {
         self.last += 1;
         let (number, step, finished) = (self.last, Step::default(), self.finished.clone());
         let of_thread = step.clone();
-        let thread = thread::Builder::new().name("reading".to_owned()).spawn(move || {
-            // A fault of ours in there must not leave anybody waiting.
-            let found = catch_unwind(AssertUnwindSafe(|| job(&of_thread)));
-            let found = found.unwrap_or_else(|panic| Err(panicked(&of_thread, panic.as_ref())));
-            // Nobody listens any more: the daemon ends.
-            let _ = finished.send((number, found));
-        });
-        match thread {
-            Ok(_) => {
+        // Where nobody listens any more, the daemon ends.
+        let report = move |found: Result<_, _>| drop(finished.send((number, found.and_then(|found| found))));
+        match start(of_thread, job, report) {
+            Ok(()) => {
                 self.running.insert(number, Running { kind, step, since: now, wanted: Some(wanted) });
                 Ok(())
             }
-            Err(error) => Err((wanted, format!("no thread to read on: {}", crate::os::words(&error)))),
+            Err(reason) => Err((wanted, reason)),
         }
     }
 
@@ -134,10 +132,7 @@ impl<T: Send + 'static, W> Readings<T, W> {
     pub(super) fn overdue(&mut self, now: Monotonic) -> Vec<(W, String)> {
         let late = self.running.values_mut().filter(|reading| reading.since + PATIENCE <= now);
         late.filter_map(|reading| {
-            let what = reading.step.now();
-            let seconds = PATIENCE.as_secs();
-            let hint = "hint: does the file system, or the directory server, answer?";
-            Some((reading.wanted.take()?, format!("{what} takes more than {seconds} s\n{hint}")))
+            Some((reading.wanted.take()?, too_long(&reading.step, PATIENCE)))
         })
         .collect()
     }
@@ -156,6 +151,46 @@ impl<T: Send + 'static, W> Readings<T, W> {
         };
         self.running.values().map(look).collect()
     }
+}
+
+/// Reads on a thread, for one who has nothing else to do meanwhile. A thread that is stuck is left to its fate, and ends with
+/// the process.
+///
+/// # Errors
+/// It takes too long; for a person.
+pub(super) fn in_time<T: Send + 'static>(job: impl FnOnce(&Step) -> T + Send + 'static) -> Result<T, String> {
+    in_time_of(PATIENCE, job)
+}
+
+fn in_time_of<T: Send + 'static>(
+    patience: Duration,
+    job: impl FnOnce(&Step) -> T + Send + 'static,
+) -> Result<T, String> {
+    let (step, (report, reports)) = (Step::default(), std_mpsc::channel());
+    // Where nobody listens any more, it came too late.
+    start(step.clone(), job, move |found| drop(report.send(found)))?;
+    reports.recv_timeout(patience).unwrap_or_else(|_| Err(too_long(&step, patience)))
+}
+
+/// Starts the thread of one reading, which reports in any case.
+fn start<T>(
+    step: Step,
+    job: impl FnOnce(&Step) -> T + Send + 'static,
+    report: impl FnOnce(Result<T, String>) + Send + 'static,
+) -> Result<(), String> {
+    let thread = thread::Builder::new().name("reading".to_owned()).spawn(move || {
+        // A fault of ours in there must not leave anybody waiting.
+        let found = catch_unwind(AssertUnwindSafe(|| job(&step)));
+        report(found.map_err(|panic| panicked(&step, panic.as_ref())));
+    });
+    thread.map(drop).map_err(|error| format!("no thread to read on: {}", crate::os::words(&error)))
+}
+
+fn too_long(step: &Step, patience: Duration) -> String {
+    let (what, seconds) = (step.now(), patience.as_secs());
+    format!(
+        "{what} takes more than {seconds} s\nhint: does the file system, or the directory server, answer?"
+    )
 }
 
 fn panicked(step: &Step, panic: &(dyn Any + Send)) -> String {
@@ -254,5 +289,18 @@ mod tests {
         let (number, found) = finished.blocking_recv().unwrap();
         assert!(found.unwrap_err().starts_with("reading /a failed, which is a fault of handover: as a test"));
         assert_eq!(readings.ended(number), Some("web"));
+    }
+
+    #[test]
+    fn one_who_only_waits_hears_what_it_is_about() {
+        assert_eq!(in_time(|_| 7), Ok(7));
+        let (_let_go, job) = hangs();
+        let reason = in_time_of(Duration::from_millis(200), job).unwrap_err();
+        assert!(reason.starts_with("reading /mnt/gone takes more than "), "{reason}");
+        let reason = in_time(|step: &Step| -> u32 {
+            step.is("reading /a");
+            panic!("as a test")
+        });
+        assert_eq!(reason, Err("reading /a failed, which is a fault of handover: as a test".to_owned()));
     }
 }

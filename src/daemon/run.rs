@@ -108,9 +108,10 @@ pub enum RunError {
 pub fn run(options: Options) -> Result<(), RunError> {
     let environment = Environment::read();
     signal::settle().map_err(|error| RunError::System("signals", error))?;
+    // Taken first of all, because reading needs a thread; judged where its turn is.
+    let inherited = systemd::take(&environment.activation, std::process::id(), crate::os::process::own_inode());
     let config = options.source.read(false)?;
-    let mut inherited =
-        systemd::take(&environment.activation, std::process::id(), crate::os::process::own_inode())?;
+    let mut inherited = inherited?;
     let from_launchd = launchd::take(config.listeners.keys(), &crate::os::launchd::activate);
     inherited.extend(from_launchd.map_err(RunError::Launchd)?);
     crate::os::fd::close_on_exec_all().map_err(|error| RunError::System("inherited fds", error))?;

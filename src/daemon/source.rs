@@ -1,13 +1,12 @@
 //! Where the configuration comes from, and what it must know of this machine.
 
-use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::reading::Step;
+use super::reading::{Step, in_time};
 use crate::config::model::{Config, GroupId, UserId};
 use crate::config::{self, Facts, Flags};
-use crate::os::{user, words};
+use crate::os::{regular, user, words};
 
 /// The longest text file that is read, in bytes.
 const TEXT_MAX: u64 = 4 * 1024 * 1024;
@@ -46,18 +45,20 @@ pub enum Source {
 pub struct Refused(pub String);
 
 impl Source {
-    /// Reads it. May take long, or for ever: files and the user database may lie on servers.
+    /// Reads it, on a thread: files and the user database may lie on servers that do not answer.
     ///
     /// # Errors
-    /// What is wrong with it, all at once; in colour if that is wanted.
+    /// What is wrong with it, all at once; in colour if that is wanted. What takes too long.
     pub fn read(&self, colour: bool) -> Result<Config, Refused> {
-        self.read_with(colour, &ThisMachine)
+        let source = self.clone();
+        let read = in_time(move |step| source.read_telling(colour, step));
+        read.unwrap_or_else(|reason| Err(Refused(format!("error: {reason}"))))
     }
 
-    /// The same, on a thread: says at each step what it does.
-    pub(super) fn read_telling(&self, step: &Step) -> Result<Config, Refused> {
+    /// The same, for one who is on a thread: says at each step what it does. May take long, or for ever.
+    pub(super) fn read_telling(&self, colour: bool, step: &Step) -> Result<Config, Refused> {
         step.is(self.step());
-        self.read_with(false, &Telling { step, source: self })
+        self.read_with(colour, &Telling { step, source: self })
     }
 
     fn step(&self) -> String {
@@ -109,27 +110,18 @@ fn read_file(path: &Path, colour: bool, facts: &dyn Facts) -> Result<Config, Ref
     config::parse(&shown, &text, &stem, facts).map_err(|faults| Refused(faults.render(colour)))
 }
 
-/// Reads a small text file. Anything but a regular file could keep us waiting for ever, and one that is too long
-/// is a mistake.
-///
-/// It is not opened with `O_NONBLOCK`, which would spare a FIFO: that is an error (`EWOULDBLOCK`) for a file on
-/// which somebody holds a lease, as file servers do (`fcntl(2)`), and a short wait without.
+/// Reads a small text file that others named. May take long, or for ever, where it lies on a server.
 ///
 /// # Errors
 /// Any of `open(2)` and `read(2)`; what is not a regular file, longer than 4 MiB, or not UTF-8.
-pub fn read_text(path: &Path) -> io::Result<String> {
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
     let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    // Opening a FIFO without a writer would wait, too.
-    let refuse = |metadata: &Metadata| match metadata {
-        metadata if metadata.is_dir() => Err(invalid("a directory, not a file")),
-        metadata if !metadata.is_file() => Err(invalid("not a regular file")),
-        _ => Ok(()),
-    };
-    refuse(&path.metadata()?)?;
-    let file = File::open(path)?;
-    refuse(&file.metadata()?)?;
+    let file = regular::open(path)?;
     let mut bytes = Vec::new();
-    file.take(TEXT_MAX + 1).read_to_end(&mut bytes)?;
+    file.take(TEXT_MAX + 1).read_to_end(&mut bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => invalid("a file that keeps its reader waiting"),
+        _ => error,
+    })?;
     if bytes.len() as u64 > TEXT_MAX {
         return Err(invalid("longer than 4 MiB"));
     }
@@ -141,6 +133,19 @@ pub fn read_text(path: &Path) -> io::Result<String> {
             error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         invalid(&format!("line {line}: not UTF-8\nhint: save it as UTF-8"))
     })
+}
+
+/// The same, on a thread.
+///
+/// # Errors
+/// As [`read_text`]; what takes too long.
+pub fn read_text_in_time(path: &Path) -> io::Result<String> {
+    let path = path.to_owned();
+    let read = in_time(move |step| {
+        step.is(format!("reading {}", path.display()));
+        read_text(&path)
+    });
+    read.unwrap_or_else(|reason| Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
 }
 
 /// The machine that we run on, asked on a thread.
@@ -209,8 +214,8 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let fifo = scratch.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert_eq!(refused(&fifo), "not a regular file");
-        assert_eq!(refused(Path::new("/dev/zero")), "not a regular file");
+        assert_eq!(refused(&fifo), "a FIFO, not a file");
+        assert_eq!(refused(Path::new("/dev/zero")), "a character device, not a file");
         assert_eq!(refused(scratch.path()), "a directory, not a file");
         let path = scratch.path().join("file");
         std::fs::write(&path, b"a\nb\xff").unwrap();

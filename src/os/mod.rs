@@ -18,6 +18,7 @@
 //! - `environment`: what the environment says, read once
 //! - `launchd`: the sockets that launchd holds for us
 //! - `sealed`: memory that is passed on and cannot change
+//! - `regular`: opening what others name
 //! - `kind`, `same`, `user`, `program`, `limits`, `directory`, `lock`, `peer`, `pin`,
 //!   `threads`: one question each
 //!
@@ -70,6 +71,8 @@ pub mod poll;
 pub mod process;
 #[cfg(feature = "supervisor")]
 pub mod program;
+#[cfg(feature = "supervisor")]
+pub mod regular;
 #[cfg(feature = "supervisor")]
 pub mod same;
 #[cfg(feature = "supervisor")]

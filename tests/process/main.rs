@@ -38,6 +38,7 @@ mod send;
 mod start;
 mod stop;
 mod stored;
+mod unreadable;
 mod watch;
 mod watchdog;
 mod zero_loss;

@@ -6,7 +6,7 @@
 //! one.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::console;
 use crate::exit;
-use crate::os::words;
+use crate::os::{regular, words};
 
 /// More than any file that we make has.
 const FILE_MAX: u64 = 4 << 20;
@@ -107,7 +107,7 @@ impl Files<'_> {
 
     fn is_ours(&self, path: &Path) -> bool {
         let mut text = String::new();
-        let read = File::open(path).and_then(|file| file.take(FILE_MAX).read_to_string(&mut text));
+        let read = regular::open(path).and_then(|file| file.take(FILE_MAX).read_to_string(&mut text));
         read.is_ok() && (self.is_made_from)(&text, self.source)
     }
 }

@@ -5,11 +5,12 @@
 //! package. So a file has all its names, or none.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::under;
+use crate::os::regular;
 use crate::units::{Unit, made_from};
 
 /// Where units are beside the directories of generators (`systemd.unit(5)`).
@@ -105,6 +106,6 @@ fn is_foreign(path: &Path, file: &Path) -> bool {
 
 fn beginning(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
-    File::open(path).ok()?.take(LINE_MAX).read_to_end(&mut bytes).ok()?;
+    regular::open(path).ok()?.take(LINE_MAX).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -12,7 +12,7 @@ const LINE_MAX: u64 = 256;
 /// What is wrong with a script that could not be executed, and what to do; `None` where the errno says it all.
 pub(super) fn why_not(program: &Path, errno: Errno) -> Option<String> {
     let mut start = Vec::new();
-    std::fs::File::open(program).ok()?.take(LINE_MAX).read_to_end(&mut start).ok()?;
+    crate::os::regular::open(program).ok()?.take(LINE_MAX).read_to_end(&mut start).ok()?;
     let line = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let Some(named) = line.strip_prefix(b"#!") else {
         return (errno == Errno::ENOEXEC).then(|| {
