@@ -271,7 +271,7 @@ const POOL_KEYS: &[&str] = &[
     "drain_timeout = '1.5h'",
     "stop_signal = 'QUIT'",
     "stop_signal = 40",
-    "watchdog = '333us'\nwatchdog_pid = false",
+    "watchdog = '333ms'\nwatchdog_pid = false",
     "listen_pid = false",
     "directory = '/srv/${HANDOVER_SLOT}'",
     "user = 990",

@@ -6,6 +6,7 @@
 mod listener;
 mod platform;
 mod pool;
+mod workable;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,7 @@ pub(super) fn config(file: &File, default_name: &str, facts: &dyn Facts, log: &m
     let listeners = listeners(wanted, facts, log);
     unused_listeners(file, wanted, log);
     let pools = pools(file, wanted, facts, log);
+    workable::pid_file(file, log);
     let control_group = group(&file.control_group, facts, log);
     Some(Config {
         name: name?,

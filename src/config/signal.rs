@@ -42,7 +42,18 @@ const TABLE: &[(&str, i32, i32)] = &[
     ("SIGSYS", 31, 12),
 ];
 
-const STOP: &str = "SIGSTOP";
+/// Those that end no program, and what they do instead (`signal(7)`): one that is replaced would always be killed.
+const ENDS_NOTHING: &[(&str, &str)] = &[
+    ("SIGCHLD", "tells a worker of its children, and ends nothing"),
+    ("SIGCONT", "lets a worker go on, and ends nothing"),
+    ("SIGSTOP", "would halt a worker, not end it"),
+    ("SIGTSTP", "would halt a worker, not end it"),
+    ("SIGTTIN", "would halt a worker, not end it"),
+    ("SIGTTOU", "would halt a worker, not end it"),
+    ("SIGURG", "tells a worker of urgent data, and ends nothing"),
+];
+/// Threads of the C library ask each other with these (`signal(7)`, `nptl(7)`).
+const OF_THE_C_LIBRARY: std::ops::RangeInclusive<i32> = 32..=33;
 
 /// Names and numbers on the system that this is built for.
 fn signals() -> impl Iterator<Item = (&'static str, i32)> {
@@ -57,8 +68,7 @@ pub(super) fn parse(text: &str) -> Result<Signal, Wrong> {
     let upper = text.to_ascii_uppercase();
     let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
     match signals().find(|(known, _)| *known == name) {
-        Some((STOP, _)) => Err(no_end()),
-        Some((_, number)) => Ok(Signal(number)),
+        Some((_, number)) => usable(Signal(number)),
         None => {
             let hint = match nearest(&name, signals().map(|(known, _)| known)) {
                 Some(known) => format!("did you mean \"{known}\"?"),
@@ -72,19 +82,32 @@ pub(super) fn parse(text: &str) -> Result<Signal, Wrong> {
 /// Takes the number of a signal; those without a name here are the real-time signals.
 pub(super) fn from_number(number: i64) -> Result<Signal, Wrong> {
     match i32::try_from(number) {
-        Ok(number @ 1..=MAX) if name(Signal(number)) == Ok(STOP) => Err(no_end()),
-        Ok(number @ 1..=MAX) => Ok(Signal(number)),
+        Ok(number @ 1..=MAX) => usable(Signal(number)),
         _ => Err(Wrong::new(format!("{number} is not a signal")).hint(format!("signals are 1 to {MAX}"))),
     }
 }
 
-fn no_end() -> Wrong {
-    Wrong::new("SIGSTOP would halt a worker, not end it").hint("the default is \"SIGTERM\"")
+/// The signal, unless it asks nobody to end. Which programs take `SIGWINCH` or `SIGUSR1` for that is theirs to say.
+fn usable(signal: Signal) -> Result<Signal, Wrong> {
+    let reason = match name(signal) {
+        Ok(name) => what_else(name).map(|instead| format!("{name} {instead}")),
+        Err(number) if OF_THE_C_LIBRARY.contains(&number) => {
+            Some(format!("{number} is the C library's own, and ends nothing in good order"))
+        }
+        Err(_) => None,
+    };
+    let refused = |reason| Wrong::new(reason).hint("the default is \"SIGTERM\"");
+    reason.map_or(Ok(signal), |reason| Err(refused(reason)))
+}
+
+/// What a signal does that ends nothing.
+fn what_else(name: &str) -> Option<&'static str> {
+    ENDS_NOTHING.iter().find(|(other, _)| *other == name).map(|(_, instead)| *instead)
 }
 
 /// The names first, for editors to offer; then the names in letters of any size, with or without `SIG`; then numbers.
 pub(super) fn shape() -> Shape {
-    let names = || signals().map(|(name, _)| name).filter(|name| *name != STOP);
+    let names = || signals().map(|(name, _)| name).filter(|name| what_else(name).is_none());
     let any_case = |name: &str| -> String {
         let either = |c: char| match c.is_ascii_alphabetic() {
             true => format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()),

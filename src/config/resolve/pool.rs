@@ -5,7 +5,7 @@ use crate::config::facts::Facts;
 use crate::config::model::{
     Channel, Dialect, GroupId, Policy, Pool, Program, Ready, RestartPolicy, RolloutPolicy,
 };
-use crate::config::resolve::{group, no_such, platform, user};
+use crate::config::resolve::{group, no_such, platform, user, workable};
 use crate::config::schema::{ChannelKind, PoolKeys, ReadyKind, RestartKeys, RolloutKeys};
 use crate::config::values::{Account, Workers};
 use crate::config::walk::{Given, Log, Placed, Stands};
@@ -19,6 +19,7 @@ pub(super) fn resolve(keys: &PoolKeys, facts: &dyn Facts, log: &mut Log) -> Opti
     let policy = policy(keys, facts, log);
     let channel = channel(keys, log);
     platform::pool(keys, facts.platform(), log);
+    workable::pool(keys, log);
     let listeners = keys.listeners.iter().map(|name| ListenerName::new(name.as_str())).collect();
     Some(Pool { program: program?, listeners, channel: channel?, policy: policy? })
 }

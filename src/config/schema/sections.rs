@@ -125,11 +125,11 @@ section! {
         unset("`stop_timeout`") drain_timeout: Timeout,
             "How long a worker that is replaced may take to finish what it has; then it is killed. Long for WebSockets.";
         default("'SIGTERM'") stop_signal: SignalName,
-            "The signal that asks a worker to end.";
+            "The signal that asks a worker to end. Not one that ends nothing, such as `SIGCHLD`.";
         unset("none") watchdog: Positive,
-            "How often a ready worker must at least send `WATCHDOG=1`. One that does not is replaced.";
+            "How often a ready worker must at least send `WATCHDOG=1`. One that does not is replaced. At least 10ms.";
         unset("none") ping_timeout: Positive,
-            "How long a ready worker that speaks on its channel may take to answer a ping; it is asked every half of that time. One that does not answer is replaced.";
+            "How long a ready worker that speaks on its channel may take to answer a ping; it is asked every half of that time. One that does not answer is replaced. At least 10ms.";
         default("'handover'") channel: ChannelKind,
             "What handover and a worker speak on their private socket. `\"handover\"`: lines of JSON, at `HANDOVER_CHANNEL`; a program that does not know of it need not. `\"node\"`: what Node's `process.send` speaks. `\"none\"`: there is no socket.";
         unset("none") stop_message: String,
@@ -153,7 +153,7 @@ section! {
         unset("as handover's") nice: Number<-20, 19>,
             "The niceness of workers.";
         default("{}") limits: Limits,
-            "Resource limits (`setrlimit(2)`): `as`, `core`, `cpu`, `data`, `fsize`, `memlock`, `nofile`, `nproc`, `stack`. A number, a size, a duration for `cpu`, `\"infinity\"`, or `\"SOFT:HARD\"`.";
+            "Resource limits (`setrlimit(2)`): `as`, `core`, `cpu`, `data`, `fsize`, `memlock`, `nofile`, `nproc`, `stack`. A number, a size, a duration for `cpu`, `\"infinity\"`, or `\"SOFT:HARD\"`. `nofile` has room for what a worker is given.";
         default("false") no_new_privileges: bool,
             "Whether workers can gain no privileges by executing set-user-ID programs. Not on macOS.";
         default("{}") environment: Variables,
@@ -182,7 +182,7 @@ section! {
         default("1") max_failures: Number<1, 10_000>,
             "How many failed starts and deaths of new workers make the rollout fail; it is then rolled back.";
         default("'5min'") deadline: Timeout,
-            "How long the whole rollout may take; then it is rolled back.";
+            "How long the whole rollout may take; then it is rolled back. Longer than `bake_time`.";
         default("64") max_draining: Number<1, 10_000>,
             "How many old workers may still be finishing; a rollout waits there, and says so.";
     }

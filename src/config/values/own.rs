@@ -245,9 +245,9 @@ impl Read for Variables {
     }
 }
 
-/// Resource limits.
+/// Resource limits, and where each of them stands.
 #[derive(Clone, Debug)]
-pub(in crate::config) struct Limits(pub BTreeMap<Resource, Limit>);
+pub(in crate::config) struct Limits(pub BTreeMap<Resource, Limit>, pub BTreeMap<Resource, Place>);
 
 /// The resources and how the configuration calls them: as `ulimit` and `setrlimit(2)` do.
 pub(in crate::config) const RESOURCES: &[(&str, Resource)] = &[
@@ -280,9 +280,11 @@ impl Read for Limits {
                 log.key(&at, unknown_resource(name.get_ref()));
                 return None;
             };
-            Some((*resource, log.take(&at, limit(*resource, value.get_ref()))?))
+            let limit = log.take(&at, limit(*resource, value.get_ref()))?;
+            Some(((*resource, limit), (*resource, at)))
         });
-        Some(Self(limits.collect()))
+        let (limits, places) = limits.unzip();
+        Some(Self(limits, places))
     }
 }
 
