@@ -66,6 +66,19 @@ fn all_pages_can_be_written_into_a_directory() {
 }
 
 #[test]
+fn a_link_in_the_place_of_a_page_is_replaced_and_what_it_leads_to_is_left_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (precious, page) = (directory.path().join("precious"), directory.path().join("handover.1"));
+    std::fs::write(&precious, "precious").expect("our file");
+    std::os::unix::fs::symlink(&precious, &page).expect("our link");
+    let mut command = Command::new(handover());
+    let output = command.args(["generate", "man", "--directory"]).arg(directory.path()).output();
+    assert!(output.expect("it starts").status.success());
+    assert_eq!(std::fs::read_to_string(&precious).expect("our file"), "precious");
+    assert_eq!(std::fs::read_to_string(&page).expect("it was written"), generate(&["man", "handover.1"]));
+}
+
+#[test]
 fn readers_of_manual_pages_have_nothing_to_complain_of() {
     let mut tried = 0;
     for (program, arguments) in [

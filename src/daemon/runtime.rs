@@ -4,23 +4,30 @@
 //! under it.
 
 use std::cell::{Cell, RefCell};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use tokio::net::UnixListener;
 
 use crate::config::model::{Address, GroupId, SocketOptions, UnixKind, UnixName};
 use crate::listeners::Held;
 use crate::os::directory::{self, DirectoryError};
 use crate::os::lock::{Lock, LockError};
+use crate::os::open_directory::OpenDirectory;
 use crate::os::words;
 
 /// Everybody may find the control socket; who may use it, it says itself.
 const DIRECTORY_MODE: u32 = 0o755;
 /// Workers of any user reach their notify sockets, and nobody can list them.
 const NOTIFY_MODE: u32 = 0o711;
+/// The name of the lock in its directory.
+const LOCK: &str = "lock";
+/// The name of the directory of notify sockets.
+const NOTIFY: &str = "notify";
 /// Where unguessable names come from.
 const RANDOM: &str = "/dev/urandom";
 /// Bytes of a pid file that are read.
@@ -93,20 +100,20 @@ impl Runtime {
         if path.as_os_str().len() + "/notify/".len() + NAME_LENGTH > SOCKET_PATH_MAX {
             return Err(RuntimeError::TooLong(path.to_owned()));
         }
-        directory::secure(path, DIRECTORY_MODE).map_err(RuntimeError::of_directory)?;
-        let lock = Lock::take(&path.join("lock")).map_err(|error| match error {
+        let directory = directory::secure(path, DIRECTORY_MODE).map_err(RuntimeError::of_directory)?;
+        let lock = Lock::take_in(&directory, LOCK.as_ref()).map_err(|error| match error {
             LockError::Held { holder, .. } => {
                 RuntimeError::Running { directory: path.to_owned(), pid: holder }
             }
             LockError::File { path, source } => RuntimeError::of(&path, source),
         })?;
-        let notify = path.join("notify");
-        directory::secure(&notify, NOTIFY_MODE).map_err(RuntimeError::of_directory)?;
-        clear(&notify).map_err(|error| RuntimeError::of(&notify, error))?;
+        let notify = directory::secure_in(&directory, NOTIFY.as_ref(), NOTIFY_MODE);
+        let notify = notify.map_err(RuntimeError::of_directory)?;
+        clear(&notify).map_err(|error| RuntimeError::of(notify.path(), error))?;
         let held = control.map(|control| bind_control(control, group)).transpose()?;
         Ok(Self {
             directory: path.to_owned(),
-            notify,
+            notify: path.join(NOTIFY),
             control_path: control.map(Path::to_owned),
             control_group: group.cloned(),
             control: held,
@@ -167,7 +174,7 @@ impl Runtime {
         tracing::warn!(path = %self.notify.display(), "directory was removed while in use, and is made anew");
         let mut lock = self.lock.borrow_mut();
         if !lock.as_ref().is_some_and(Lock::is_in_place) {
-            match Lock::take(&self.directory.join("lock")) {
+            match Lock::take(&self.directory.join(LOCK)) {
                 Ok(new) => *lock = Some(new),
                 Err(error) => tracing::warn!(%error, "lock of the runtime directory not taken again"),
             }
@@ -180,16 +187,7 @@ impl Runtime {
         let Some(path) = self.pid_file.as_ref().filter(|_| !self.pid_file_written.get()) else {
             return Ok(());
         };
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}", std::process::id()));
-        let new = PathBuf::from(name);
-        let _ = std::fs::remove_file(&new);
-        let written = File::create_new(&new)
-            .and_then(|mut file| writeln!(file, "{}", std::process::id()))
-            .and_then(|()| std::fs::rename(&new, path));
-        if written.is_err() {
-            let _ = std::fs::remove_file(&new);
-        }
+        let written = OpenDirectory::of(path).and_then(|(directory, name)| write_pid(&directory, name));
         self.pid_file_written.set(written.is_ok());
         written.map_err(|error| io::Error::other(format!("{}: {}", path.display(), words(&error))))
     }
@@ -198,32 +196,59 @@ impl Runtime {
 impl Drop for Runtime {
     fn drop(&mut self) {
         if let Some(path) = self.pid_file.as_ref().filter(|_| self.pid_file_written.get())
-            && names_us(path).unwrap_or(false)
+            && let Ok((directory, name)) = OpenDirectory::of(path)
+            && names_us(&directory, name).unwrap_or(false)
         {
-            let _ = std::fs::remove_file(path);
+            let _ = directory.remove(name);
         }
         self.control = None;
         // Without our lock at its place the directory is another daemon's by now.
         if let Some(lock) = self.lock.take().filter(Lock::is_in_place) {
-            let _ = std::fs::remove_dir(&self.notify);
+            remove_empty(&self.notify);
             let _ = lock.remove();
             // One beside a socket is of our own making; the usual one may be the service manager's.
             if self.control_path.as_deref().and_then(Path::parent) != Some(&self.directory) {
-                let _ = std::fs::remove_dir(&self.directory);
+                remove_empty(&self.directory);
             }
         }
     }
 }
 
 /// Removes the directory of a daemon that is gone, if it is.
-pub(super) fn remove_abandoned(directory: &Path) {
-    let Ok(lock) = Lock::take(&directory.join("lock")) else { return };
-    let notify = directory.join("notify");
+pub(super) fn remove_abandoned(path: &Path) {
+    let Ok((parent, name)) = OpenDirectory::of(path) else { return };
+    let Ok(directory) = parent.directory(name) else { return };
+    let Ok(lock) = Lock::take_in(&directory, LOCK.as_ref()) else { return };
     // What cannot be removed now, another daemon will try again.
-    let _ = clear(&notify);
-    let _ = std::fs::remove_dir(&notify);
+    if let Ok(notify) = directory.directory(NOTIFY.as_ref()) {
+        let _ = clear(&notify);
+    }
+    let _ = directory.remove_directory(NOTIFY.as_ref());
     let _ = lock.remove();
-    let _ = std::fs::remove_dir(directory);
+    let _ = parent.remove_directory(name);
+}
+
+fn remove_empty(path: &Path) {
+    if let Ok((parent, name)) = OpenDirectory::of(path) {
+        let _ = parent.remove_directory(name);
+    }
+}
+
+/// Whole or not at all, and never through a link.
+fn write_pid(directory: &OpenDirectory, name: &OsStr) -> io::Result<()> {
+    let pid = std::process::id();
+    let mut new = name.to_owned();
+    new.push(format!(".{pid}"));
+    let _ = directory.remove(&new);
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+    let written = directory
+        .open_file(&new, flags, Mode::from_bits_truncate(0o666))
+        .and_then(|mut file| writeln!(file, "{pid}"))
+        .and_then(|()| directory.rename(&new, name));
+    if written.is_err() {
+        let _ = directory.remove(&new);
+    }
+    written
 }
 
 /// A name that nobody can guess, of [`NAME_LENGTH`] letters.
@@ -236,8 +261,8 @@ pub(super) fn unguessable() -> io::Result<String> {
 }
 
 /// A pid file holds our pid. Neither a link is followed nor the other end of a FIFO waited for.
-fn names_us(path: &Path) -> io::Result<bool> {
-    let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+fn names_us(directory: &OpenDirectory, name: &OsStr) -> io::Result<bool> {
+    let file = directory.open_file(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty())?;
     if !file.metadata()?.is_file() {
         return Ok(false);
     }
@@ -247,9 +272,9 @@ fn names_us(path: &Path) -> io::Result<bool> {
 }
 
 /// Removes what an earlier daemon left; only sockets are ever here.
-fn clear(directory: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
-        let _ = std::fs::remove_file(entry?.path());
+fn clear(directory: &OpenDirectory) -> io::Result<()> {
+    for name in directory.names()? {
+        let _ = directory.remove(&name);
     }
     Ok(())
 }
@@ -347,7 +372,8 @@ mod tests {
         let written = || {
             let runtime = runtime(scratch.path(), Some(path.clone()));
             runtime.write_pid_file().unwrap();
-            assert!(names_us(&path).unwrap());
+            let (directory, name) = OpenDirectory::of(&path).unwrap();
+            assert!(names_us(&directory, name).unwrap());
             runtime
         };
         drop(written());

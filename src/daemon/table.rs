@@ -15,6 +15,7 @@ use super::output::SharedTail;
 use super::process::Process;
 use super::readiness::Readiness;
 use crate::id::{PoolName, SlotIndex, WorkerId};
+use crate::os::open_directory::OpenDirectory;
 use crate::os::waiting::Target;
 use crate::supervisor::Place;
 
@@ -80,8 +81,11 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // It lies in a directory of our own; one that is gone already is no loss.
-        let _ = std::fs::remove_file(&self.notify_path);
+        // It lies in a directory of our own, or in one that somebody else has put in its place; one that is gone already
+        // is no loss.
+        if let Ok((directory, name)) = OpenDirectory::of(&self.notify_path) {
+            let _ = directory.remove(name);
+        }
     }
 }
 

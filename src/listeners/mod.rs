@@ -6,6 +6,8 @@
 //! listener is the daemon's affair.
 
 mod bind;
+#[cfg(test)]
+mod contested;
 mod drift;
 mod error;
 mod held;

@@ -5,19 +5,23 @@
 //! socket is, so that two daemons never believe that the same path is theirs; what lies at the path is
 //! removed only if it is a socket to which nobody answers; and at the end the file is removed only if it is
 //! still the one that was made.
+//!
+//! The directory may be somebody else's, who can put what he likes in the file's place while we are root: owner and mode
+//! are set on the file that was made, not on what the path leads to, and what is removed is removed by its name in the
+//! directory that was walked to (decision 0021).
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
-use nix::unistd::{Gid, Uid, fchownat};
+use nix::sys::stat::{Mode, SFlag};
+use nix::unistd::{Gid, Uid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::error::BindError;
 use crate::config::model::{GroupId, UserId};
 use crate::os::lock::{Lock, LockError};
+use crate::os::open_directory::{OpenDirectory, identity};
 use crate::os::pin::Pin;
 use crate::os::socket;
 
@@ -61,11 +65,9 @@ impl UnixFile {
     fn bind_locked(socket: &Socket, path: &Path, access: Access, lock: Lock) -> Result<Self, BindError> {
         let fault = |error: io::Error| BindError::of(path.display(), error);
         clear(path, socket.r#type().map_err(fault)?)?;
-        let address = SockAddr::unix(path).map_err(fault)?;
-        socket::bind_closed(socket, &address).map_err(fault)?;
-        let pin = Pin::at(path).map_err(fault)?;
+        let pin = socket::bind_closed(socket, path).map_err(fault)?;
         let file = Self { path: path.to_owned(), pin, lock: Some(lock) };
-        let given = open_up(path, access, mode_of(access.mode));
+        let given = open_up(&file.pin, access, mode_of(access.mode));
         if let Err(error) = given {
             file.remove();
             return Err(fault(error));
@@ -78,15 +80,13 @@ impl UnixFile {
         self.must_be_ours()?;
         let uid = user.map_or_else(nix::unistd::geteuid, |user| Uid::from_raw(user.uid));
         let gid = group.map_or_else(nix::unistd::getegid, |group| Gid::from_raw(group.gid));
-        fchownat(AT_FDCWD, &self.path, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        Ok(())
+        self.pin.set_owner(Some(uid), Some(gid))
     }
 
     /// Gives the file another mode; `None`: 0666.
     pub(super) fn set_mode(&self, mode: Option<u32>) -> io::Result<()> {
         self.must_be_ours()?;
-        fchmodat(AT_FDCWD, &self.path, mode_of(mode), FchmodatFlags::NoFollowSymlink)?;
-        Ok(())
+        self.pin.set_mode(mode_of(mode))
     }
 
     fn must_be_ours(&self) -> io::Result<()> {
@@ -100,9 +100,9 @@ impl UnixFile {
     }
 
     pub(super) fn remove(&self) {
-        if self.is_ours() {
+        if let Ok((directory, name)) = OpenDirectory::of(&self.path) {
             // Another process can be in between only if it ignores the lock.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = directory.remove_if(name, self.pin.identity());
         }
     }
 }
@@ -114,13 +114,12 @@ fn mode_of(mode: Option<u32>) -> Mode {
 }
 
 /// Owner first: a mode that is given to the wrong owner would be open for a moment.
-fn open_up(path: &Path, access: Access, mode: Mode) -> io::Result<()> {
+fn open_up(file: &Pin, access: Access, mode: Mode) -> io::Result<()> {
     let (uid, gid) = (access.uid.map(Uid::from_raw), access.gid.map(Gid::from_raw));
     if uid.is_some() || gid.is_some() {
-        fchownat(AT_FDCWD, path, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        file.set_owner(uid, gid)?;
     }
-    fchmodat(AT_FDCWD, path, mode, FchmodatFlags::NoFollowSymlink)?;
-    Ok(())
+    file.set_mode(mode)
 }
 
 fn lock(path: &Path) -> Result<Lock, BindError> {
@@ -135,13 +134,19 @@ fn lock(path: &Path) -> Result<Lock, BindError> {
 /// Makes room at a path, if what is there is a socket that nobody holds any more.
 fn clear(path: &Path, kind: Type) -> Result<(), BindError> {
     let fault = |error: io::Error| BindError::of(path.display(), error);
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(fault(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => Err(BindError::Occupied(path.to_owned())),
-        Ok(_) if is_stale(path, kind).map_err(fault)? => std::fs::remove_file(path).map_err(fault),
-        Ok(_) => Err(BindError::Live(path.to_owned())),
+    let (directory, name) = OpenDirectory::of(path).map_err(fault)?;
+    let Some(found) = directory.look(name).map_err(fault)? else { return Ok(()) };
+    if found.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFSOCK.bits() {
+        return Err(BindError::Occupied(path.to_owned()));
     }
+    let pin = Pin::at(path).map_err(fault)?;
+    if pin.identity() != identity(&found) {
+        return Err(BindError::Occupied(path.to_owned()));
+    }
+    if !is_stale(&pin, path, kind).map_err(fault)? {
+        return Err(BindError::Live(path.to_owned()));
+    }
+    directory.remove_if(name, pin.identity()).map_err(fault)
 }
 
 /// Looks whether a socket could be bound at a path, as far as that can be seen without touching anything.
@@ -156,10 +161,10 @@ pub(super) fn look(path: &Path) -> Result<(), BindError> {
 }
 
 /// Nobody has the socket open that this file leads to.
-fn is_stale(path: &Path, kind: Type) -> io::Result<bool> {
+fn is_stale(file: &Pin, path: &Path, kind: Type) -> io::Result<bool> {
     let probe = Socket::new(Domain::UNIX, kind, None)?;
     probe.set_nonblocking(true)?;
-    match probe.connect(&SockAddr::unix(path)?) {
+    match probe.connect(&SockAddr::unix(file.reach(path))?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             Ok(!socket::is_bound_by_somebody(path))
         }

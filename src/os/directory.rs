@@ -1,9 +1,12 @@
 //! Directories that only we may write in.
 
-use std::fs::{DirBuilder, Permissions};
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use nix::sys::stat::Mode;
+
+use super::open_directory::OpenDirectory;
 
 /// Why a directory cannot be ours.
 #[derive(Debug, thiserror::Error)]
@@ -29,38 +32,48 @@ pub enum DirectoryError {
     },
 }
 
-/// Makes sure that `path` is a directory of this user with exactly `mode`, whatever the umask; missing
+/// Makes sure that `path` is a directory of this user with exactly `mode`, whatever the umask, and opens it; missing
 /// parents are made with 0755. What a service manager made for us and root owns is accepted as it is.
 ///
 /// # Errors
 /// See [`DirectoryError`]. A symbolic link at `path` is not followed.
-pub fn secure(path: &Path, mode: u32) -> Result<(), DirectoryError> {
+pub fn secure(path: &Path, mode: u32) -> Result<OpenDirectory, DirectoryError> {
     let failed = |source| DirectoryError::System { path: path.into(), source };
-    if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
-        DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(failed)?;
-    }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(failed(error)),
-    }
-    let found = std::fs::symlink_metadata(path).map_err(failed)?;
-    let ours = nix::unistd::geteuid().as_raw();
-    match (found.is_dir(), found.uid()) {
-        (false, _) => Err(DirectoryError::NotADirectory(path.into())),
-        (true, owner) if owner == ours => {
-            if found.mode() & 0o7777 != mode {
-                std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
+    let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+    let parent = OpenDirectory::open_or_make(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+    secure_in(&parent, name, mode)
+}
+
+/// The same in a directory that is open.
+///
+/// # Errors
+/// As [`secure`].
+pub fn secure_in(parent: &OpenDirectory, name: &OsStr, mode: u32) -> Result<OpenDirectory, DirectoryError> {
+    let path = || parent.path().join(name);
+    let failed = |source| DirectoryError::System { path: path(), source };
+    parent.make_directory(name, Mode::S_IRWXU).map_err(failed)?;
+    let directory = parent.directory(name).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOTDIR) => DirectoryError::NotADirectory(path()),
+        _ => failed(error),
+    })?;
+    let found = directory.status().map_err(failed)?;
+    let wanted = Mode::from_bits_truncate(libc::mode_t::try_from(mode).unwrap_or(0));
+    match found.st_uid {
+        owner if owner == nix::unistd::geteuid().as_raw() => {
+            if Mode::from_bits_truncate(found.st_mode) != wanted {
+                directory.set_mode(wanted).map_err(failed)?;
             }
-            Ok(())
+            Ok(directory)
         }
-        (true, 0) => Ok(()),
-        (true, owner) => Err(DirectoryError::Foreign { path: path.into(), owner }),
+        0 => Ok(directory),
+        owner => Err(DirectoryError::Foreign { path: path(), owner }),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]

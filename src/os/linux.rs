@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::sys::stat::Mode;
 
 /// `pidfd_open(2)` (Linux 5.3): a handle on the process that has this pid now. Close-on-exec always.
 pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
@@ -87,4 +88,38 @@ pub(super) fn default_signal(signal: i32) {
     // SAFETY: the kernel reads no more than the new action; the default runs no code of ours. KILL and STOP
     // are refused, which is right.
     unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, old, SET_BYTES) };
+}
+
+/// The file to which a Unix socket is bound (Linux 4.12, `SIOCUNIXFILE` of `linux/un.h`), opened with `O_PATH`: this very
+/// file, whatever its path leads to by now. Needs `CAP_NET_ADMIN` in the user namespace of the socket's network.
+pub(super) fn file_of_socket(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const SIOCUNIXFILE: libc::c_ulong = 0x89e0;
+    // SAFETY: takes no argument; the kernel gives a number or an error. The type of the request is not the same in all C
+    // libraries.
+    let fd = Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCUNIXFILE as _, 0) })?;
+    // SAFETY: the kernel has just made this fd (close-on-exec), and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A path by which this process reaches what an fd of its own is open on.
+pub(super) fn path_of_fd(fd: BorrowedFd<'_>) -> std::path::PathBuf {
+    std::path::PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// Gives what is open with `O_PATH` another mode: `fchmodat2(2)` (Linux 6.6), and where that is not to be had, by the path
+/// that proc has for the fd.
+pub(super) fn set_mode_of_path(fd: BorrowedFd<'_>, mode: Mode) -> io::Result<()> {
+    // SAFETY: an fd, an empty string that ends in a NUL, and numbers.
+    let done = unsafe {
+        libc::syscall(libc::SYS_fchmodat2, fd.as_raw_fd(), c"".as_ptr(), mode.bits(), libc::AT_EMPTY_PATH)
+    };
+    match Errno::result(done) {
+        Ok(_) => Ok(()),
+        // An older kernel, or a filter that does not know the call.
+        Err(Errno::ENOSYS | Errno::EPERM | Errno::EINVAL) => {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(path_of_fd(fd), std::fs::Permissions::from_mode(mode.bits()))
+        }
+        Err(errno) => Err(errno.into()),
+    }
 }

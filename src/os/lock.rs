@@ -1,12 +1,16 @@
 //! A lock that ends with its process: a file with `flock(2)` on it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::sys::stat::Mode;
+
+use super::open_directory::{OpenDirectory, identity};
 
 /// Bytes of the holder's pid that are read.
 const HOLDER_MAX: u64 = 32;
@@ -48,26 +52,38 @@ impl Lock {
     /// [`LockError::Held`], or where the file cannot be used. Only a regular file of our own user with one link is
     /// one: what somebody else has put in its place is left as it is.
     pub fn take(path: &Path) -> Result<Self, LockError> {
-        let failed = |source: io::Error| LockError::File { path: path.into(), source };
+        let (directory, name) =
+            OpenDirectory::of(path).map_err(|source| LockError::File { path: path.into(), source })?;
+        Self::take_in(&directory, name)
+    }
+
+    /// The same in a directory that is open.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn take_in(directory: &OpenDirectory, name: &OsStr) -> Result<Self, LockError> {
+        let path = directory.path().join(name);
+        let failed = |source: io::Error| LockError::File { path: path.clone(), source };
         loop {
-            let file = open(path).map_err(failed)?;
+            let file = open(directory, name).map_err(failed)?;
             if !is_usable(&file).map_err(failed)? {
                 continue;
             }
             let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => file,
                 Err((file, Errno::EWOULDBLOCK)) => {
-                    return Err(LockError::Held { path: path.into(), holder: holder(file) });
+                    return Err(LockError::Held { path, holder: holder(&file) });
                 }
                 Err((_, errno)) => return Err(failed(errno.into())),
             };
             // Whoever held it before us may have removed the file after we had opened it.
-            if !is_at(&file, path).map_err(failed)? {
+            if !is_in(directory, name, &file).map_err(failed)? {
                 continue;
             }
-            file.set_len(0).map_err(failed)?;
+            must_be_a_locks(&file).map_err(failed)?;
+            file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
             writeln!(file, "{}", std::process::id()).map_err(failed)?;
-            return Ok(Self { path: path.into(), file });
+            return Ok(Self { path, file });
         }
     }
 
@@ -81,23 +97,16 @@ impl Lock {
     /// # Errors
     /// Where the file cannot be removed.
     pub fn remove(self) -> io::Result<()> {
-        if is_at(&self.file, &self.path)? {
-            std::fs::remove_file(&self.path)?;
-        }
-        Ok(())
+        let (directory, name) = OpenDirectory::of(&self.path)?;
+        let ours = self.file.metadata()?;
+        directory.remove_if(name, (ours.dev(), ours.ino()))
     }
 }
 
 /// Neither waits for the other end of a FIFO nor follows a link.
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(path)
+fn open(directory: &OpenDirectory, name: &OsStr) -> io::Result<File> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK;
+    directory.open_file(name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
 }
 
 /// False: it was removed meanwhile. An error says what is wrong with it.
@@ -114,10 +123,31 @@ fn is_usable(file: &File) -> io::Result<bool> {
 }
 
 /// Who holds it, as it says.
-fn holder(file: File) -> Option<u32> {
+fn holder(file: &File) -> Option<u32> {
     let mut text = String::new();
     file.take(HOLDER_MAX).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+/// Whoever owns the directory can give the name of a lock to any file of ours that is in it, and what is in that would be
+/// lost: only what a lock can have held is written over. (After a crash of the machine it may be zeros.)
+fn must_be_a_locks(mut file: &File) -> io::Result<()> {
+    let is_short = file.metadata()?.len() <= HOLDER_MAX;
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.take(HOLDER_MAX).read_to_end(&mut bytes)?;
+    if is_short && bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'\n' | 0)) {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "holds something else than a process number, so it is no lock",
+    ))
+}
+
+fn is_in(directory: &OpenDirectory, name: &OsStr, file: &File) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    Ok(directory.look(name)?.is_some_and(|there| identity(&there) == (ours.dev(), ours.ino())))
 }
 
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
@@ -179,12 +209,29 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_holds_something_else_is_no_lock_and_keeps_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        for text in ["precious", "precious\n1\n", &"1".repeat(100)] {
+            std::fs::write(&path, text).unwrap();
+            assert!(refusal(&path).contains("something else"), "{}", refusal(&path));
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        for left in ["", "4194304\n", "\0\0\0\0"] {
+            std::fs::write(&path, left).unwrap();
+            drop(Lock::take(&path).unwrap());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        }
+    }
+
+    #[test]
     fn a_fifo_is_no_lock_and_is_not_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(refusal(&path).contains("not a regular file"));
-        let held = Flock::lock(open(&path).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+        let fifo = File::options().read(true).write(true).open(&path).unwrap();
+        let held = Flock::lock(fifo, FlockArg::LockExclusiveNonblock).unwrap();
         assert!(refusal(&path).contains("not a regular file"));
         drop(held);
     }

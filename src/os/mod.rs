@@ -17,6 +17,7 @@
 //! - `waiting`: who waits on a socket
 //! - `environment`: what the environment says, read once
 //! - `launchd`: the sockets that launchd holds for us
+//! - `open_directory`, `walk`: a directory that is open, and what is in it by name
 //! - `sealed`: memory that is passed on and cannot change
 //! - `regular`: opening what others name
 //! - `kind`, `same`, `user`, `program`, `limits`, `directory`, `lock`, `peer`, `pin`,
@@ -61,6 +62,8 @@ mod linux;
 pub mod lock;
 #[cfg(all(feature = "supervisor", target_os = "macos"))]
 mod macos;
+#[cfg(feature = "supervisor")]
+pub mod open_directory;
 pub mod passing;
 #[cfg(feature = "supervisor")]
 pub mod peer;
@@ -89,6 +92,7 @@ pub mod threads;
 pub mod user;
 #[cfg(feature = "supervisor")]
 pub mod waiting;
+mod walk;
 #[cfg(feature = "tokio")]
 pub mod watch;
 #[cfg(feature = "supervisor")]

@@ -12,6 +12,7 @@ mod support;
 
 mod accept;
 mod channel;
+mod contested;
 mod control;
 mod dry_run;
 mod events;

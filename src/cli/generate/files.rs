@@ -3,18 +3,21 @@
 //!
 //! First everything is looked at, then everything is written under other names, and only then are names changed: what
 //! can go wrong has gone wrong before anything is different, and a reader sees an old file or a new one, never half of
-//! one.
+//! one. The directory is opened once, and no link in it is followed: root may have been asked to write into that of
+//! somebody else.
 
-use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, SFlag};
 
 use crate::cli::console;
 use crate::exit;
-use crate::os::{regular, words};
+use crate::os::open_directory::OpenDirectory;
+use crate::os::words;
 
 /// More than any file that we make has.
 const FILE_MAX: u64 = 4 << 20;
@@ -46,23 +49,26 @@ impl Files<'_> {
     }
 
     fn try_write(&self) -> Result<(), Vec<String>> {
-        let foreign: Vec<String> = self.files.iter().filter_map(|(name, _)| self.foreign(name)).collect();
+        let fault = |path: &Path, error: &io::Error| vec![format!("{}: {}", path.display(), words(error))];
+        let directory = OpenDirectory::open(self.directory).map_err(|error| fault(self.directory, &error))?;
+        let foreign = self.files.iter().filter_map(|(name, _)| self.foreign(&directory, name.as_ref()));
+        let foreign: Vec<String> = foreign.collect();
         if !foreign.is_empty() {
             return Err(foreign);
         }
-        let fault = |path: &Path, error: &io::Error| vec![format!("{}: {}", path.display(), words(error))];
-        let stale = self.stale().map_err(|error| fault(self.directory, &error))?;
+        let stale = self.stale(&directory).map_err(|error| fault(self.directory, &error))?;
         let mut drafts = Vec::new();
         for (name, text) in &self.files {
-            let path = self.directory.join(name);
-            drafts.push(Draft::write(&path, text).map_err(|error| fault(&path, &error))?);
+            let draft = Draft::write(&directory, name.as_ref(), text);
+            drafts.push(draft.map_err(|error| fault(&self.directory.join(name), &error))?);
         }
         for draft in drafts {
             let path = draft.put_in_place().map_err(|(path, error)| fault(&path, &error))?;
             console::tell(path.display());
         }
-        for path in stale {
-            fs::remove_file(&path).map_err(|error| fault(&path, &error))?;
+        for name in stale {
+            let path = self.directory.join(&name);
+            directory.remove(&name).map_err(|error| fault(&path, &error))?;
             console::tell(format_args!(
                 "{}: removed: no longer made from {}",
                 path.display(),
@@ -73,76 +79,89 @@ impl Files<'_> {
     }
 
     /// Why a file may not be replaced.
-    fn foreign(&self, name: &str) -> Option<String> {
+    fn foreign(&self, directory: &OpenDirectory, name: &OsStr) -> Option<String> {
         let path = self.directory.join(name);
-        match fs::symlink_metadata(&path) {
-            Ok(found) if found.is_file() && self.is_ours(&path) => None,
-            Ok(_) => Some(format!(
+        match directory.look(name) {
+            Ok(Some(found)) if is_file(found.st_mode) && self.is_ours(directory, name) => None,
+            Ok(Some(_)) => Some(format!(
                 "{}: is there already, and was not made from {}; nothing is written\n\
                  hint: rename the one, or remove the other",
                 path.display(),
                 self.source.display()
             )),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Ok(None) => None,
             Err(error) => Some(format!("{}: {}", path.display(), words(&error))),
         }
     }
 
     /// Files that were made from this configuration, and are not any more.
-    fn stale(&self) -> io::Result<Vec<PathBuf>> {
+    fn stale(&self, directory: &OpenDirectory) -> io::Result<Vec<OsString>> {
         let mut stale = Vec::new();
-        for entry in fs::read_dir(self.directory)? {
-            let entry = entry?;
-            let (name, path) = (entry.file_name(), entry.path());
+        for name in directory.names()? {
             let is_wanted = self.files.iter().any(|(wanted, _)| name == OsStr::new(wanted));
             let may_be_ours =
                 || self.suffixes.iter().any(|suffix| name.as_bytes().ends_with(suffix.as_bytes()));
-            if !is_wanted && may_be_ours() && entry.file_type()?.is_file() && self.is_ours(&path) {
-                stale.push(path);
+            if is_wanted || !may_be_ours() {
+                continue;
+            }
+            let found = directory.look(&name)?;
+            if found.is_some_and(|found| is_file(found.st_mode)) && self.is_ours(directory, &name) {
+                stale.push(name);
             }
         }
         stale.sort();
         Ok(stale)
     }
 
-    fn is_ours(&self, path: &Path) -> bool {
+    fn is_ours(&self, directory: &OpenDirectory, name: &OsStr) -> bool {
         let mut text = String::new();
-        let read = regular::open(path).and_then(|file| file.take(FILE_MAX).read_to_string(&mut text));
+        let file = directory.open_file(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty());
+        let read = file.and_then(|file| file.take(FILE_MAX).read_to_string(&mut text));
         read.is_ok() && (self.is_made_from)(&text, self.source)
     }
 }
 
+fn is_file(mode: libc::mode_t) -> bool {
+    mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
+}
+
 /// A file under another name, hidden and of a kind that nobody reads. It goes unless it is put in its place.
-struct Draft {
-    draft: PathBuf,
-    path: PathBuf,
+pub(super) struct Draft<'a> {
+    directory: &'a OpenDirectory,
+    draft: OsString,
+    name: OsString,
     is_in_place: bool,
 }
 
-impl Draft {
-    fn write(path: &Path, text: &str) -> io::Result<Self> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let draft = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&draft)?;
-        let made = Self { draft, path: path.to_owned(), is_in_place: false };
+impl<'a> Draft<'a> {
+    pub(super) fn write(directory: &'a OpenDirectory, name: &OsStr, text: &str) -> io::Result<Self> {
+        let draft = OsString::from(format!(".{}.{}.new", name.to_string_lossy(), std::process::id()));
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        let mut file = directory.open_file(&draft, flags, Mode::from_bits_truncate(0o644))?;
+        let made = Self { directory, draft, name: name.to_owned(), is_in_place: false };
         file.write_all(text.as_bytes())?;
         // A file that is renamed and not written is an empty one after a crash.
         file.sync_all()?;
         Ok(made)
     }
 
-    fn put_in_place(mut self) -> Result<PathBuf, (PathBuf, io::Error)> {
-        fs::rename(&self.draft, &self.path).map_err(|error| (self.path.clone(), error))?;
-        self.is_in_place = true;
-        Ok(self.path.clone())
+    pub(super) fn put_in_place(mut self) -> Result<PathBuf, (PathBuf, io::Error)> {
+        let path = self.directory.path().join(&self.name);
+        match self.directory.rename(&self.draft, &self.name) {
+            Ok(()) => {
+                self.is_in_place = true;
+                Ok(path)
+            }
+            Err(error) => Err((path, error)),
+        }
     }
 }
 
-impl Drop for Draft {
+impl Drop for Draft<'_> {
     fn drop(&mut self) {
         if !self.is_in_place {
             // Nothing more can be done about one that stays.
-            let _ = fs::remove_file(&self.draft);
+            let _ = self.directory.remove(&self.draft);
         }
     }
 }

@@ -9,12 +9,12 @@ mod roff;
 mod scripts;
 mod systemd;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::console;
+use crate::os::open_directory::OpenDirectory;
 use crate::{config, exit};
 pub(super) use man::Page;
 pub(super) use scripts::Shell;
@@ -85,13 +85,22 @@ fn absolute(path: &Path) -> Option<PathBuf> {
 }
 
 fn write_pages(directory: &Path) -> u8 {
+    let fault = |path: &Path, error: &std::io::Error| {
+        console::complain(format_args!("{}: {}", path.display(), crate::os::words(error)));
+        exit::FAILED
+    };
+    let opened = match OpenDirectory::open(directory) {
+        Ok(opened) => opened,
+        Err(error) => return fault(directory, &error),
+    };
     for page in Page::ALL {
-        let path = directory.join(page.file());
-        if let Err(error) = fs::write(&path, page.text()) {
-            console::complain(format_args!("{}: {}", path.display(), crate::os::words(&error)));
-            return exit::FAILED;
+        let name = page.file();
+        let draft = files::Draft::write(&opened, name.as_ref(), &page.text());
+        let draft = draft.map_err(|error| (directory.join(name), error));
+        match draft.and_then(files::Draft::put_in_place) {
+            Ok(path) => console::tell(path.display()),
+            Err((path, error)) => return fault(&path, &error),
         }
-        console::tell(path.display());
     }
     exit::DONE
 }

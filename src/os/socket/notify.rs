@@ -1,9 +1,16 @@
 //! The datagram socket to which a worker reports.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+
+use nix::sys::stat::Mode;
+
+use super::bind::bind_closed_in;
+use crate::os::open_directory::{OpenDirectory, is_trusted};
+
+/// Everybody may write to it.
+const OPEN: Mode = Mode::from_bits_truncate(0o666);
 
 /// Makes the datagram socket to which a worker reports (`sd_notify(3)`), nonblocking, with the sender's
 /// credentials on every message where [`SENDERS_ARE_KNOWN`](crate::os::passing::SENDERS_ARE_KNOWN). Everybody may send to it, whatever our umask: a program that has given up
@@ -21,7 +28,12 @@ pub fn bind_notify_socket(path: &Path) -> io::Result<UnixDatagram> {
     // (net.local.dgram.recvspace).
     #[cfg(target_os = "macos")]
     socket2::SockRef::from(&socket).set_recv_buffer_size(256 << 10)?;
-    socket2::SockRef::from(&socket).bind(&socket2::SockAddr::unix(path)?)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    let (directory, name) = OpenDirectory::of(path)?;
+    let owner = directory.status()?.st_uid;
+    // The parents of our directory may be somebody else's, who can put one of his own in its place.
+    if !is_trusted(owner) {
+        return Err(io::Error::other(format!("{}: belongs to uid {owner}", directory.path().display())));
+    }
+    bind_closed_in(&socket, &directory, name)?.set_mode(OPEN)?;
     Ok(socket)
 }
