@@ -85,7 +85,7 @@ pub(super) async fn find(target: &Target, surroundings: &Surroundings) -> Result
     }
     match &target.name {
         Some(name) => Ok(socket_of(name, surroundings)),
-        None => match surroundings.given_socket().filter(|path| path.exists()) {
+        None => match surroundings.given_sockets().into_iter().find(|path| path.exists()) {
             Some(socket) => Ok(socket),
             None => only_one(&surroundings.bases()).await,
         },

@@ -38,23 +38,38 @@ impl Surroundings {
     /// The directory in which a daemon of this name keeps its socket and its lock; `None` where there is no such
     /// place, and the user must name one.
     pub fn directory(&self, name: &str) -> Option<PathBuf> {
-        self.given().or_else(|| {
-            let base = if self.root { Some(self.system()) } else { self.own() };
-            base.map(|base| base.join(name))
-        })
+        self.given_to(name).or_else(|| self.usual(name))
     }
 
-    /// The sockets at which a client looks for a daemon of this name, the likeliest first.
+    /// Where a daemon of this name is at home that no service manager has given a directory.
+    fn usual(&self, name: &str) -> Option<PathBuf> {
+        let base = if self.root { Some(self.system()) } else { self.own() };
+        base.map(|base| base.join(name))
+    }
+
+    /// The directory of `$RUNTIME_DIRECTORY` that is meant for a daemon of this name. A unit may have more of them, for its
+    /// workers, and systemd sorts them: ours is the one that is called so, else the one that is called so for another
+    /// name, else the first.
+    pub fn given_to(&self, name: &str) -> Option<PathBuf> {
+        let all = self.given();
+        let called = all.iter().find(|path| path.ends_with(Path::new("handover").join(name)));
+        called.or_else(|| all.iter().find(|path| is_a_daemons(path))).or(all.first()).cloned()
+    }
+
+    /// The sockets at which a client looks for a daemon of this name, the likeliest first: where the daemon would be in the
+    /// same surroundings, but never in the directory of one with another name.
     pub fn sockets_of(&self, name: &str) -> Vec<PathBuf> {
+        let given = self.given_to(name).filter(|path| !is_a_daemons(path) || path.ends_with(name));
         let own = if self.root { None } else { self.own() };
-        let bases = own.into_iter().chain([self.system()]);
-        bases.map(|base| base.join(name).join(SOCKET)).collect()
+        let usual = own.into_iter().chain([self.system()]).map(|base| base.join(name));
+        given.into_iter().chain(usual).map(|directory| directory.join(SOCKET)).collect()
     }
 
-    /// The socket that the surroundings name outright: of a client that runs as part of the service, as
-    /// `ExecReload=` does.
-    pub fn given_socket(&self) -> Option<PathBuf> {
-        self.given().map(|directory| directory.join(SOCKET))
+    /// The sockets that the surroundings name outright, the likeliest first: of a client that runs as part of the service.
+    pub fn given_sockets(&self) -> Vec<PathBuf> {
+        let (daemons, others): (Vec<PathBuf>, Vec<PathBuf>) =
+            self.given().into_iter().partition(|path| is_a_daemons(path));
+        daemons.into_iter().chain(others).map(|directory| directory.join(SOCKET)).collect()
     }
 
     /// The directories of which each sub-directory may be a running daemon's.
@@ -63,9 +78,8 @@ impl Surroundings {
         own.into_iter().chain([self.system()]).collect()
     }
 
-    fn given(&self) -> Option<PathBuf> {
-        let first = self.runtime_directory.as_deref()?.split(':').next()?;
-        absolute(first)
+    fn given(&self) -> Vec<PathBuf> {
+        self.runtime_directory.iter().flat_map(|list| list.split(':')).filter_map(absolute).collect()
     }
 
     fn system(&self) -> PathBuf {
@@ -76,6 +90,11 @@ impl Surroundings {
         let base = if self.macos { &self.tmpdir } else { &self.xdg_runtime_dir };
         base.as_deref().and_then(absolute).map(|base| base.join("handover"))
     }
+}
+
+/// `handover/NAME` for some name, as in `RuntimeDirectory=`.
+fn is_a_daemons(path: &Path) -> bool {
+    path.parent().is_some_and(|parent| parent.ends_with("handover"))
 }
 
 /// A path that is not absolute counts as none (XDG Base Directory Specification).
@@ -126,6 +145,42 @@ mod tests {
         let root = Surroundings { root: true, ..user() };
         assert_eq!(root.sockets_of("a"), paths[1..]);
         assert_eq!(root.bases(), [PathBuf::from("/run/handover")]);
-        assert_eq!(root.given_socket(), None);
+        assert_eq!(root.given_sockets(), [PathBuf::new(); 0]);
+    }
+
+    fn given(list: &str) -> Surroundings {
+        Surroundings { runtime_directory: Some(list.into()), ..root() }
+    }
+
+    #[test]
+    fn of_several_directories_the_one_that_is_called_so_is_ours_wherever_it_stands() {
+        let table = [
+            ("/run/aaa:/run/handover/a:/run/zzz", "/run/handover/a"),
+            ("/run/aaa:/run/handover/b", "/run/handover/b"),
+            ("/run/handover/b:/run/handover/a", "/run/handover/a"),
+            ("/run/aaa:/run/zzz", "/run/aaa"),
+            ("/run/user/5/aaa:/run/user/5/handover/a", "/run/user/5/handover/a"),
+            ("aaa:/run/handover-not/a:/run/bbb", "/run/handover-not/a"),
+            (":", "/run/handover/a"),
+        ];
+        for (list, directory) in table {
+            assert_eq!(given(list).directory("a"), Some(directory.into()), "{list}");
+        }
+    }
+
+    #[test]
+    fn a_client_of_the_service_looks_where_the_daemon_is_and_not_at_a_daemon_of_another_name() {
+        let usual = "/run/handover/a/control.sock";
+        let table = [
+            ("/run/aaa:/run/handover/a", vec!["/run/handover/a/control.sock", usual]),
+            ("/run/aaa:/run/zzz", vec!["/run/aaa/control.sock", usual]),
+            ("/run/aaa:/run/handover/b", vec![usual]),
+        ];
+        for (list, sockets) in table {
+            let sockets: Vec<PathBuf> = sockets.into_iter().map(PathBuf::from).collect();
+            assert_eq!(given(list).sockets_of("a"), sockets, "{list}");
+        }
+        let sockets = given("/run/aaa:/run/handover/b").given_sockets();
+        assert_eq!(sockets, ["/run/handover/b/control.sock", "/run/aaa/control.sock"].map(PathBuf::from));
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Daemon;
 use super::outset::{self, CALLS_MAX, Outset, Wishes};
-use super::place::Place;
+use super::place::{Place, without_ours};
 use super::projection::who;
 use super::run::{RunError, watchdog};
 use super::source::Source;
@@ -375,7 +375,7 @@ async fn begin(hosting: Hosting) -> Result<Option<String>, RunError> {
     }
     let surroundings = Surroundings {
         name: record.config.name.clone(),
-        environment: environment.rest.into_iter().collect(),
+        environment: without_ours(environment.rest, &runtime).into_iter().collect(),
         open_files: None,
     };
     let (entrance, queue) = hosting.wishes;

@@ -1,8 +1,9 @@
 //! Where a daemon puts what others must find: its runtime directory and its control socket.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,8 @@ use crate::config::model::{Config, GroupId};
 use crate::control::{Access, paths};
 use crate::os::clock;
 
+/// What systemd names the directories in that it made for the unit (`systemd.exec(5)`).
+const RUNTIME_DIRECTORY: &str = "RUNTIME_DIRECTORY";
 /// How the name of a private directory begins.
 const PRIVATE: &str = "handover-";
 /// The letters that follow.
@@ -43,7 +46,13 @@ impl Place {
         let (directory, control) = match self {
             Self::Socket(socket) => (beside(socket), Some(socket.clone())),
             Self::Usual => {
-                let directory = surroundings(variables).directory(&config.name).ok_or(RunError::NoPlace)?;
+                let surroundings = surroundings(variables);
+                let directory = match surroundings.given_to(&config.name) {
+                    // With `DynamicUser=` it is a link of systemd's. Whose the directory is and that it is one is looked at
+                    // where it leads.
+                    Some(given) => given.canonicalize().unwrap_or(given),
+                    None => surroundings.directory(&config.name).ok_or(RunError::NoPlace)?,
+                };
                 let control = directory.join(paths::SOCKET);
                 (directory, Some(control))
             }
@@ -53,6 +62,25 @@ impl Place {
         let group = find_group(&config.control_group)?;
         Ok(Runtime::take(&directory, control.as_deref(), group.as_ref(), config.pid_file.clone())?)
     }
+}
+
+/// The environment as workers are to have it: without the runtime directory that is ours. Other directories that the service
+/// manager has made are meant for them.
+pub(super) fn without_ours(
+    mut variables: BTreeMap<OsString, OsString>,
+    runtime: &Runtime,
+) -> BTreeMap<OsString, OsString> {
+    let Some(list) = variables.remove(OsStr::new(RUNTIME_DIRECTORY)) else { return variables };
+    let is_ours = |path: &Path| {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        runtime.is_below(&path)
+    };
+    let others = list.as_bytes().split(|byte| *byte == b':').filter(|path| !path.is_empty());
+    let others: Vec<&[u8]> = others.filter(|path| !is_ours(Path::new(OsStr::from_bytes(path)))).collect();
+    if !others.is_empty() {
+        variables.insert(RUNTIME_DIRECTORY.into(), OsString::from_vec(others.join(&b':')));
+    }
+    variables
 }
 
 /// A directory of our own in the first place of several where one can be made: it goes with us.

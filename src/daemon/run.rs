@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::hosted::Program;
 use super::outset::{self, Outset, Wishes};
-use super::place::Place;
+use super::place::{Place, without_ours};
 use super::runtime::RuntimeError;
 use super::source::{Refused, Source};
 use super::start::Surroundings;
@@ -130,7 +130,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let is_subreaper = become_subreaper().is_ok();
     let surroundings = Surroundings {
         name: record.config.name.clone(),
-        environment: environment.rest.into_iter().collect(),
+        environment: without_ours(environment.rest, &runtime).into_iter().collect(),
         open_files,
     };
     let helper = Helper::this_executable().map_err(|error| RunError::System("own executable", error))?;

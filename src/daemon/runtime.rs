@@ -136,6 +136,12 @@ impl Runtime {
         self.control_path.as_deref()
     }
 
+    /// Something of ours is in this directory, or below it.
+    pub(super) fn is_below(&self, directory: &Path) -> bool {
+        self.directory.starts_with(directory)
+            || self.control_path.as_ref().is_some_and(|path| path.starts_with(directory))
+    }
+
     /// Nobody can connect to the control socket any more: its file is gone, or another one is in its place.
     pub(super) fn has_lost_control(&self) -> bool {
         self.control_path.is_some() && self.control.as_ref().is_none_or(Held::has_lost_its_file)

@@ -22,7 +22,7 @@ use crate::supervisor::{Place, StartFailure};
 pub(super) const FIRST_FD: RawFd = 3;
 
 /// Variables of our own environment that no worker inherits, beside those that handover sets for it.
-const NOT_INHERITED: [&str; 8] = [
+const NOT_INHERITED: [&str; 7] = [
     "NODE_UNIQUE_ID",
     "MAINPID",
     "MANAGERPID",
@@ -30,14 +30,13 @@ const NOT_INHERITED: [&str; 8] = [
     "SYSTEMD_EXEC_PID",
     "INVOCATION_ID",
     "JOURNAL_STREAM",
-    "RUNTIME_DIRECTORY",
 ];
 
 /// What a start needs to know of the daemon itself.
 pub(super) struct Surroundings {
     /// The instance's name.
     pub(super) name: String,
-    /// Our own environment.
+    /// Our own environment, without our own runtime directory.
     pub(super) environment: Vec<(OsString, OsString)>,
     /// The limit of open files that we were started with; ours may have been raised since.
     pub(super) open_files: Option<limits::Limit>,

@@ -78,11 +78,8 @@ fn commands(text: &mut String, source: &Source<'_>) -> Result<(), UnitsError> {
     );
     let _ = writeln!(text, "ExecStart={} run {}", value::program(program), value::word(file));
     text.push_str("# Waits for the rollout. If that is rolled back, `systemctl reload` fails, and the unit stays active.\n");
-    let _ = writeln!(
-        text,
-        "ExecReload={} reload --wait --socket ${{RUNTIME_DIRECTORY}}/control.sock",
-        value::program(program)
-    );
+    // By name: $RUNTIME_DIRECTORY is a list as soon as somebody adds a directory.
+    let _ = writeln!(text, "ExecReload={} reload --wait --name {name}", value::program(program));
     let _ = write!(
         text,
         "RuntimeDirectory=handover/{name}\nRuntimeDirectoryPreserve=restart\nSyslogIdentifier={name}\n"

@@ -6,10 +6,11 @@ use crate::support::scratch::Address;
 use crate::support::service::{Plan, Service, quoted};
 
 /// What a scripted worker writes down with `dump`, by section.
-struct Dump(BTreeMap<String, Vec<String>>);
+pub struct Dump(BTreeMap<String, Vec<String>>);
 
 impl Dump {
-    fn of(service: &Service) -> Self {
+    /// Of the worker that answers.
+    pub fn of(service: &Service) -> Self {
         let text = service.get("/dump").expect("an answer").body;
         let mut sections = BTreeMap::<String, Vec<String>>::new();
         let mut name = String::new();
@@ -27,7 +28,8 @@ impl Dump {
     }
 
     /// The value of `key` in lines `key=value`.
-    fn variable(&self, key: &str) -> Option<&str> {
+    /// A variable of its environment.
+    pub fn variable(&self, key: &str) -> Option<&str> {
         let lines = self.section("environment").iter();
         lines.filter_map(|line| line.split_once('=')).find(|(name, _)| *name == key).map(|(_, value)| value)
     }

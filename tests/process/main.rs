@@ -35,6 +35,7 @@ mod reload;
 mod resources;
 mod rollback;
 mod rude;
+mod runtime_directory;
 mod send;
 mod start;
 mod stop;
