@@ -30,7 +30,7 @@ impl Facts for Machine {
             "myapp" | "990" => ("myapp", 990),
             _ => return None,
         };
-        Some(UserId { name: name.into(), uid, gid: uid, home: "/".into(), shell: "/bin/sh".into() })
+        Some(UserId { name: name.into(), uid, gid: Some(uid), home: "/".into(), shell: "/bin/sh".into() })
     }
 
     fn group(&self, name_or_gid: &str) -> Option<GroupId> {

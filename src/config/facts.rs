@@ -8,11 +8,16 @@ pub trait Facts {
     /// The number of cores that this process may use: what `workers = "auto"` means. At least 1.
     fn cores(&self) -> u32;
 
-    /// The user of this name, or of this number in decimal; `None` where there is none.
+    /// The user of this name, or of this number in decimal; `None` where there is none of this name.
     fn user(&self, name_or_uid: &str) -> Option<UserId>;
 
-    /// The group of this name, or of this number in decimal; `None` where there is none.
+    /// The group of this name, or of this number in decimal; `None` where there is none of this name.
     fn group(&self, name_or_gid: &str) -> Option<GroupId>;
+
+    /// The number of the user that runs handover, where that is who will run it.
+    fn own_user(&self) -> Option<u32> {
+        None
+    }
 
     /// The system that it runs; by default the one that this is built for.
     fn platform(&self) -> Platform {
@@ -40,7 +45,7 @@ impl Facts for Believing {
 
     fn user(&self, name_or_uid: &str) -> Option<UserId> {
         let (home, shell) = ("/".into(), "/bin/sh".into());
-        Some(UserId { name: name_or_uid.to_owned(), uid: 0, gid: 0, home, shell })
+        Some(UserId { name: name_or_uid.to_owned(), uid: 0, gid: Some(0), home, shell })
     }
 
     fn group(&self, name_or_gid: &str) -> Option<GroupId> {
@@ -62,16 +67,16 @@ impl Facts for Fake {
         let (name, uid, home) = match name_or_uid {
             "root" | "0" => ("root", 0, "/root"),
             "myapp" | "990" => ("myapp", 990, "/srv/myapp"),
-            _ => return None,
+            number => return number.parse().ok().map(UserId::unknown),
         };
-        Some(UserId { name: name.into(), uid, gid: uid, home: home.into(), shell: "/bin/sh".into() })
+        Some(UserId { name: name.into(), uid, gid: Some(uid), home: home.into(), shell: "/bin/sh".into() })
     }
 
     fn group(&self, name_or_gid: &str) -> Option<GroupId> {
         let (name, gid) = match name_or_gid {
             "root" | "0" => ("root", 0),
             "www-data" | "33" => ("www-data", 33),
-            _ => return None,
+            number => return number.parse().ok().map(|gid| GroupId { name: number.into(), gid }),
         };
         Some(GroupId { name: name.into(), gid })
     }

@@ -185,12 +185,19 @@ pub struct UserId {
     pub name: String,
     /// The uid.
     pub uid: u32,
-    /// The primary group.
-    pub gid: u32,
+    /// The primary group; `None`: it is a number that the user database has no entry for.
+    pub gid: Option<u32>,
     /// `HOME`
     pub home: PathBuf,
     /// `SHELL`
     pub shell: PathBuf,
+}
+
+impl UserId {
+    /// A number that the user database has no entry for: what others find there is made up for it, as in a container.
+    pub fn unknown(uid: u32) -> Self {
+        Self { name: uid.to_string(), uid, gid: None, home: "/".into(), shell: "/bin/sh".into() }
+    }
 }
 
 /// A group as the configuration names it, and its number.

@@ -145,7 +145,7 @@ mod tests {
         let root = Surroundings { root: true, ..user() };
         assert_eq!(root.sockets_of("a"), paths[1..]);
         assert_eq!(root.bases(), [PathBuf::from("/run/handover")]);
-        assert_eq!(root.given_sockets(), [PathBuf::new(); 0]);
+        assert!(root.given_sockets().is_empty());
     }
 
     fn given(list: &str) -> Surroundings {

@@ -131,10 +131,7 @@ impl<T: Send + 'static, W> Readings<T, W> {
     /// Gives up those that have taken too long. Gives what they are for, and the reason for a person.
     pub(super) fn overdue(&mut self, now: Monotonic) -> Vec<(W, String)> {
         let late = self.running.values_mut().filter(|reading| reading.since + PATIENCE <= now);
-        late.filter_map(|reading| {
-            Some((reading.wanted.take()?, too_long(&reading.step, PATIENCE)))
-        })
-        .collect()
+        late.filter_map(|reading| Some((reading.wanted.take()?, too_long(&reading.step, PATIENCE)))).collect()
     }
 
     /// Gives up those that are for what `is_unwanted` picks; gives what they were for.

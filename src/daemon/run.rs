@@ -109,7 +109,8 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let environment = Environment::read();
     signal::settle().map_err(|error| RunError::System("signals", error))?;
     // Taken first of all, because reading needs a thread; judged where its turn is.
-    let inherited = systemd::take(&environment.activation, std::process::id(), crate::os::process::own_inode());
+    let inherited =
+        systemd::take(&environment.activation, std::process::id(), crate::os::process::own_inode());
     let config = options.source.read(false)?;
     let mut inherited = inherited?;
     let from_launchd = launchd::take(config.listeners.keys(), &crate::os::launchd::activate);

@@ -175,6 +175,10 @@ impl Facts for Telling<'_> {
     fn group(&self, name_or_gid: &str) -> Option<GroupId> {
         self.ask(format!("looking up group {name_or_gid}"), || ThisMachine.group(name_or_gid))
     }
+
+    fn own_user(&self) -> Option<u32> {
+        ThisMachine.own_user()
+    }
 }
 
 /// The machine that we run on.
@@ -187,17 +191,21 @@ impl Facts for ThisMachine {
     }
 
     fn user(&self, name_or_uid: &str) -> Option<UserId> {
-        user::user(name_or_uid).ok().flatten().map(|user| UserId {
-            name: user.name,
-            uid: user.uid,
-            gid: user.gid,
-            home: user.home,
-            shell: user.shell,
+        let user = user::user(name_or_uid).ok().flatten()?;
+        Some(match user.entry {
+            Some(user::Entry { gid, home, shell }) => {
+                UserId { name: user.name, uid: user.uid, gid: Some(gid), home, shell }
+            }
+            None => UserId::unknown(user.uid),
         })
     }
 
     fn group(&self, name_or_gid: &str) -> Option<GroupId> {
         user::group(name_or_gid).ok().flatten().map(|group| GroupId { name: group.name, gid: group.gid })
+    }
+
+    fn own_user(&self) -> Option<u32> {
+        Some(nix::unistd::geteuid().as_raw())
     }
 }
 

@@ -227,13 +227,13 @@ fn is_inherited(name: &OsStr) -> bool {
 
 fn identity(program: &Program) -> Option<Identity> {
     let user = program.user.as_ref();
-    let group = program.group.as_ref().map(|group| group.gid).or(user.map(|user| user.gid));
+    let group = program.group.as_ref().map(|group| group.gid).or(user.and_then(|user| user.gid));
     let groups: Vec<u32> = program.supplementary_groups.iter().map(|group| group.gid).collect();
     if user.is_none() && program.group.is_none() && groups.is_empty() {
         return None;
     }
     Some(Identity {
-        user: user.map(|user| (user.uid, Some(user.name.clone()))),
+        user: user.map(|user| (user.uid, user.gid.map(|_| user.name.clone()))),
         group: group.unwrap_or_else(|| nix::unistd::getegid().as_raw()),
         groups,
     })

@@ -53,13 +53,7 @@ impl Drop for Rival {
 }
 
 fn options() -> SocketOptions {
-    let user = nix::unistd::geteuid().is_root().then(|| UserId {
-        name: "nobody".into(),
-        uid: NOBODY,
-        gid: NOBODY,
-        home: "/".into(),
-        shell: "/bin/sh".into(),
-    });
+    let user = nix::unistd::geteuid().is_root().then(|| UserId::unknown(NOBODY));
     SocketOptions { mode: Some(0o666), user, ..SocketOptions::default() }
 }
 

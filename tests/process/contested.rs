@@ -102,7 +102,7 @@ fn swap(directory: &Path, name: &str, file: &Path, links_to: &Path, swapped: usi
     }
     let Ok(found) = fs::symlink_metadata(&path) else { return false };
     // All but sockets are left alone now and then, or no start would get as far as these.
-    let is_wanted = found.file_type().is_socket() || (found.uid() == 0 && swapped % 4 == 0);
+    let is_wanted = found.file_type().is_socket() || (found.uid() == 0 && swapped.is_multiple_of(4));
     if !is_wanted || (is_directory && fs::rename(&path, directory.join(format!(".away-{swapped}"))).is_err())
     {
         return false;

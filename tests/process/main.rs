@@ -27,6 +27,7 @@ mod listeners;
 mod lost;
 mod manager;
 mod notify;
+mod numbers;
 mod output;
 mod pid_one;
 mod readiness;

@@ -3,7 +3,7 @@
 use crate::config::error::Wrong;
 use crate::config::facts::Facts;
 use crate::config::model::{
-    Channel, Dialect, GroupId, Policy, Pool, Program, Ready, RestartPolicy, RolloutPolicy,
+    Channel, Dialect, GroupId, Policy, Pool, Program, Ready, RestartPolicy, RolloutPolicy, UserId,
 };
 use crate::config::resolve::{group, no_such, platform, user, workable};
 use crate::config::schema::{ChannelKind, PoolKeys, ReadyKind, RestartKeys, RolloutKeys};
@@ -28,6 +28,7 @@ fn program(keys: &PoolKeys, facts: &dyn Facts, log: &mut Log) -> Option<Program>
     let command = command(keys, log);
     let user = user(&keys.user, facts, log);
     let group = group(&keys.group, facts, log);
+    let user = user.filter(|user| has_group(user.as_ref(), &keys.user, &group, facts, log));
     let supplementary_groups = groups(&keys.supplementary_groups, facts, log);
     if keys.watchdog.is_absent() && keys.watchdog_pid.is_given() {
         log.key(&keys.watchdog_pid.at, Wrong::new("does nothing without `watchdog`"));
@@ -47,6 +48,23 @@ fn program(keys: &PoolKeys, facts: &dyn Facts, log: &mut Log) -> Option<Program>
         listen_pid: keys.listen_pid.value,
         watchdog_pid: keys.watchdog_pid.value,
     })
+}
+
+/// A user that the database knows nothing of has no group, and root's would be a present; `chroot(1)` refuses that, too.
+fn has_group(
+    user: Option<&UserId>,
+    key: &Given<Account>,
+    group: &Option<Option<GroupId>>,
+    facts: &dyn Facts,
+    log: &mut Log,
+) -> bool {
+    let Some((user, at)) = user.zip(key.place()) else { return true };
+    let is_missing = user.gid.is_none() && matches!(group, Some(None)) && facts.own_user() != Some(user.uid);
+    if is_missing {
+        let reason = format!("the user database has no entry for {}, so its group is not known", user.uid);
+        log.value(at, Wrong::new(reason).hint(format!("add `group`, for example group = {}", user.uid)));
+    }
+    !is_missing
 }
 
 fn command(keys: &PoolKeys, log: &mut Log) -> Option<Vec<String>> {
@@ -218,4 +236,63 @@ fn restart(keys: &RestartKeys, log: &mut Log) -> Option<RestartPolicy> {
         backoff_max: last.0,
         burst: keys.burst.get()?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::facts::{Facts, Fake};
+    use crate::config::model::{GroupId, UserId};
+    use crate::config::{Faults, parse};
+
+    /// That of [`Fake`], where handover runs as this user.
+    struct RunBy(u32);
+
+    impl Facts for RunBy {
+        fn cores(&self) -> u32 {
+            Fake.cores()
+        }
+
+        fn user(&self, name_or_uid: &str) -> Option<UserId> {
+            Fake.user(name_or_uid)
+        }
+
+        fn group(&self, name_or_gid: &str) -> Option<GroupId> {
+            Fake.group(name_or_gid)
+        }
+
+        fn own_user(&self) -> Option<u32> {
+            Some(self.0)
+        }
+    }
+
+    fn read(keys: &str, own: u32) -> Result<(), Faults> {
+        let text = format!("[pool.web]\ncommand = [\"/bin/x\"]\n{keys}\n");
+        parse("a.toml", &text, "a", &RunBy(own)).map(drop)
+    }
+
+    #[test]
+    fn a_number_without_an_entry_is_a_user_that_needs_a_group_unless_it_is_our_own() {
+        for keys in ["user = 1000770001", "user = \"1000770001\""] {
+            let faults = read(keys, 0).unwrap_err().to_string();
+            assert!(faults.contains("no entry for 1000770001") && faults.contains("add `group`"), "{faults}");
+            read(keys, 1_000_770_001).unwrap();
+            read(&format!("{keys}\ngroup = 5"), 0).unwrap();
+        }
+        read("user = 990\nsupplementary_groups = [7, \"8\"]", 0).unwrap();
+        let faults = read("user = 1000770001\ngroup = \"nobodys\"", 0).unwrap_err();
+        assert_eq!(faults.iter().count(), 1, "of the group only: {faults}");
+    }
+
+    #[test]
+    fn what_system_calls_take_for_none_is_no_user_and_no_group() {
+        for number in ["4294967295", "65535"] {
+            for value in [number.to_owned(), format!("\"{number}\"")] {
+                for keys in [format!("user = {value}\ngroup = 5"), format!("group = {value}")] {
+                    let faults = read(&keys, 0).unwrap_err().to_string();
+                    assert!(faults.contains("not the number of a user or group"), "{faults}");
+                }
+            }
+        }
+        assert!(read("user = -1", 0).is_err() && read("user = 4294967296\ngroup = 5", 0).is_err());
+    }
 }

@@ -143,7 +143,7 @@ section! {
         unset("`/`") directory: TemplatePath,
             "The working directory. handover's variables are put in.";
         unset("the user that runs handover") user: Account,
-            "Run workers as this user; sets `HOME`, `USER`, `LOGNAME` and `SHELL` as well.";
+            "Run workers as this user; sets `HOME`, `USER`, `LOGNAME` and `SHELL` as well. A number without an entry in the user database needs `group`, too.";
         unset("the user's own group") group: Account,
             "Run workers with this group.";
         default("[]") supplementary_groups: Vec<Placed<Account>>,

@@ -140,6 +140,9 @@ impl Read for Address {
 #[derive(Clone, Debug)]
 pub(in crate::config) struct Account(pub String);
 
+/// What -1 is as a number without a sign: `setuid(2)` refuses the first, `chown(2)` takes it for "as it is".
+const NOBODYS: [&str; 2] = ["4294967295", "65535"];
+
 impl Read for Account {
     fn kind() -> Kind {
         let number = Shape::Integer(0, Some(u32::MAX.into()));
@@ -154,6 +157,11 @@ impl Read for Account {
                 .ok_or_else(|| Wrong::new(format!("{number} is not the number of a user or group"))),
             _ => text::<Self>(value).map(str::to_owned),
         };
+        let result = result.and_then(|name| match NOBODYS.contains(&name.as_str()) {
+            true => Err(Wrong::new(format!("{name} is not the number of a user or group"))
+                .hint("system calls take -1 for no user at all, in 32 bits and in 16")),
+            false => Ok(name),
+        });
         log.take(at, result.map(Self))
     }
 }

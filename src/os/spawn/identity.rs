@@ -18,7 +18,9 @@ pub(super) fn assume(identity: &Identity) -> Step<()> {
     }
     groups.sort_unstable_by_key(|gid| gid.as_raw());
     groups.dedup();
-    if identity.user.is_some() || !groups.is_empty() {
+    // The database says nothing of a number that it does not know: the groups of our own user are what he was started with.
+    let is_as_started = matches!(identity.user, Some((uid, None)) if nix::unistd::geteuid().as_raw() == uid && !nix::unistd::geteuid().is_root());
+    if !groups.is_empty() || (identity.user.is_some() && !is_as_started) {
         set_groups(&groups, group)?;
     }
     if (nix::unistd::getgid(), nix::unistd::getegid()) != (group, group) {

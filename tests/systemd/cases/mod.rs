@@ -1,6 +1,7 @@
 //! The cases, by what they are about.
 
 mod deploy;
+mod directories;
 mod generator;
 mod inputs;
 mod journal;
@@ -38,5 +39,8 @@ pub const FIRST: Case = alone("the walk through the manual", crate::walk::the_ma
 pub fn all() -> impl Iterator<Item = &'static Case> {
     // The long ones first.
     let early = [time::CASES, mending::CASES, deploy::CASES, kinds::CASES, generator::CASES, inputs::CASES];
-    early.into_iter().chain([journal::CASES, users::CASES, units::CASES, packages::CASES]).flatten()
+    early
+        .into_iter()
+        .chain([journal::CASES, directories::CASES, users::CASES, units::CASES, packages::CASES])
+        .flatten()
 }

@@ -93,6 +93,8 @@ fn shipped(machine: &Machine) {
     // The pair of the manual; only paths differ. `%E` is ~/.config there.
     let service =
         site.unit("myapp.service").replace("/etc/handover", "%E/handover").replace("multi-user", "default");
+    // With a second directory, which systemd puts first.
+    let service = service.replace("RuntimeDirectory=", "RuntimeDirectory=aaa ");
     user.write("systemd/user/homely.service", &service.replace("network.target ", ""));
     user.write("systemd/user/homely.socket", &site.unit("myapp.socket"));
     user.write("handover/homely.toml", &configuration);
