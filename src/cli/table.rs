@@ -190,6 +190,11 @@ fn notes(document: &StatusDocument) -> String {
             counters.messages_refused,
             "messages that their receivers did not get: they did not take them, or take none such",
         ),
+        (
+            counters.closers_stuck,
+            "closer processes stuck: fds that a worker or a stranger sent cannot be closed",
+        ),
+        (counters.fds_to_close, "fds not closed yet: see the closer processes"),
     ] {
         if number > 0 {
             push(&mut text, format_args!("{number} {what}\n"));

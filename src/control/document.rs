@@ -356,6 +356,10 @@ pub struct Counters {
     pub control_refused: u64,
     /// Messages that workers did not get, because they do not take theirs, or take none of that kind.
     pub messages_refused: u64,
+    /// Processes that hang now because what a worker or a stranger sent cannot be closed. From 8 on no fds are taken any more.
+    pub closers_stuck: u64,
+    /// Fds that nobody has closed yet, for that reason.
+    pub fds_to_close: u64,
 }
 
 impl StatusDocument {

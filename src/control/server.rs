@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 mod local;
+mod plain;
 mod reply;
 mod traffic;
 
@@ -32,6 +33,7 @@ pub use local::{Answered, ask};
 pub use reply::{BACKLOG_MAX, BEHIND_TIME, Delivery, Reply, Telling};
 pub use traffic::{CONNECTIONS_MAX, READER_STREAMS_MAX, READERS_MAX, STREAMS_MAX, Traffic};
 
+use plain::Plain;
 use reply::{Answer, Part, Patience, out_of_patience, refusal};
 
 use super::access::{Access, Peer};
@@ -84,7 +86,10 @@ pub async fn serve<C: From<Call> + 'static>(
                     drop(presence);
                 });
             }
-            None => turn_away(&stream),
+            None => {
+                turn_away(&stream);
+                drop(Plain::new(stream));
+            }
         }
     }
 }
@@ -124,7 +129,7 @@ async fn connection<C: From<Call>>(
         .header_read_timeout(REQUEST_TIME)
         .max_buf_size(HEAD_MAX)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Plain::new(stream)), service);
     tokio::select! {
         // An error is the client's: it went away, or sent what is not HTTP and has been told so.
         _ = connection => {}

@@ -2,13 +2,15 @@
 //!
 //! What is taken in carries its own receipt, which is given back when it is dropped, wherever that happens. Where too much is
 //! out, nothing more is read from a channel: the kernel holds the rest, and its sender waits. Fds that a worker puts away come
-//! out of a pot of their own, and are closed where that is used up: nobody waits for room that nobody may ever make.
+//! out of a pot of their own, and are let go of where that is used up: nobody waits for room that nobody may ever make.
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use tokio::sync::Notify;
+
+use crate::os::foreign::{Foreign, Shared};
 
 /// Fds of one worker in our hands: sent by it, and not acknowledged by their receiver.
 const FDS_OF_WORKER: usize = 128;
@@ -84,12 +86,12 @@ impl Allowance {
     }
 
     /// Takes an fd in.
-    pub(super) fn carry(&self, fd: OwnedFd) -> Fd {
-        Rc::new(Carried { fd, _receipt: Some(self.receipt(1, 0)) })
+    pub(super) fn carry(&self, fd: Foreign) -> Fd {
+        Rc::new(Carried { fd: Owner::Worker(fd), _receipt: Some(self.receipt(1, 0)) })
     }
 
-    /// Takes an fd in if there is room for it; else it is closed.
-    pub(super) fn try_carry(&self, fd: OwnedFd) -> Option<Fd> {
+    /// Takes an fd in if there is room for it; else it is let go of.
+    pub(super) fn try_carry(&self, fd: Foreign) -> Option<Fd> {
         (!self.is_used_up()).then(|| self.carry(fd))
     }
 
@@ -125,26 +127,37 @@ impl std::fmt::Debug for Receipt {
     }
 }
 
-/// An fd on its way; our copy stays open until its receiver has it.
+/// An fd on its way; our copy stays open until its receiver has it. We do not close it ourselves: a worker that got one of our
+/// own sockets can have made it linger.
 pub(super) type Fd = Rc<Carried>;
 
 /// See [`Fd`].
 #[derive(Debug)]
 pub(super) struct Carried {
-    fd: OwnedFd,
+    fd: Owner,
     _receipt: Option<Receipt>,
+}
+
+/// Whose it was.
+#[derive(Debug)]
+enum Owner {
+    Worker(Foreign),
+    Ours(Shared),
 }
 
 impl Carried {
     /// One of our own.
     pub(super) fn own(fd: OwnedFd) -> Fd {
-        Rc::new(Self { fd, _receipt: None })
+        Rc::new(Self { fd: Owner::Ours(Shared::new(fd)), _receipt: None })
     }
 }
 
 impl AsFd for Carried {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        match &self.fd {
+            Owner::Worker(fd) => fd.as_fd(),
+            Owner::Ours(fd) => fd.as_fd(),
+        }
     }
 }
 
@@ -152,8 +165,8 @@ impl AsFd for Carried {
 mod tests {
     use super::*;
 
-    fn fd() -> OwnedFd {
-        std::io::pipe().unwrap().0.into()
+    fn fd() -> Foreign {
+        Foreign::new(std::io::pipe().unwrap().0.into())
     }
 
     #[test]
@@ -162,7 +175,7 @@ mod tests {
         let held: Vec<Fd> = (0..2 * FDS_OF_WORKER).filter_map(|_| one.try_carry(fd())).collect();
         assert_eq!(held.len(), FDS_OF_WORKER);
         let (mut read, write) = std::io::pipe().unwrap();
-        assert!(one.try_carry(write.into()).is_none());
+        assert!(one.try_carry(Foreign::new(write.into())).is_none());
         assert_eq!(std::io::Read::read(&mut read, &mut [0]).unwrap(), 0);
     }
 

@@ -19,11 +19,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::allowance::{Allowance, Fd, Receipt};
 use super::channel::{Channel, Told};
+use super::closer::Closer;
+use super::intake::{self, Fds, Seen};
 use super::output::Pump;
+use super::pace::{self, Pace};
 use super::process::Process;
 use crate::config::model::Signal;
 use crate::id::WorkerId;
 use crate::notify::{self, Group, Message, Sender, Verdict, WorkerProcess};
+use crate::os::clock::Clock;
+use crate::os::foreign::Guarded;
 use crate::os::passing;
 use crate::os::process::{Exit, group_empty, group_members};
 use crate::os::spawn::{Handshake, StartFault};
@@ -68,6 +73,8 @@ pub(super) enum Report {
         /// It was dropped because of who that is.
         stranger: Option<Stray>,
     },
+    /// For so long its notify socket is not read, or was not, and neither it nor its group is to blame.
+    NotHeard(Duration),
     /// What came through its channel.
     Channel(Box<(Told, Receipt)>),
     /// Its main process ended.
@@ -88,9 +95,9 @@ pub(super) struct Stray {
 #[derive(Debug, Default)]
 pub(super) struct Brought {
     pub(super) fds: Vec<Fd>,
-    /// So many more were closed, because there is no room for them.
+    /// So many more were let go of, because there is no room for them.
     pub(super) closed: usize,
-    /// The kernel could not give us all of them.
+    /// They are not ours: we could not take all of them, or some of them may not be taken.
     pub(super) lost: bool,
 }
 
@@ -108,8 +115,11 @@ pub(super) struct Attendant {
     pub(super) uid: u32,
     /// Until it is over: its fd would else be kept, and copied at each later start, as long as the worker lives.
     pub(super) handshake: Option<Box<Handshake>>,
-    pub(super) notify: UnixDatagram,
+    pub(super) notify: Guarded<UnixDatagram>,
+    pub(super) closer: Closer,
     pub(super) buffer: DatagramBuffer,
+    pub(super) clock: Clock,
+    pub(super) pace: Pace,
     pub(super) ready: Option<pipe::Receiver>,
     pub(super) output: Vec<Pump>,
     pub(super) channel: Option<Channel>,
@@ -156,18 +166,20 @@ impl Attendant {
         enum Heard {
             Datagram,
             ReadyFd { newline: bool },
+            PauseOver,
         }
+        let mut paused_until: Option<Duration> = None;
         loop {
             let heard = tokio::select! {
                 biased;
                 _ = self.process.pidfd().exited() => return,
-                Ok(()) = self.notify.readable() => Heard::Datagram,
+                Ok(()) = self.notify.readable(), if paused_until.is_none() => Heard::Datagram,
+                () = sleep_until(&self.clock, paused_until) => Heard::PauseOver,
                 newline = newline(self.ready.as_mut()) => Heard::ReadyFd { newline },
             };
             match heard {
-                Heard::Datagram => {
-                    self.take_datagram().await;
-                }
+                Heard::Datagram => paused_until = self.take_datagram_in_time().await,
+                Heard::PauseOver => paused_until = None,
                 Heard::ReadyFd { newline } => {
                     self.ready = None;
                     self.report(if newline { Report::ReadyByFd } else { Report::ReadyFdClosed }).await;
@@ -176,72 +188,100 @@ impl Attendant {
         }
     }
 
-    /// Takes one datagram; false: there was none.
-    async fn take_datagram(&mut self) -> bool {
-        let reports = {
+    /// Takes one datagram, if there is one, and says until when none is to be taken.
+    async fn take_datagram_in_time(&mut self) -> Option<Duration> {
+        let before = self.clock.now();
+        let from = self.take_datagram().await;
+        let took = self.clock.now().saturating_sub(before);
+        let pause = from.and_then(|from| self.pace.count(from, self.clock.now()));
+        // That it took long is the fault of whoever sent fds, and while they are dealt with nobody is heard.
+        let mut not_heard = if took > pace::WINDOW { took } else { Duration::ZERO };
+        if let Some((pause, pace::From::Stranger)) = pause {
+            not_heard += pause;
+        }
+        if not_heard > Duration::ZERO {
+            self.report(Report::NotHeard(not_heard)).await;
+        }
+        pause.map(|(pause, _)| self.clock.now() + pause)
+    }
+
+    /// Takes one datagram, and says whose it is; `None`: there was none, or it stays where it is.
+    async fn take_datagram(&mut self) -> Option<pace::From> {
+        let seen = {
             let mut buffer = self.buffer.borrow_mut();
-            let received =
-                self.notify.try_io(Interest::READABLE, || passing::receive(self.notify.as_fd(), &mut buffer));
-            match received {
-                Ok(received) => {
-                    let said = self.read(&buffer[..received.length], &received);
-                    self.hand_over(said, received)
+            let look = || intake::look(self.notify.as_fd(), &mut buffer, passing::SENDERS_ARE_KNOWN);
+            let seen = self.notify.try_io(Interest::READABLE, look);
+            seen.map(|seen| {
+                let verdict = self.judge(&seen);
+                (verdict, self.read(verdict, &buffer[..seen.length], &seen), seen)
+            })
+        };
+        let mut from = pace::From::Own;
+        let reports = match seen {
+            Ok((verdict, mut said, seen)) => {
+                if verdict != Verdict::Believed {
+                    from = pace::From::Stranger;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(error) => {
-                    let why = format!("notification not received: {}", words(&error));
-                    vec![Report::Dropped { why, sender: None, stranger: None }]
+                let wanted = said.iter_mut().find_map(wants_fds);
+                let taken = intake::take(self.notify.as_fd(), seen, wanted.is_some(), &self.closer).await;
+                // What nobody knows of is looked at once more, if it is still there.
+                let Ok(came) = taken else { return None };
+                if let Some(brought) = wanted {
+                    self.bring(brought, came);
                 }
+                said
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            Err(error) => {
+                let why = format!("notification not received: {}", words(&error));
+                vec![Report::Dropped { why, sender: None, stranger: None }]
             }
         };
         for report in reports {
             self.report(report).await;
         }
-        true
+        Some(from)
     }
 
-    /// Puts the fds that came beside what they came for; all others are closed here.
-    fn hand_over(&self, mut said: Vec<Report>, received: passing::Received) -> Vec<Report> {
-        let wants = |report: &&mut Report| {
-            matches!(report, Report::Said(Message::FdStore { .. } | Message::Barrier, _))
-        };
-        if let Some(Report::Said(_, brought)) = said.iter_mut().find(wants) {
-            let came = received.fds.len();
-            brought.fds = received.fds.into_iter().filter_map(|fd| self.allowance.try_carry(fd)).collect();
-            brought.closed = came - brought.fds.len();
-            brought.lost = received.fds_lost;
-        }
-        said
+    /// Puts the fds that came beside what they came for.
+    fn bring(&self, brought: &mut Brought, came: Fds) {
+        let count = came.fds.len();
+        brought.fds = came.fds.into_iter().filter_map(|fd| self.allowance.try_carry(fd)).collect();
+        brought.closed = count - brought.fds.len();
+        brought.lost = came.lost;
     }
 
-    fn read(&self, datagram: &[u8], received: &passing::Received) -> Vec<Report> {
-        let sender = received.credentials.map(|credentials| credentials.pid);
-        let drop_for = |why: String| Report::Dropped { why, sender, stranger: None };
-        let dropped = |why: &str| vec![drop_for(why.to_owned())];
-        if received.truncated {
-            return dropped("notification too long");
-        }
-        let credentials = received.credentials.map(|credentials| Sender {
+    /// Is its sender to be believed? That comes before all else.
+    fn judge(&self, seen: &Seen) -> Verdict {
+        let credentials = seen.credentials.map(|credentials| Sender {
             pid: i32::try_from(credentials.pid).unwrap_or(0),
             uid: credentials.uid,
         });
         let pid = i32::try_from(self.process.pid()).unwrap_or(0);
         let worker = WorkerProcess { pid, uid: self.uid };
         // Without the kernel's word it counts that the socket's path is the worker's secret.
-        let verdict = match passing::SENDERS_ARE_KNOWN {
+        match passing::SENDERS_ARE_KNOWN {
             true => notify::judge(credentials, worker, group_of),
             false => Verdict::Believed,
-        };
+        }
+    }
+
+    /// What a datagram says.
+    fn read(&self, verdict: Verdict, datagram: &[u8], seen: &Seen) -> Vec<Report> {
+        let sender = seen.credentials.map(|credentials| credentials.pid);
+        let drop_for = |why: String| Report::Dropped { why, sender, stranger: None };
+        let dropped = |why: &str| vec![drop_for(why.to_owned())];
         match verdict {
             Verdict::Dropped(why) => {
                 let says_ready = datagram.split(|byte| *byte == b'\n').any(|line| line == b"READY=1");
-                let stray = |by: Sender| Stray { pid: by.pid, uid: by.uid, says_ready };
-                vec![Report::Dropped {
-                    why: why.as_str().to_owned(),
-                    sender,
-                    stranger: credentials.map(stray),
-                }]
+                let stranger = seen.credentials.map(|by| Stray {
+                    pid: i32::try_from(by.pid).unwrap_or(0),
+                    uid: by.uid,
+                    says_ready,
+                });
+                vec![Report::Dropped { why: why.as_str().to_owned(), sender, stranger }]
             }
+            Verdict::Believed if seen.truncated => dropped("notification too long"),
             Verdict::Believed => match notify::parse(datagram) {
                 Err(refused) => dropped(&refused.to_string()),
                 Ok(notification) => {
@@ -262,7 +302,7 @@ impl Attendant {
         }
         // What others send meanwhile could go on for ever.
         let mut most = LAST_DATAGRAMS_MAX;
-        while most > 0 && self.take_datagram().await {
+        while most > 0 && self.take_datagram().await.is_some() {
             most -= 1;
         }
         if let Some(ready) = &self.ready
@@ -292,6 +332,21 @@ impl Attendant {
     fn reap(&self) {
         // It has ended, so there is nothing to wait for; and a child that somebody else reaped is gone, too.
         let _ = self.process.reap();
+    }
+}
+
+async fn sleep_until(clock: &Clock, moment: Option<Duration>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(clock.instant(moment).into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Where the fds of a message go, if it is one that has some.
+fn wants_fds(report: &mut Report) -> Option<&mut Brought> {
+    match report {
+        Report::Said(Message::FdStore { .. } | Message::Barrier, brought) => Some(brought),
+        _ => None,
     }
 }
 

@@ -28,6 +28,7 @@ use crate::config::model::{Signal, WorkerOutput};
 use crate::control::What;
 use crate::id::WorkerId;
 use crate::observe::{Form, Log, Origin, Stream};
+use crate::os::foreign::Guarded;
 use crate::os::socket::bind_notify_socket;
 use crate::os::spawn::{Starting, Streams, spawn};
 use crate::os::words;
@@ -137,7 +138,8 @@ impl Daemon {
         let notify_path = self.runtime.notify_path().map_err(|error| fault("notify", &error))?;
         let mut plan = start::plan(worker, &at, exact, record, &self.surroundings, &notify_path, &given)?;
         self.program.add_to(&mut plan.spec, worker, &at)?;
-        let notify = bind_notify_socket(&notify_path)
+        let draft = self.runtime.notify_path().map_err(|error| fault("notify", &error))?;
+        let notify = bind_notify_socket(&notify_path, &draft)
             .and_then(UnixDatagram::from_std)
             .map_err(|error| fault("notify", &at_path(&notify_path, &error)))?;
         let has_channel = plan.channel.is_some();
@@ -170,8 +172,11 @@ impl Daemon {
             process: process.clone(),
             uid: uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
             handshake: Some(Box::new(starting.handshake)),
-            notify,
+            notify: Guarded::new(notify),
+            closer: self.closer.clone(),
             buffer: self.datagram_buffer.clone(),
+            clock: self.clock,
+            pace: Default::default(),
             ready,
             output,
             channel,
@@ -215,6 +220,7 @@ impl Daemon {
             reports: self.reports.clone(),
             buffer: self.channel_buffer.clone(),
             all: self.in_hand.clone(),
+            closer: self.closer.clone(),
             way,
         };
         Channel::start(socket, means)

@@ -29,6 +29,7 @@ use crate::listeners::{Inherited, systemd};
 use crate::notify::upward::from_environment;
 use crate::observe::{Line, Origin, Writer};
 use crate::os::environment::Environment;
+use crate::os::foreign::Foreign;
 use crate::os::signal;
 use crate::os::spawn::{Helper, StartSpec};
 use crate::supervisor::{self, StartFailure};
@@ -222,7 +223,7 @@ pub struct FromWorker {
     pool: String,
     slot: u32,
     data: Payload,
-    fds: Vec<OwnedFd>,
+    fds: Vec<Foreign>,
     answer: Option<oneshot::Sender<Payload>>,
     weight: Weight,
 }
@@ -236,6 +237,7 @@ impl FromWorker {
         answer: Option<oneshot::Sender<Payload>>,
     ) -> Self {
         let (pool, slot) = (at.pool.to_string(), at.slot.0);
+        let fds = fds.into_iter().map(Foreign::new).collect();
         Self { worker: worker.0, pool, slot, data, fds, answer, weight: Weight::default() }
     }
 
@@ -261,7 +263,7 @@ impl FromWorker {
 
     /// The fds that came with it, close-on-exec; those that nobody takes are closed with the message.
     pub fn take_fds(&mut self) -> Vec<OwnedFd> {
-        std::mem::take(&mut self.fds)
+        self.fds.drain(..).filter_map(Foreign::into_owned).collect()
     }
 
     /// The worker waits for an answer.

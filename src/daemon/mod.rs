@@ -13,6 +13,7 @@ mod attendant;
 mod backlog;
 mod channel;
 mod chronicle;
+mod closer;
 mod commands;
 mod draft;
 mod drift;
@@ -21,11 +22,13 @@ mod execute;
 mod found;
 mod generation;
 mod hosted;
+mod intake;
 mod manager;
 mod narrate;
 mod orphans;
 mod output;
 mod outset;
+mod pace;
 mod place;
 mod process;
 mod program;
@@ -61,6 +64,7 @@ use allowance::{Fd, Pot};
 use attendant::{DatagramBuffer, Reports};
 use channel::{Buffer, Deadlines, Grants, Outgoing, Unheard};
 use chronicle::Chronicle;
+use closer::Closer;
 use commands::{FailedRollout, Waiting};
 use execute::Start;
 use generation::Record;
@@ -107,6 +111,8 @@ struct Daemon {
     program: Program,
     surroundings: Surroundings,
     helper: Helper,
+    /// Who closes what may keep us waiting.
+    closer: Closer,
 
     table: Table,
     /// Looks whether workers that cannot say so are ready.

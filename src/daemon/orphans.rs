@@ -61,9 +61,8 @@ impl Daemon {
         if !self.is_subreaper {
             return true;
         }
-        let table = &self.table;
-        *self
-            .strangers
-            .get_or_insert_with(|| count_orphans(&|pid| table.has_pid(pid)).map_or(true, |count| count > 0))
+        let (table, closer) = (&self.table, &self.closer);
+        let known = |pid| table.has_pid(pid) || closer.has_pid(pid);
+        *self.strangers.get_or_insert_with(|| count_orphans(&known).map_or(true, |count| count > 0))
     }
 }

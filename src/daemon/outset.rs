@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::allowance::Pot;
 use super::channel::{self, Deadlines, Grants};
 use super::chronicle::Chronicle;
+use super::closer::Closer;
 use super::found::Found;
 use super::generation::{Listeners, Record};
 use super::hosted::Program;
@@ -95,16 +96,19 @@ impl Outset {
     pub(super) async fn serve(mut self) -> Result<Option<String>, RunError> {
         let access = place::access(&self.record.config.control_group)?;
         let traffic = Rc::new(Traffic::default());
+        let closer = Closer::start(self.helper.clone());
+        let closer = closer.map_err(|error| RunError::System("closer", error))?;
         let Wishes { entrance, queue: wishes } = std::mem::replace(&mut self.wishes, Wishes::new());
         let (reports_in, reports) = mpsc::channel(REPORTS_MAX);
         let control = self.runtime.control_socket();
         let control = control.map_err(|error| RunError::System("control socket", error))?;
         let serving = control.map(|control| Serving::start(control, access, entrance, traffic.clone()));
         let hangups = Rc::new(Hangups::new().map_err(|error| RunError::System("epoll", error))?);
+        let ends_process = self.signals.is_some();
         let (signals, released) = (self.signals.take(), self.program.released.take());
         let is_up = self.program.is_up.take();
         let (watcher, sights) = Watcher::new();
-        let (mut daemon, readings) = self.assemble(traffic, serving, reports_in, watcher);
+        let (mut daemon, readings) = self.assemble(traffic, serving, reports_in, watcher, closer);
         daemon.stored = Store::new(hangups.clone());
         if let Some(is_up) = is_up {
             let _ = is_up.send(());
@@ -115,6 +119,8 @@ impl Outset {
             serving.end();
         }
         daemon.say_last_words().await;
+        daemon.let_go_of_sockets();
+        daemon.closer.finish(ends_process).await;
         Ok(failure)
     }
 
@@ -124,6 +130,7 @@ impl Outset {
         serving: Option<Serving>,
         reports: attendant::Reports,
         watcher: Watcher,
+        closer: Closer,
     ) -> (Daemon, mpsc::UnboundedReceiver<Finished<Found>>) {
         let clock = Clock::start();
         let now = Monotonic::from_origin(clock.now());
@@ -150,6 +157,7 @@ impl Outset {
             program: self.program,
             surroundings: self.surroundings,
             helper: self.helper,
+            closer,
             table: Table::default(),
             watcher,
             is_subreaper: self.is_subreaper,
@@ -207,6 +215,15 @@ impl Daemon {
         };
         let _ = tokio::time::timeout(LAST_WORDS, all).await;
         self.writer.flush(LAST_WORDS);
+    }
+
+    /// What others may have changed or filled is closed while there is somebody to do it.
+    fn let_go_of_sockets(&mut self) {
+        self.generations.clear();
+        self.grants = Grants::default();
+        self.stored = Store::default();
+        self.barriers.clear();
+        self.unheard.clear();
     }
 
     pub(super) fn write_pid_file(&self) {

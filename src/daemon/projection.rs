@@ -32,6 +32,7 @@ pub(super) fn of_event(event: &Event, table: &Table) -> Option<What> {
         | Event::ChannelLost { .. }
         | Event::ReplacementWished { .. }
         | Event::MoreTime { .. }
+        | Event::NotHeard { .. }
         | Event::ListenerReplaced { .. }
         | Event::Prepared { .. } => return None,
     })

@@ -171,6 +171,7 @@ impl Daemon {
 
     fn counters(&self) -> Counters {
         let (log_lines_dropped, lines_lost) = self.writer.losses();
+        let (closers_stuck, fds_to_close) = self.closer.counts();
         Counters {
             notifications_dropped: self.notifications_dropped,
             log_lines_dropped,
@@ -180,6 +181,8 @@ impl Daemon {
             orphans: self.orphans(),
             control_refused: self.traffic.refused(),
             messages_refused: self.messages_refused,
+            closers_stuck,
+            fds_to_close,
         }
     }
 
@@ -188,7 +191,7 @@ impl Daemon {
         if !self.is_subreaper {
             return 0;
         }
-        let count = count_orphans(&|pid| self.table.has_pid(pid));
+        let count = count_orphans(&|pid| self.table.has_pid(pid) || self.closer.has_pid(pid));
         count.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX))
     }
 }

@@ -18,6 +18,7 @@ use crate::listeners::Held;
 use crate::os::directory::{self, DirectoryError};
 use crate::os::lock::{Lock, LockError};
 use crate::os::open_directory::OpenDirectory;
+use crate::os::socket::refuse_fds;
 use crate::os::words;
 
 /// Everybody may find the control socket; who may use it, it says itself.
@@ -294,10 +295,15 @@ fn bind_control(path: &Path, group: Option<&GroupId>) -> Result<Held, RuntimeErr
         group: group.cloned(),
         ..SocketOptions::default()
     };
-    Held::bind(&address, &options).map_err(|error| RuntimeError::Failed {
+    let held = Held::bind(&address, &options).map_err(|error| RuntimeError::Failed {
         subject: "control socket".to_owned(),
         what: error.to_string(),
-    })
+    })?;
+    // An older kernel cannot: see `control::server::plain`.
+    for socket in held.sockets() {
+        refuse_fds(socket);
+    }
+    Ok(held)
 }
 
 #[cfg(test)]

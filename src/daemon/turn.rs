@@ -234,6 +234,7 @@ impl Daemon {
                 self.take_dropped(worker, &why, sender);
                 return self.note_stranger(worker, stranger, why);
             }
+            Report::NotHeard(by) => Event::NotHeard { worker, by },
             Report::Channel(told) => return self.take_told(worker, *told),
             Report::Exited(status) => {
                 self.close_channel(worker);

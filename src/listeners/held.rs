@@ -17,6 +17,7 @@ use super::inherited::Inherited;
 use super::unix_file::UnixFile;
 use crate::config::change::{self, OptionChange};
 use crate::config::model::{Address, Listener, SocketOptions, UnixName};
+use crate::os::foreign::Shared;
 use crate::os::socket::{self, Facts, Local, Queue, accept_queue, facts};
 
 /// Where a listener's sockets come from.
@@ -31,7 +32,7 @@ pub enum Origin {
 /// One socket, and what it was when it was taken or made.
 #[derive(Debug)]
 struct Socket {
-    fd: OwnedFd,
+    fd: Shared,
     facts: Facts,
     /// The length of its queue; `None` where it has none.
     backlog: Cell<Option<u32>>,
@@ -114,7 +115,7 @@ impl Held {
 
     /// Its sockets; more than one only where several were passed under one name.
     pub fn sockets(&self) -> impl Iterator<Item = &OwnedFd> {
-        self.sockets.iter().map(|socket| &socket.fd)
+        self.sockets.iter().map(|socket| &*socket.fd)
     }
 
     /// Where they come from.
@@ -155,7 +156,7 @@ impl Held {
 
     /// What each socket was when it was taken or made, and its queue now.
     pub fn look(&self) -> impl Iterator<Item = (&Facts, Option<Queue>)> {
-        self.sockets.iter().map(|socket| (&socket.facts, accept_queue(&socket.fd, &socket.facts)))
+        self.sockets.iter().map(|socket| (&socket.facts, accept_queue(&*socket.fd, &socket.facts)))
     }
 
     /// Gives it other options; those of inherited sockets are their owner's affair.
@@ -176,15 +177,15 @@ impl Held {
     }
 
     fn apply_one(&self, held: &Socket, change: &OptionChange) -> io::Result<()> {
-        let sock = SockRef::from(&held.fd);
+        let sock = SockRef::from(&*held.fd);
         match change {
             OptionChange::Backlog(backlog) => {
-                socket::listen(&held.fd, backlog.unwrap_or(DEFAULT_BACKLOG))?;
+                socket::listen(&*held.fd, backlog.unwrap_or(DEFAULT_BACKLOG))?;
                 held.backlog.set(held.queue_limit());
                 Ok(())
             }
-            OptionChange::DeferAccept(within) => socket::set_defer_accept(&held.fd, *within),
-            OptionChange::FastOpen(queue) => socket::set_fast_open(&held.fd, queue.unwrap_or(0)),
+            OptionChange::DeferAccept(within) => socket::set_defer_accept(&*held.fd, *within),
+            OptionChange::FastOpen(queue) => socket::set_fast_open(&*held.fd, queue.unwrap_or(0)),
             OptionChange::Keepalive(on) => sock.set_keepalive(*on),
             OptionChange::Nodelay(on) => sock.set_tcp_nodelay(*on),
             OptionChange::ReceiveBuffer(bytes) => sock.set_recv_buffer_size(*bytes as usize),
@@ -211,8 +212,8 @@ impl Held {
     }
 
     fn drift_of(&self, socket: &Socket) -> Vec<Drift> {
-        let Ok(now) = facts(&socket.fd) else { return Vec::new() };
-        let queue = accept_queue(&socket.fd, &now);
+        let Ok(now) = facts(&*socket.fd) else { return Vec::new() };
+        let queue = accept_queue(&*socket.fd, &now);
         if socket.facts.listening && (!now.listening || queue.is_some_and(|queue| queue.shut)) {
             return vec![Drift::NotListening];
         }
@@ -221,7 +222,7 @@ impl Held {
             && queue.limit != wanted
         {
             let ours = self.origin == Origin::Bound;
-            let mended = ours && socket::listen(&socket.fd, wanted).is_ok();
+            let mended = ours && socket::listen(&*socket.fd, wanted).is_ok();
             found.push(Drift::Backlog { wanted, found: queue.limit, mended });
         }
         if now.nonblocking != socket.facts.nonblocking {
@@ -238,13 +239,13 @@ impl Held {
 
 impl Socket {
     fn new(fd: OwnedFd, facts: Facts) -> Self {
-        let socket = Self { fd, facts, backlog: Cell::new(None) };
+        let socket = Self { fd: Shared::new(fd), facts, backlog: Cell::new(None) };
         socket.backlog.set(socket.queue_limit());
         socket
     }
 
     fn queue_limit(&self) -> Option<u32> {
-        accept_queue(&self.fd, &self.facts).map(|queue| queue.limit)
+        accept_queue(&*self.fd, &self.facts).map(|queue| queue.limit)
     }
 }
 

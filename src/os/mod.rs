@@ -9,6 +9,7 @@
 //! - `process`: pidfds, process groups, orphans
 //! - `signal`: the daemon's signals as a stream
 //! - `passing`: fds and credentials over Unix sockets
+//! - `foreign`: fds that we do not close ourselves
 //! - `stream`, `poll`: waiting for one stream socket, or for several fds, without a runtime
 //! - `accept`: accepting from a socket that others share
 //! - `watch`: an fd on tokio's reactor; `hangup`: many, for nothing but the end of the other side
@@ -42,6 +43,8 @@ pub mod directory;
 pub mod environment;
 #[cfg(feature = "supervisor")]
 pub mod fd;
+#[cfg(feature = "supervisor")]
+pub mod foreign;
 #[cfg(feature = "worker")]
 pub(crate) mod handed;
 #[cfg(all(feature = "supervisor", target_os = "linux"))]

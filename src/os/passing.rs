@@ -68,7 +68,71 @@ pub fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Rece
     receive_with(socket, buffer, libc::MSG_DONTWAIT)
 }
 
+/// As [`receive_now`], but the message stays where it is (`MSG_PEEK`), so that none of its fds is closed for the last time
+/// by those who drop what this gives.
+///
+/// # Errors
+/// As [`receive_now`].
+#[cfg(feature = "supervisor")]
+pub fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+    receive_with(socket, buffer, libc::MSG_DONTWAIT | libc::MSG_PEEK)
+}
+
+/// What stands first in a socket.
+#[cfg(feature = "supervisor")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// As [`Received::length`].
+    pub length: usize,
+    /// As [`Received::credentials`].
+    pub credentials: Option<Credentials>,
+    /// As [`Received::truncated`].
+    pub truncated: bool,
+    /// It carries fds.
+    pub has_fds: bool,
+}
+
+/// Looks at what stands first, and takes neither it nor its fds. `with_credentials`: the socket asks for those (`SO_PASSCRED`).
+/// Never waits.
+///
+/// There is room for credentials, which come first, and for no fd: the kernel then says that something did not fit.
+///
+/// # Errors
+/// As [`receive_now`].
+#[cfg(all(feature = "supervisor", target_os = "linux"))]
+pub fn look(socket: BorrowedFd<'_>, buffer: &mut [u8], with_credentials: bool) -> io::Result<Seen> {
+    // SAFETY: only computes a length.
+    let room = unsafe { libc::CMSG_SPACE(size_of::<libc::ucred>() as libc::c_uint) };
+    let room = if with_credentials { room as usize } else { 0 };
+    let seen = receive_into(socket, buffer, libc::MSG_DONTWAIT | libc::MSG_PEEK, room)?;
+    let Received { length, credentials, truncated, fds_lost, .. } = seen;
+    Ok(Seen { length, credentials, truncated, has_fds: fds_lost })
+}
+
+/// Takes what stands first, as far as the buffer reaches, without any of its fds: the kernel closes these if nobody else has
+/// them. Never waits for a message.
+///
+/// # Errors
+/// As [`receive_now`].
+#[cfg(feature = "supervisor")]
+pub fn take_without_fds(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is alive, and the kernel writes no more than its length.
+    repeat(|| unsafe {
+        libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+    })
+}
+
 fn receive_with(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c_int) -> io::Result<Received> {
+    receive_into(socket, buffer, flags, CONTROL_BYTES)
+}
+
+/// `room`: bytes for ancillary data, at most [`CONTROL_BYTES`].
+fn receive_into(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    flags: libc::c_int,
+    room: usize,
+) -> io::Result<Received> {
     let mut control = Control([MaybeUninit::uninit(); CONTROL_BYTES]);
     let mut data = [IoSliceMut::new(buffer)];
     // SAFETY: all bytes zero are a valid msghdr: no name, no data, no control.
@@ -76,7 +140,7 @@ fn receive_with(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: libc::c_int) -
     message.msg_iov = data.as_mut_ptr().cast(); // IoSliceMut has the layout of iovec, by its documentation
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
-    message.msg_controllen = CONTROL_BYTES as _;
+    message.msg_controllen = room.min(CONTROL_BYTES) as _;
     #[cfg(target_os = "linux")]
     let flags = flags | libc::MSG_CMSG_CLOEXEC;
     let length = repeat(|| {
@@ -229,6 +293,8 @@ pub const SENDERS_ARE_KNOWN: bool = cfg!(target_os = "linux");
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "supervisor")]
+    use crate::os::socket::bind_notify_socket;
     use std::os::fd::AsFd;
     use std::os::unix::net::{UnixDatagram, UnixStream};
 
@@ -248,7 +314,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");
-        let socket = crate::os::socket::bind_notify_socket(&path).unwrap();
+        let socket = bind_notify_socket(&path, &directory.path().join("draft")).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o666);
         let sender = UnixDatagram::unbound().unwrap();
         sender.connect(&path).unwrap();
@@ -265,7 +331,6 @@ mod tests {
         }
         let empty = receive(socket.as_fd(), &mut buffer).unwrap_err();
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
-        assert!(crate::os::socket::bind_notify_socket(&path).is_err());
     }
 
     #[test]
@@ -300,6 +365,43 @@ mod tests {
             info.contains(&format!("\nPid:\t{}\n", std::process::id()))
         });
         assert_eq!(pidfds.count(), 0);
+    }
+
+    #[test]
+    #[cfg(all(feature = "supervisor", target_os = "linux"))]
+    fn a_look_takes_nothing_and_says_whether_there_are_fds() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let socket = bind_notify_socket(&path, &directory.path().join("draft")).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.connect(&path).unwrap();
+        let (watched, end) = std::io::pipe().unwrap();
+        for fds in [0, 1, FDS_MAX] {
+            send(&sender, b"READY=1", &vec![end.as_fd(); fds]);
+        }
+        drop(end);
+        let mut buffer = [0; 100];
+        for fds in [0, 1, FDS_MAX] {
+            for _ in 0..2 {
+                let seen = look(socket.as_fd(), &mut buffer, true).unwrap();
+                assert_eq!((seen.length, seen.has_fds, seen.truncated), (7, fds > 0, false));
+                assert_eq!(seen.credentials.unwrap().pid, std::process::id());
+            }
+            assert_eq!(peek(socket.as_fd(), &mut buffer).unwrap().fds.len(), fds);
+            assert_eq!(take_without_fds(socket.as_fd(), &mut buffer).unwrap(), 7);
+        }
+        assert_eq!(look(socket.as_fd(), &mut buffer, true).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(io::Read::read(&mut &watched, &mut [0]).unwrap(), 0, "none of the fds is left");
+
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        send(&theirs, b"ab", &[]);
+        send(&theirs, b"cd", &[ours.as_fd()]);
+        send(&theirs, b"ef", &[]);
+        let seen = look(ours.as_fd(), &mut buffer, false).unwrap();
+        assert_eq!((&buffer[..seen.length], seen.has_fds), (&b"abcd"[..], true), "up to those with fds");
+        assert_eq!(take_without_fds(ours.as_fd(), &mut buffer[..seen.length]).unwrap(), 4);
+        let seen = look(ours.as_fd(), &mut buffer, false).unwrap();
+        assert_eq!((&buffer[..seen.length], seen.has_fds), (&b"ef"[..], false));
     }
 
     #[test]

@@ -87,6 +87,14 @@ pub enum Event {
         /// Counted from now.
         by: Duration,
     },
+    /// What the worker says was not listened to for a while, because somebody else floods the socket to which it reports: what
+    /// it has to say in time counts that much later.
+    NotHeard {
+        /// Which.
+        worker: WorkerId,
+        /// For how long, in addition to what was said before.
+        by: Duration,
+    },
     /// The worker's main process ended. What it said before has been reported before.
     Exited {
         /// Which.

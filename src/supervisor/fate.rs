@@ -66,6 +66,12 @@ impl Pool {
         }
     }
 
+    pub(super) fn not_heard(&mut self, slot: SlotIndex, id: WorkerId, by: Duration) {
+        if let Some((worker, _)) = self.worker_and_policy(slot, id) {
+            worker.put_off(by);
+        }
+    }
+
     /// The worker says that it is ending. Its successor is started by the planner: at once where the
     /// worker had been stable, else after a wait that runs from now.
     pub(super) fn says_stopping(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {

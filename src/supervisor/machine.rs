@@ -246,6 +246,9 @@ impl Supervisor {
             Event::MoreTime { worker, by } => self.with_speaker(worker, |pool, slot, _, cx| {
                 pool.more_time(slot, worker, by, cx);
             }),
+            Event::NotHeard { worker, by } => self.with_worker(worker, |pool, slot, _, _| {
+                pool.not_heard(slot, worker, by);
+            }),
             Event::Exited { worker, status } => self.with_worker(worker, |pool, slot, stage, cx| {
                 pool.exited(slot, worker, status, stage, cx);
             }),

@@ -250,7 +250,8 @@ impl Worker {
         if let State::Ready { watchdog_by: Some(by) } = &mut self.state
             && let Some(every) = policy.watchdog
         {
-            *by = now + every;
+            // Never forward: it may have been put off for longer.
+            *by = (*by).max(now + every);
         }
     }
 
@@ -260,6 +261,16 @@ impl Worker {
         match &mut self.state {
             State::Starting { ready_by: Some(deadline) } | State::Draining { until: Some(deadline), .. } => {
                 *deadline = (*deadline).max(until)
+            }
+            _ => {}
+        }
+    }
+
+    /// It was not heard for so long: what it is to say by then, that it is ready or that it lives, has so much more time.
+    pub(super) fn put_off(&mut self, by: Duration) {
+        match &mut self.state {
+            State::Starting { ready_by: Some(deadline) } | State::Ready { watchdog_by: Some(deadline) } => {
+                *deadline = *deadline + by;
             }
             _ => {}
         }

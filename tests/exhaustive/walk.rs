@@ -353,6 +353,7 @@ fn of_worker(worker: WorkerId) -> Vec<Event> {
         wish(worker),
         Event::ChannelLost { worker },
         Event::MoreTime { worker, by: Duration::from_secs(60) },
+        Event::NotHeard { worker, by: Duration::from_secs(1) },
         Event::Exited { worker, status: ExitStatus::Code(0) },
         Event::Exited { worker, status: ExitStatus::Code(1) },
         Event::GroupEnded { worker },

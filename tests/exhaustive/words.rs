@@ -20,6 +20,7 @@ pub(crate) fn cause(worker: WorkerId, event: &Event, due: &[WorkerId], actions: 
         Event::ReplacementWished { worker: who, .. } if *who == worker => "wishes to be replaced",
         Event::ChannelLost { worker: who } if *who == worker => "its channel is lost",
         Event::MoreTime { worker: who, .. } if *who == worker => "asks for more time",
+        Event::NotHeard { worker: who, .. } if *who == worker => "is not heard for a while",
         Event::Exited { worker: who, status } if *who == worker => match status {
             ExitStatus::Code(0) => "exits with 0",
             _ => "exits with 1",

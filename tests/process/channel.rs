@@ -8,12 +8,16 @@ pub(crate) const SPEAKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rea
 
 /// A pool of speakers that do this.
 pub(crate) fn speaker(steps: &[&str]) -> Option<Plan> {
+    speaker_with(Plan::new(), steps)
+}
+
+pub(crate) fn speaker_with(plan: Plan, steps: &[&str]) -> Option<Plan> {
     if skipped("python3", find("python3").is_none()) {
         return None;
     }
     let python = find("python3")?;
     let words: Vec<&str> = [python.as_str(), SPEAKER].into_iter().chain(steps.iter().copied()).collect();
-    Some(Plan::new().command(&words).without_script())
+    Some(plan.command(&words).without_script())
 }
 
 /// The line that a worker printed.

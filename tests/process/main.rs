@@ -17,6 +17,7 @@ mod control;
 mod dry_run;
 mod events;
 mod faults;
+mod foreign;
 mod given;
 mod harness;
 mod inherited;

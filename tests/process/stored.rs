@@ -13,11 +13,11 @@ use crate::support::service::{Plan, Service};
 pub(crate) const KEEPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/keeper.py");
 
 /// A pool of keepers that do this.
-fn keeper(steps: &[&str]) -> Option<Plan> {
+pub(crate) fn keeper(steps: &[&str]) -> Option<Plan> {
     keeper_with(Plan::new(), steps)
 }
 
-fn keeper_with(plan: Plan, steps: &[&str]) -> Option<Plan> {
+pub(crate) fn keeper_with(plan: Plan, steps: &[&str]) -> Option<Plan> {
     if skipped("python3", find("python3").is_none()) {
         return None;
     }

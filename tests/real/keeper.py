@@ -6,6 +6,9 @@ import signal
 import socket
 import sys
 
+sys.dont_write_bytecode = True
+import foreign  # noqa: E402
+
 ME = {"slot": os.environ["HANDOVER_SLOT"], "worker": os.environ["HANDOVER_WORKER"], "generation": os.environ["HANDOVER_GENERATION"]}
 count = int(os.environ.get("LISTEN_FDS", "0"))
 names = os.environ["LISTEN_FDNAMES"].split(":") if count else []
@@ -40,12 +43,15 @@ def run(step):
             "pipe": lambda: pipe_end(),
             "listener": lambda: socket.create_server(("127.0.0.1", 0)).detach(),
             "first": lambda: os.dup(3),
-        }.get(kind, lambda: os.open(kind, os.O_WRONLY))
+            "linger": foreign.lingering,
+        }.get(kind, lambda: foreign.stopped(kind) if "+" in kind else os.open(kind, os.O_WRONLY))
         fds = [make() for _ in range(int(many[0]) if many else 1)]
-        out(f"stores {name}={[os.fstat(fd).st_ino for fd in fds][0]}")
+        # One whose server is stopped cannot be asked, nor closed.
+        hangs = "+" in kind
+        out(f"stores {name}={0 if hangs else [os.fstat(fd).st_ino for fd in fds][0]}")
         notify(f"FDSTORE=1\nFDNAME={name}", fds)
-        for fd in fds:
-            os.close(fd)
+        for fd in [] if hangs else fds:
+            foreign.close(fd) if kind == "linger" else os.close(fd)
     elif word == "barrier":
         ours, theirs = os.pipe()
         notify("BARRIER=1", [theirs])

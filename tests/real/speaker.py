@@ -10,6 +10,9 @@ import signal
 import socket
 import sys
 
+sys.dont_write_bytecode = True
+import foreign  # noqa: E402
+
 ME = {"pool": os.environ["HANDOVER_POOL"], "slot": int(os.environ["HANDOVER_SLOT"]), "worker": int(os.environ["HANDOVER_WORKER"])}
 HELLO = {"type": "hello", "version": 1, "capabilities": ["drain", "ping", "listen", "messages", "fds"], "client": "speaker"}
 channel = socket.socket(fileno=int(os.environ["HANDOVER_CHANNEL"]))
@@ -81,6 +84,13 @@ def run(step):
         say(dict(HELLO, **(json.loads(rest) if rest else {})))
     elif word == "say":
         say(rest.encode() + b"\n")
+    elif word == "attach":
+        # attach=KIND LINE
+        kind, _, rest = rest.partition(" ")
+        fd = foreign.make(kind)
+        say(rest.encode() + b"\n", [fd])
+        if kind == "linger":
+            foreign.close(fd)
     elif word == "expect":
         expect(rest)
     elif word == "meet":

@@ -268,6 +268,12 @@ impl Shadow {
             | Event::WatchdogTriggered { worker }
             | Event::Stopping { worker }
             | Event::MoreTime { worker, .. } => self.learn_word(*worker, event),
+            Event::NotHeard { worker, by } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.ready_by = worker.ready_by.map(|at| at + *by);
+                    worker.watchdog_by = worker.watchdog_by.map(|at| at + *by);
+                }
+            }
         }
         self.settle();
     }
@@ -293,7 +299,8 @@ impl Shadow {
         }
         match event {
             Event::Heartbeat { .. } if worker.is_ready() => {
-                worker.watchdog_by = policy.watchdog.map(|every| now + every);
+                let fed = policy.watchdog.map(|every| now + every);
+                worker.watchdog_by = worker.watchdog_by.max(fed);
             }
             Event::WatchdogTriggered { .. } => worker.triggered |= worker.is_active(),
             Event::Stopping { .. } => worker.said_stopping |= worker.is_active(),

@@ -137,7 +137,8 @@ impl World {
             | Event::Answered { worker }
             | Event::ReplacementWished { worker, .. }
             | Event::ChannelLost { worker }
-            | Event::MoreTime { worker, .. } => (worker, None),
+            | Event::MoreTime { worker, .. }
+            | Event::NotHeard { worker, .. } => (worker, None),
             _ => return true,
         };
         let worker = *worker;
@@ -251,6 +252,8 @@ impl World {
         if self.fault(|faults| faults.extends) {
             let by = self.rng.millis(0, 8_000);
             self.push(at, Event::MoreTime { worker, by });
+            let by = self.rng.millis(0, 3_000);
+            self.push(at, Event::NotHeard { worker, by });
             at += self.rng.millis(0, 4_000);
         }
         if self.fault(|faults| faults.unseen) {

@@ -110,7 +110,10 @@ mod tests {
 
     fn queue(lines: &[(&str, usize)]) -> Queue {
         let allowance = Allowance::new(Pot::of_all(1_000));
-        let fd = || allowance.carry(std::io::stderr().as_fd().try_clone_to_owned().unwrap());
+        let fd = || {
+            let fd = std::io::stderr().as_fd().try_clone_to_owned().unwrap();
+            allowance.carry(crate::os::foreign::Foreign::new(fd))
+        };
         let mut queue = Queue::default();
         for (line, fds) in lines {
             queue.put(line.as_bytes().to_vec(), (0..*fds).map(|_| fd()).collect(), true);

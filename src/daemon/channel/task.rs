@@ -20,7 +20,10 @@ use super::link::SharedLink;
 use crate::daemon::allowance::{Allowance, Fd, Pot};
 use crate::daemon::attendant::{Report, Reports};
 use crate::daemon::backlog::{Backlog, Way};
+use crate::daemon::closer::Closer;
+use crate::daemon::intake::{self, Fds, Seen};
 use crate::observe::{Line, Said};
+use crate::os::foreign::Guarded;
 use crate::os::passing;
 use crate::wire::{Fault, Heard, Level, Record, Refused, ToHandover, ToWorker};
 
@@ -45,6 +48,7 @@ pub(in crate::daemon) struct Means {
     pub(in crate::daemon) reports: Reports,
     pub(in crate::daemon) buffer: Buffer,
     pub(in crate::daemon) all: Rc<Pot>,
+    pub(in crate::daemon) closer: Closer,
     /// Where the worker's records go.
     pub(in crate::daemon) way: Way,
 }
@@ -63,7 +67,8 @@ impl Channel {
         socket.set_nonblocking(true)?;
         let (drain, drained) = oneshot::channel();
         let task = Task {
-            socket: Some(UnixStream::from_std(socket)?),
+            socket: Some(Guarded::new(UnixStream::from_std(socket)?)),
+            closer: means.closer,
             allowance: Allowance::new(means.all),
             link: means.link,
             reports: means.reports,
@@ -87,7 +92,8 @@ impl Channel {
 
 struct Task {
     /// `None`: the channel has ended.
-    socket: Option<UnixStream>,
+    socket: Option<Guarded<UnixStream>>,
+    closer: Closer,
     link: SharedLink,
     reports: Reports,
     buffer: Buffer,
@@ -128,7 +134,7 @@ impl Task {
                 () = self.allowance.freed(), if self.allowance.is_used_up() => Woken::Look,
                 () = tokio::time::sleep(AGAIN), if again => Woken::Look,
                 () = tokio::time::sleep(LINGER), if self.lingers => Woken::Lost,
-                () = ready(self.socket.as_ref(), self.interest(again)) => Woken::Ready,
+                () = ready(self.socket.as_deref(), self.interest(again)) => Woken::Ready,
             };
             again = false;
             match woken {
@@ -168,21 +174,40 @@ impl Task {
         if !self.interest(true).is_some_and(Interest::is_readable) {
             return;
         }
-        match self.receive() {
+        let Some(socket) = &self.socket else { return };
+        let looked = {
+            let mut buffer = self.buffer.borrow_mut();
+            socket.try_io(Interest::READABLE, || intake::look(socket.as_fd(), &mut buffer, false))
+        };
+        match looked {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Ok(0) | Err(_) => self.hang_up(),
-            Ok(_) => self.tell().await,
+            Ok(seen) if seen.length > 0 => {
+                if self.take(seen).await.is_ok() {
+                    self.tell().await;
+                }
+            }
+            _ => self.hang_up(),
         }
     }
 
-    /// Takes what there is into the link; 0 at the end of the file.
-    fn receive(&self) -> io::Result<usize> {
-        let Some(socket) = &self.socket else { return Ok(0) };
-        let mut buffer = self.buffer.borrow_mut();
-        let received = socket.try_io(Interest::READABLE, || passing::receive(socket.as_fd(), &mut buffer))?;
-        let fds = received.fds.into_iter().map(|fd| self.allowance.carry(fd)).collect();
-        self.link.push(&buffer[..received.length], fds, received.fds_lost);
-        Ok(received.length)
+    /// Takes what was seen, which is in the buffer, into the link. Fds that are not to be had count as lost on the way.
+    async fn take(&mut self, seen: Seen) -> io::Result<()> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        // While something is awaited, others read into the buffer.
+        let (length, kept) =
+            (seen.length, seen.has_fds.then(|| self.buffer.borrow()[..seen.length].to_vec()));
+        let taken = intake::take(socket.as_fd(), seen, true, &self.closer).await;
+        let Ok(Fds { fds, lost }) = taken else {
+            // Nobody knows where the next line begins.
+            self.hang_up();
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let fds = fds.into_iter().map(|fd| self.allowance.carry(fd)).collect();
+        match kept {
+            Some(bytes) => self.link.push(&bytes, fds, lost),
+            None => self.link.push(&self.buffer.borrow()[..length], fds, lost),
+        }
+        Ok(())
     }
 
     /// Tells the loop what the worker said, line by line.
@@ -244,26 +269,19 @@ impl Task {
     /// Takes all that lies in the socket, and ends the channel.
     async fn take_last_words(&mut self) {
         let mut taken = 0;
-        while taken < LAST_WORDS_MAX && self.socket.is_some() {
-            match self.receive_now() {
-                Ok(length) if length > 0 => {
-                    taken += length;
-                    self.tell().await;
-                }
-                _ => break,
+        while taken < LAST_WORDS_MAX
+            && let Some(socket) = &self.socket
+        {
+            // Whatever the runtime knows: it may not have noticed yet what came last.
+            let seen = intake::look(socket.as_fd(), &mut self.buffer.borrow_mut(), false);
+            let Some(seen) = seen.ok().filter(|seen| seen.length > 0) else { break };
+            taken += seen.length;
+            if self.take(seen).await.is_err() {
+                break;
             }
+            self.tell().await;
         }
         self.socket = None;
-    }
-
-    /// As [`receive`](Self::receive), whatever the runtime knows: it may not have noticed yet what came last.
-    fn receive_now(&self) -> io::Result<usize> {
-        let Some(socket) = &self.socket else { return Ok(0) };
-        let mut buffer = self.buffer.borrow_mut();
-        let received = passing::receive_now(socket.as_fd(), &mut buffer)?;
-        let fds = received.fds.into_iter().map(|fd| self.allowance.carry(fd)).collect();
-        self.link.push(&buffer[..received.length], fds, received.fds_lost);
-        Ok(received.length)
     }
 
     /// The worker broke the rules: that is the channel's end, and it is told why if that can be written at once.

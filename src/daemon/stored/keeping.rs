@@ -32,7 +32,10 @@ impl fmt::Display for Why<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoFds => f.write_str("FDSTORE=1 came without fds"),
-            Self::Lost => f.write_str("fds were not stored: they did not arrive (open files?)"),
+            Self::Lost => f.write_str(
+                "fds were not stored: files of FUSE, NFS and other file systems that may not answer are not taken, nor is \
+                 anything at our limit of open files",
+            ),
             Self::ListenersName(name) => {
                 write!(f, "fds were not stored: {name} is the name of a listener of this pool")
             }

@@ -21,7 +21,7 @@ pub use holder_macos::{holder, is_bound_by_somebody};
 pub use notify::bind_notify_socket;
 #[cfg(test)]
 pub(crate) use options::fast_open;
-pub use options::{listen, set_defer_accept, set_device, set_fast_open, set_free_bind, set_mark};
+pub use options::{listen, refuse_fds, set_defer_accept, set_device, set_fast_open, set_free_bind, set_mark};
 pub use queue::{Queue, accept_queue};
 
 /// A process that has a socket.

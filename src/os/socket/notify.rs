@@ -14,11 +14,15 @@ const OPEN: Mode = Mode::from_bits_truncate(0o666);
 
 /// Makes the datagram socket to which a worker reports (`sd_notify(3)`), nonblocking, with the sender's
 /// credentials on every message where [`SENDERS_ARE_KNOWN`](crate::os::passing::SENDERS_ARE_KNOWN). Everybody may send to it, whatever our umask: a program that has given up
-/// its privileges, too. Who may find it is for the directory to say.
+/// its privileges, too. Who may find it is for the directory to say, and
+/// `path` stands nowhere else: every user can read under which path a socket was bound (`/proc/net/unix`), so it is bound at
+/// `draft`, in the same directory, and renamed.
 ///
 /// # Errors
-/// `AddrInUse`: something is at `path`. `InvalidInput`: it is longer than 107 bytes (macOS: 103).
-pub fn bind_notify_socket(path: &Path) -> io::Result<UnixDatagram> {
+/// `AddrInUse`: something is at `draft`; what is at `path` is replaced. `InvalidInput`: one of them is longer than 107 bytes (macOS: 103).
+pub fn bind_notify_socket(path: &Path, draft: &Path) -> io::Result<UnixDatagram> {
+    // Those who send to it need its path, too.
+    socket2::SockAddr::unix(path)?;
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     // Before it can be reached, so that no message comes without credentials.
@@ -34,6 +38,10 @@ pub fn bind_notify_socket(path: &Path) -> io::Result<UnixDatagram> {
     if !is_trusted(owner) {
         return Err(io::Error::other(format!("{}: belongs to uid {owner}", directory.path().display())));
     }
-    bind_closed_in(&socket, &directory, name)?.set_mode(OPEN)?;
+    let draft = draft.file_name().unwrap_or_default();
+    let in_place = bind_closed_in(&socket, &directory, draft)
+        .and_then(|made| made.set_mode(OPEN))
+        .and_then(|()| directory.rename(draft, name));
+    in_place.inspect_err(|_| drop(directory.remove(draft)))?;
     Ok(socket)
 }

@@ -37,6 +37,29 @@ pub fn set_fast_open(socket: impl AsFd, queue: u32) -> io::Result<()> {
 }
 
 /// What [`set_fast_open`] has set.
+/// Has the kernel refuse fds to whoever sends some to this Unix socket, or to a connection that it accepts: `SO_PASSRIGHTS`
+/// (Linux 6.16). False: it cannot.
+pub fn refuse_fds(socket: impl AsFd) -> bool {
+    /// `asm-generic/socket.h`
+    #[cfg(target_os = "linux")]
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    #[cfg(target_os = "linux")]
+    {
+        let off: libc::c_int = 0;
+        let bytes = libc::socklen_t::try_from(size_of_val(&off)).unwrap_or(4);
+        let fd = socket.as_fd().as_raw_fd();
+        // SAFETY: the value is ours and alive for the call.
+        let done =
+            unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const off).cast(), bytes) };
+        done == 0
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        false
+    }
+}
+
 #[cfg(test)]
 pub(crate) fn fast_open(socket: impl AsFd) -> io::Result<i32> {
     let mut value: i32 = 0;

@@ -66,7 +66,7 @@ pub fn helper_main() -> Option<ExitCode> {
     };
     let mut channel = UnixStream::from(channel);
     let fault = match become_program(&mut channel) {
-        Ok(Probed) => return Some(ExitCode::SUCCESS),
+        Ok(Done) => return Some(ExitCode::SUCCESS),
         Err(fault) => fault,
     };
     if let Ok(mut line) = serde_json::to_vec(&fault) {
@@ -105,16 +105,35 @@ fn standard_input() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(0) })
 }
 
-/// It was only asked whether this is a helper.
-struct Probed;
+/// What was ordered was not to become a program.
+struct Done;
 
-fn become_program(channel: &mut UnixStream) -> Step<Probed> {
-    let received = receive(channel).map_err(|error| StartFault::new("receive", "order", &error))?;
-    let Some((order, fds)) = received else {
-        let answer = ProbeAnswer { helper: VERSION.to_owned() };
-        let line = serde_json::to_vec(&answer).unwrap_or_default();
-        channel.write_all(&line).map_err(|error| StartFault::new("helper", "report", &error))?;
-        return Ok(Probed);
+/// What was ordered.
+enum Ordered {
+    /// To say who this is.
+    Probe,
+    /// To close what comes out of this.
+    Closer(OwnedFd),
+    /// To become a program with these fds.
+    Program(Box<Order>, Vec<OwnedFd>),
+}
+
+fn become_program(channel: &mut UnixStream) -> Step<Done> {
+    let ordered = receive(channel).map_err(|error| StartFault::new("receive", "order", &error))?;
+    let (order, fds) = match ordered {
+        Ordered::Program(order, fds) => (order, fds),
+        Ordered::Probe => {
+            let answer = ProbeAnswer { helper: VERSION.to_owned() };
+            let line = serde_json::to_vec(&answer).unwrap_or_default();
+            channel.write_all(&line).map_err(|error| StartFault::new("helper", "report", &error))?;
+            return Ok(Done);
+        }
+        Ordered::Closer(parked) => {
+            default_signals().map_err(|error| StartFault::new("helper", "signal mask", &error))?;
+            // Whoever would read of a failure sees that the process is gone.
+            let _ = super::closer::serve(channel, &parked);
+            return Ok(Done);
+        }
     };
     default_signals().map_err(|error| StartFault::new("helper", "signal mask", &error))?;
     place_fds(channel, fds, &order.targets)?;
@@ -155,9 +174,9 @@ fn no_new_privileges() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Reads the order; `None`: it is only asked who we are. Never more bytes at once than belong together: a plain read that meets a message with
+/// Reads the order. Never more bytes at once than belong together: a plain read that meets a message with
 /// fds throws them away.
-fn receive(channel: &mut UnixStream) -> io::Result<Option<(Order, Vec<OwnedFd>)>> {
+fn receive(channel: &mut UnixStream) -> io::Result<Ordered> {
     let mut header = [0; 8];
     channel.read_exact(&mut header)?;
     let (length, count) = parse_header(header);
@@ -178,9 +197,9 @@ fn receive(channel: &mut UnixStream) -> io::Result<Option<(Order, Vec<OwnedFd>)>
     }
     let mut order = vec![0; length as usize];
     channel.read_exact(&mut order)?;
-    let OrderVersion { version, probe } = serde_json::from_slice(&order)?;
+    let OrderVersion { version, probe, closer } = serde_json::from_slice(&order)?;
     if probe {
-        return Ok(None);
+        return Ok(Ordered::Probe);
     }
     if version != VERSION {
         let reason = format!(
@@ -188,11 +207,14 @@ fn receive(channel: &mut UnixStream) -> io::Result<Option<(Order, Vec<OwnedFd>)>
         );
         return Err(io::Error::other(reason));
     }
+    if closer {
+        return fds.pop().map(Ordered::Closer).ok_or_else(|| io::ErrorKind::InvalidData.into());
+    }
     let order: Order = serde_json::from_slice(&order)?;
     if fds.len() != order.targets.len() {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    Ok(Some((order, fds)))
+    Ok(Ordered::Program(Box::new(order), fds))
 }
 
 /// Default dispositions and an empty mask, whatever our parent was started with.

@@ -8,8 +8,17 @@
 //!
 //! `probe.rs` asks a program whether it is such a helper. `parent.rs` is our side, `helper.rs` the other; `spec.rs` is what they say to each other, `place.rs`
 //! gives fds their numbers, and `script.rs` knows why a script is not executed. What it takes to become another
-//! user is in `identity.rs`, and that a worker does not outlive us in `parent_death_….rs`.
+//! user is in `identity.rs`, and that a worker does not outlive us in `parent_death_….rs`. `closer_….rs` is the helper as the process that
+//! closes fds for us, `harmless.rs` what it knows of them.
 
+#[cfg(target_os = "linux")]
+#[path = "closer_linux.rs"]
+mod closer;
+#[cfg(target_os = "macos")]
+#[path = "closer_macos.rs"]
+mod closer;
+#[cfg(target_os = "linux")]
+mod harmless;
 mod helper;
 mod identity;
 mod parent;
@@ -25,6 +34,7 @@ mod spec;
 #[cfg(target_os = "linux")]
 mod tests;
 
+pub use closer::{Answer, Ask, Closer};
 pub use helper::{helper_main, helper_main_was_called, is_meant_to_be_helper};
 pub use parent::{Handshake, Helper, Starting, Streams, spawn};
 pub use probe::{NoHelper, probe};

@@ -131,6 +131,17 @@ pub(super) struct OrderVersion {
     /// Nothing is ordered: it is only asked who this is.
     #[serde(default)]
     pub(super) probe: bool,
+    /// No program is to be executed: it becomes a closer.
+    #[serde(default)]
+    pub(super) closer: bool,
+}
+
+/// The order to become a closer.
+#[derive(Serialize)]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are none"))]
+pub(super) struct CloserOrder {
+    pub(super) version: &'static str,
+    pub(super) closer: bool,
 }
 
 /// The question whether this is a helper.

@@ -193,6 +193,28 @@ fn a_start_that_asks_for_more_time_gets_it() {
 }
 
 #[test]
+fn what_nobody_listened_to_counts_that_much_later() {
+    let mut m = Machine::new(policy_with(1, |policy| policy.watchdog = Some(Duration::from_secs(10))));
+    m.spawned(1);
+    m.orders();
+    let not_heard = |by| Event::NotHeard { worker: WorkerId(1), by: Duration::from_secs(by) };
+    m.event(not_heard(3));
+    m.event(not_heard(4));
+    m.wait(36_999);
+    m.event(Event::Ready { worker: WorkerId(1) });
+    m.orders();
+    m.wait(9_000);
+    m.event(not_heard(2));
+    m.wait(2_999);
+    assert!(m.orders().is_empty());
+    m.wait(1);
+    assert_eq!(m.orders()[0], "[retire 1: Watchdog]");
+    m.event(not_heard(1_000));
+    m.wait(60_000);
+    assert!(m.orders().iter().any(|order| order == "kill 1"), "an end is not put off");
+}
+
+#[test]
 fn a_start_that_lacks_workers_waits_for_a_reload_and_is_ready_when_that_is_done() {
     let two = |policy: &mut Policy| (policy.min_ready, policy.restart.burst) = (2, 1);
     let mut m = Machine::new(policy_with(2, two));

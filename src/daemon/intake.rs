@@ -1,0 +1,98 @@
+//! Taking messages that may carry fds, so that none of these is ours before somebody has looked at it, and none is closed here.
+//!
+//! A message is looked at first, and stays where it is. Without fds it is simply taken. With fds that are wanted, the closer looks
+//! at them; those that it finds harmless come to us, while the message still holds them. All others it takes out of the socket
+//! itself, unseen. So whatever others send, neither taking nor dropping it waits for anybody.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use super::closer::Closer;
+use crate::os::foreign::Foreign;
+use crate::os::passing::{self, Credentials};
+
+/// What stands first in a socket.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) length: usize,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) truncated: bool,
+    pub(super) has_fds: bool,
+    /// Where a look is not possible, it is taken already.
+    #[cfg(target_os = "macos")]
+    taken: Fds,
+}
+
+/// The fds of a message that was taken.
+#[derive(Debug, Default)]
+pub(super) struct Fds {
+    pub(super) fds: Vec<Foreign>,
+    /// There were some that are not ours now.
+    pub(super) lost: bool,
+}
+
+/// Looks at what stands first. Fits `try_io`.
+#[cfg(target_os = "linux")]
+pub(super) fn look(socket: BorrowedFd<'_>, buffer: &mut [u8], with_credentials: bool) -> io::Result<Seen> {
+    let passing::Seen { length, credentials, truncated, has_fds } =
+        passing::look(socket, buffer, with_credentials)?;
+    Ok(Seen { length, credentials, truncated, has_fds })
+}
+
+/// See the other.
+#[cfg(target_os = "macos")]
+pub(super) fn look(socket: BorrowedFd<'_>, buffer: &mut [u8], _with_credentials: bool) -> io::Result<Seen> {
+    let received = passing::receive_now(socket, buffer)?;
+    let fds: Vec<Foreign> = received.fds.into_iter().map(Foreign::new).collect();
+    let has_fds = !fds.is_empty() || received.fds_lost;
+    let taken = Fds { fds, lost: received.fds_lost };
+    Ok(Seen {
+        length: received.length,
+        credentials: received.credentials,
+        truncated: received.truncated,
+        has_fds,
+        taken,
+    })
+}
+
+/// Takes what was seen, with its fds if they are wanted and harmless.
+///
+/// # Errors
+/// Nobody knows whether it was taken.
+#[cfg(target_os = "linux")]
+pub(super) async fn take(
+    socket: BorrowedFd<'_>,
+    seen: Seen,
+    wants_fds: bool,
+    closer: &Closer,
+) -> io::Result<Fds> {
+    // What was seen may be longer than what has to be taken of it: a datagram goes as a whole.
+    let mut buffer = vec![0; seen.length];
+    if !seen.has_fds {
+        passing::take_without_fds(socket, &mut buffer)?;
+        return Ok(Fds::default());
+    }
+    if wants_fds && closer.look(socket, seen.length).await {
+        let received = passing::peek(socket, &mut buffer)?;
+        let fds: Vec<Foreign> = received.fds.into_iter().map(Foreign::new).collect();
+        if !received.fds_lost {
+            passing::take_without_fds(socket, &mut buffer)?;
+            return Ok(Fds { fds, lost: false });
+        }
+    }
+    match closer.discard(socket, seen.length).await {
+        true => Ok(Fds { fds: Vec::new(), lost: true }),
+        false => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// See the other.
+#[cfg(target_os = "macos")]
+pub(super) async fn take(
+    _socket: BorrowedFd<'_>,
+    seen: Seen,
+    _wants_fds: bool,
+    _closer: &Closer,
+) -> io::Result<Fds> {
+    Ok(seen.taken)
+}
