@@ -200,7 +200,7 @@ pub fn measure(options: &Options) -> Result<Report> {
              (`CONFIG_PROC_EVENTS`, `CLOCK_MONOTONIC`); the first statement is told by the program in its answer; the first answer is \
              that of a client who connects right after the kill, and once more when it has waited {} ms. handover, circus and the bare loop run the same small server. \
              circus looks after its workers every 5 s (`check_delay`); its kills are spread over that time. handover is configured with `stable_after = \"100ms\"` instead of 10s, so that each of these deaths counts as that of a \
-             worker that had been stable; one that dies younger waits for `backoff` first, on purpose. The bare loop is this \
+             worker that had been stable; of workers that die younger only the first is followed at once, and the next ones wait for `backoff`, on purpose. The bare loop is this \
              bench: `waitpid`, then a start of the same program through one more execution. \
              The second table has the steps in between: handover first executes its own helper in the new process, the bare loop \
              a stand-in for a service manager.",

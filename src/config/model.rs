@@ -297,7 +297,7 @@ pub enum Ready {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutPolicy {
-    /// `max_surge`: live workers above the number of slots.
+    /// `max_surge`: live workers above the number of slots; none is stop-first.
     pub max_surge: Share,
     /// `max_unavailable`: ready workers below the number of slots that handover itself may cause.
     pub max_unavailable: Share,
@@ -309,6 +309,13 @@ pub struct RolloutPolicy {
     pub deadline: Timeout,
     /// `max_draining`: old workers that may still drain; at least 1.
     pub max_draining: u32,
+}
+
+impl RolloutPolicy {
+    /// `max_surge` is nothing, of however many: the old worker ends before its successor starts.
+    pub fn is_stop_first(&self) -> bool {
+        self.max_surge.of_rounded_up(1) == 0
+    }
 }
 
 /// A number of workers, or a share of them.
@@ -346,9 +353,9 @@ impl Share {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RestartPolicy {
-    /// `stable_after`: a worker that was ready for this long is followed at once.
+    /// `stable_after`: a worker that was ready for this long ends a row of failures.
     pub stable_after: Duration,
-    /// `backoff`: the wait before any other start; doubled each time.
+    /// `backoff`: the wait before every start after a failure but the first death of a ready worker; doubled each time.
     pub backoff: Duration,
     /// `backoff_max`: the longest wait; at least `backoff`.
     pub backoff_max: Duration,

@@ -213,7 +213,7 @@ pub struct SlotFailure {
 /// A failure of a worker or of a rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// `start`, `ended_before_ready`, `start_timeout`, `died`, `watchdog`, `unresponsive`, `channel_lost`; of a rollout also `deadline`, `cancelled`.
+    /// `start`, `ended_before_ready`, `start_timeout`, `died`, `watchdog`, `unresponsive`, `channel_lost`, `asked_too_early`; of a rollout also `deadline`, `cancelled`.
     pub kind: String,
     /// For a person.
     pub text: String,
@@ -402,6 +402,7 @@ impl Failure {
             WorkerFailure::Watchdog { .. } => "watchdog",
             WorkerFailure::Unresponsive { .. } => "unresponsive",
             WorkerFailure::ChannelLost => "channel_lost",
+            WorkerFailure::AskedTooEarly { .. } => "asked_too_early",
         };
         said.kind = kind.to_owned();
         said

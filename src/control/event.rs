@@ -119,6 +119,8 @@ pub enum What {
     },
     /// Its process group was sent `SIGKILL`.
     WorkerKilled(Who),
+    /// The next worker of its slot starts when nothing is left of it (`max_surge = 0`).
+    SuccessorWaits(Who),
     /// It failed, and its slot is paced for that.
     WorkerFailed {
         /// Which.
@@ -290,6 +292,7 @@ impl What {
             | Self::WorkerWorn { .. }
             | Self::WorkerDraining { .. }
             | Self::WorkerKilled(_)
+            | Self::SuccessorWaits(_)
             | Self::WorkerFailed { .. }
             | Self::WorkerEnded { .. }
             | Self::WorkerGone(_)
@@ -333,6 +336,7 @@ impl What {
             | Self::WorkerWorn { who, .. }
             | Self::WorkerDraining { who, .. }
             | Self::WorkerKilled(who)
+            | Self::SuccessorWaits(who)
             | Self::WorkerFailed { who, .. }
             | Self::WorkerEnded { who, .. }
             | Self::WorkerStatusLost { who, .. }

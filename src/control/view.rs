@@ -12,7 +12,7 @@ use super::document::{
 use super::summary::summary;
 use crate::id::{PoolName, SlotIndex, WorkerId};
 use crate::stamp;
-use crate::supervisor::{PoolStatus, SlotStatus, Status, WorkerStatus};
+use crate::supervisor::{PoolStatus, RolloutStatus, SlotStatus, Status, WorkerStatus};
 use crate::time::Monotonic;
 
 /// What the shell knows.
@@ -195,9 +195,16 @@ impl View<'_> {
             moved: rollout.moved.0,
             slots: rollout.moved.1,
             rolling_back: rollout.rolling_back.as_ref().map(|reason| self.rollout_failure(reason)),
-            waiting_for: rollout.waiting_for.0.clone(),
+            waiting_for: self.waiting_for(rollout),
             waiting_seconds: seconds(rollout.waiting_for.1),
         })
+    }
+
+    /// With the pid that the machine does not know.
+    fn waiting_for(&self, rollout: &RolloutStatus) -> String {
+        let text = rollout.waiting_for.0.clone();
+        let worker = rollout.waiting_for_end_of.and_then(|worker| self.facts.workers.get(&worker));
+        worker.and_then(|known| known.pid).map_or(text.clone(), |pid| format!("{text} (pid {pid})"))
     }
 
     fn last_failed_rollout(&self) -> Option<FailedRollout> {
@@ -259,7 +266,7 @@ mod tests {
 
     use super::*;
     use crate::id;
-    use crate::supervisor::{ExitStatus, RolloutFailure, RolloutStatus, WorkerFailure, WorkerState};
+    use crate::supervisor::{ExitStatus, RolloutFailure, WorkerFailure, WorkerState};
 
     fn at(seconds: u64) -> Monotonic {
         Monotonic::from_origin(Duration::from_secs(seconds))
@@ -341,6 +348,7 @@ mod tests {
                 rolling_back: Some(reason.clone()),
                 moved: (0, 1),
                 waiting_for: ("slot 0".into(), Duration::from_millis(1500)),
+                waiting_for_end_of: Some(WorkerId(1)),
             }),
             last_failure: Some((id::Generation(2), reason)),
         }
@@ -363,7 +371,8 @@ mod tests {
         let failed = document.last_failed_rollout.as_ref().unwrap();
         assert_eq!(failed.kept.len(), 1);
         assert_eq!(failed.failure.worker, Some(2));
-        assert_eq!(document.rollout.as_ref().unwrap().waiting_seconds, 1.5);
+        let rollout = document.rollout.as_ref().unwrap();
+        assert_eq!((rollout.waiting_for.as_str(), rollout.waiting_seconds), ("slot 0 (pid 11)", 1.5));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::Daemon;
+use super::address_hint::OwnAddresses;
 use super::allowance::Allowance;
 use super::attendant::Attendant;
 use super::backlog::Way;
@@ -135,6 +136,7 @@ impl Daemon {
         let pool = record.config.pools.get(&at.pool);
         let readiness = pool.map_or_else(Readiness::default, |pool| Readiness::of(record, pool));
         let ready_fd = pool.and_then(start::ready_fd);
+        let addresses = pool.map(|pool| OwnAddresses::of(record, pool)).unwrap_or_default();
         let notify_path = self.runtime.notify_path().map_err(|error| fault("notify", &error))?;
         let mut plan = start::plan(worker, &at, exact, record, &self.surroundings, &notify_path, &given)?;
         self.program.add_to(&mut plan.spec, worker, &at)?;
@@ -187,6 +189,7 @@ impl Daemon {
         tokio::task::spawn_local(attendant.attend());
         let mut entry = Entry::new(at.clone(), process, end_group, tail, readiness, notify_path, link);
         entry.target = target;
+        entry.addresses = addresses;
         self.table.insert(worker, entry);
         self.happened(What::WorkerStarted(who(worker, &at, &self.table)));
         Ok(())

@@ -8,6 +8,7 @@
 //! wait. The daemon may be a part of another program (`hosted`): then that is one more client, and asks through the same queue
 //! (`wish`). The status document (`report`) and what the service manager is told (`manager`) are projections of state.
 
+mod address_hint;
 mod allowance;
 mod attendant;
 mod backlog;

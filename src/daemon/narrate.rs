@@ -20,6 +20,7 @@ pub(super) fn log(what: &What) {
         | What::WorkerWorn { .. }
         | What::WorkerDraining { .. }
         | What::WorkerKilled(_)
+        | What::SuccessorWaits(_)
         | What::WorkerFailed { .. }
         | What::WorkerEnded { .. }
         | What::WorkerStatusLost { .. }
@@ -78,6 +79,9 @@ fn worker(what: &What) {
             info!(pool, slot, generation, worker, pid, %why, "worker asked to end");
         }
         What::WorkerKilled(_) => warn!(pool, slot, generation, worker, pid, "worker killed"),
+        What::SuccessorWaits(_) => {
+            info!(pool, slot, generation, worker, pid, "successor waits for the end of this worker");
+        }
         What::WorkerFailed { failure, restart_in, crash_loop, .. } => {
             warn!(
                 pool,

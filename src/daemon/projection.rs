@@ -80,6 +80,7 @@ fn of_note(note: &Note, table: &Table) -> What {
         Note::Retiring { worker, place, why } => {
             What::WorkerDraining { who: who(*worker, place, table), why: *why }
         }
+        Note::SuccessorWaits { worker, place } => What::SuccessorWaits(who(*worker, place, table)),
         Note::WorkerFailed { worker, place, failure, restart_in, crash_loop } => {
             let words = table.words(*worker, place);
             let hint = hint(failure, &words);
@@ -123,15 +124,14 @@ fn of(generation: Generation) -> Of {
 
 /// What a person may do about a worker's failure, where that can be guessed.
 pub(super) fn hint(failure: &WorkerFailure, words: &LastWords) -> Option<String> {
-    let in_use = |line: &String| {
-        let line = line.to_ascii_lowercase();
-        line.contains("address already in use") || line.contains("eaddrinuse")
-    };
+    let in_use = words.addresses.hint(&words.lines);
     let guessed = match failure {
         WorkerFailure::Start(failure) => failure.hint(),
-        _ if words.lines.iter().any(in_use) => {
-            Some("this program must listen on fd 3 ($LISTEN_FDS), not bind")
-        }
+        _ if in_use.is_some() => in_use,
+        WorkerFailure::AskedTooEarly { .. } => Some(
+            "STOPPING=1 and the request to be replaced count as such after stable_after; if this program means to end that \
+             soon, set restart.stable_after below its shortest life",
+        ),
         WorkerFailure::EndedBeforeReady { status: ExitStatus::Code(0) } if words.lines.is_empty() => Some(
             "a worker stays in the foreground; if this program puts itself into the background, tell it not to",
         ),
@@ -163,6 +163,6 @@ mod tests {
         assert_eq!(hint(&ended, &LastWords::default()), None);
         let in_use =
             LastWords { lines: vec!["Error: listen EADDRINUSE :::80".to_owned()], ..LastWords::default() };
-        assert!(hint(&ended, &in_use).unwrap().contains("fd 3"));
+        assert!(hint(&ended, &in_use).unwrap().contains("max_surge = 0"));
     }
 }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use tokio::sync::oneshot;
 
+use super::address_hint::OwnAddresses;
 use super::attendant::GroupOrder;
 use super::channel::SharedLink;
 use super::output::SharedTail;
@@ -42,6 +43,7 @@ pub(super) struct Entry {
     pub(super) notify_path: PathBuf,
     /// Its channel, where its pool has one.
     pub(super) link: Option<SharedLink>,
+    pub(super) addresses: OwnAddresses,
 }
 
 impl Entry {
@@ -67,6 +69,7 @@ impl Entry {
             dropped: 0,
             notify_path,
             link,
+            addresses: OwnAddresses::default(),
         }
     }
 }
@@ -96,6 +99,7 @@ pub(super) struct LastWords {
     pub(super) lines: Vec<String>,
     /// How it was to become ready, and what of that it had done.
     pub(super) readiness: Readiness,
+    pub(super) addresses: OwnAddresses,
 }
 
 /// See the module.
@@ -179,5 +183,6 @@ fn words_of(worker: WorkerId, entry: &Entry) -> LastWords {
         worker: Some(worker),
         lines: entry.tail.borrow().lines().map(str::to_owned).collect(),
         readiness: entry.readiness(),
+        addresses: entry.addresses.clone(),
     }
 }

@@ -213,6 +213,14 @@ pub enum WorkerFailure {
     },
     /// Its channel was lost. It may still serve, and is replaced.
     ChannelLost,
+    /// It asked to be replaced (`STOPPING=1`, or on its channel) before it had been ready for `stable_after`. On its
+    /// channel, it may still serve.
+    AskedTooEarly {
+        /// How long it had been ready; `None`: it was not.
+        ready_for: Option<Duration>,
+        /// `stable_after`
+        stable_after: Duration,
+    },
 }
 
 /// A decision worth knowing of.
@@ -254,6 +262,13 @@ pub enum Note {
         place: Place,
         /// In its own words; may be empty.
         reason: String,
+    },
+    /// The next worker of this one's slot starts when nothing is left of it (`max_surge = 0`).
+    SuccessorWaits {
+        /// Which ends.
+        worker: WorkerId,
+        /// Its place.
+        place: Place,
     },
     /// A worker failed; its slot is filled again after `restart_in`.
     WorkerFailed {
@@ -312,6 +327,8 @@ pub enum Note {
 pub enum Retirement {
     /// Its successor took over.
     Replaced,
+    /// Its successor is to start when it is gone (`max_surge = 0`).
+    MakeRoom,
     /// Its generation is thrown away.
     RolledBack,
     /// Its slot or its pool is no longer wanted.
@@ -346,6 +363,16 @@ impl fmt::Display for WorkerFailure {
             Self::Watchdog { after: None } => f.write_str("it triggered its own watchdog (WATCHDOG=trigger)"),
             Self::Unresponsive { after } => write!(f, "no answer to a ping for {after:?} (ping_timeout)"),
             Self::ChannelLost => f.write_str("channel lost"),
+            Self::AskedTooEarly { ready_for: Some(ready_for), stable_after } if ready_for.is_zero() => {
+                write!(f, "asked to be replaced as soon as it was ready (stable_after is {stable_after:?})")
+            }
+            Self::AskedTooEarly { ready_for: Some(ready_for), stable_after } => write!(
+                f,
+                "asked to be replaced after it was ready for {ready_for:.1?} (stable_after is {stable_after:?})"
+            ),
+            Self::AskedTooEarly { ready_for: None, .. } => {
+                f.write_str("asked to be replaced before it was ready")
+            }
         }
     }
 }
@@ -366,6 +393,7 @@ impl fmt::Display for Retirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Replaced => "its successor took over",
+            Self::MakeRoom => "to make room for its successor",
             Self::RolledBack => "its generation is thrown away",
             Self::Removed => "its slot is no longer wanted",
             Self::StartTimeout => "not ready in time",

@@ -1,8 +1,8 @@
 //! Restart pacing: how long a slot waits before its next start.
 //!
-//! Numbers only. A worker that was ready for `stable_after` is followed at once; every other start waits,
-//! twice as long each time, up to `backoff_max`. `burst` unstable deaths in a row are a crash loop: from
-//! then on the slot waits as long as it may, and says so.
+//! Numbers only. The first death of a worker that had been ready is followed at once, whatever its age. Every other
+//! start waits, twice as long each time, up to `backoff_max`. `burst` early failures in a row are a crash loop: from
+//! then on the slot waits as long as it may, and says so. A worker that has been ready for `stable_after` ends the row.
 
 use std::time::Duration;
 
@@ -36,76 +36,75 @@ impl Jitter {
     }
 }
 
-/// What a slot remembers of its unstable deaths.
+/// How a worker failed, as far as pacing is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FailureKind {
+    /// After it had been ready for `stable_after`.
+    Stable,
+    /// It had been ready, for less than that, and serves no more.
+    EarlyDeath,
+    /// It never became ready, or asked to be replaced before it was stable, or lost its channel before that.
+    FailedStart,
+}
+
+/// What a slot remembers of failures in a row, with no worker in between that was ready for `stable_after`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pacing {
-    /// The generation whose deaths these are; another one starts afresh.
+    /// The generation that failed; another one starts afresh.
     generation: Option<Generation>,
-    /// Unstable deaths in a row.
-    deaths: u32,
+    /// Early failures in a row.
+    failures: u32,
+    /// Those of them that were followed after a wait.
+    waits: u32,
+    /// A death was followed at once: whatever comes next waits.
+    followed_at_once: bool,
     /// No start before this moment.
     restart_at: Option<Monotonic>,
-    /// `deaths` reached `burst`.
+    /// `failures` reached `burst`.
     crash_loop: bool,
-    /// Unstable workers in a row that wished to be replaced.
-    wishes: u32,
 }
 
 impl Pacing {
-    /// A worker of `generation` ended unasked after it had been ready for `ready_for`. Gives the wait
-    /// before the next start.
-    pub(super) fn ended(
+    /// A worker of `generation` failed. Returns the wait before the next start.
+    pub(super) fn failed(
         &mut self,
         now: Monotonic,
         generation: Generation,
-        ready_for: Option<Duration>,
+        kind: FailureKind,
         policy: &RestartPolicy,
         jitter: &mut Jitter,
     ) -> Duration {
-        if ready_for.is_some_and(|ready| ready >= policy.stable_after) {
-            *self = Self { generation: Some(generation), ..Self::default() };
+        if self.generation != Some(generation) || kind == FailureKind::Stable {
+            self.reset(generation);
+        }
+        if kind == FailureKind::Stable {
+            self.followed_at_once = true;
             return Duration::ZERO;
         }
-        if self.generation != Some(generation) {
-            *self = Self { generation: Some(generation), ..Self::default() };
+        let is_first = self.failures == 0 && !self.followed_at_once;
+        self.failures = self.failures.saturating_add(1);
+        self.crash_loop = self.failures >= policy.burst;
+        if is_first && kind == FailureKind::EarlyDeath && !self.crash_loop {
+            self.followed_at_once = true;
+            return Duration::ZERO;
         }
-        self.deaths = self.deaths.saturating_add(1);
-        self.crash_loop = self.deaths >= policy.burst;
         let wait = jitter.shorten(self.full_wait(policy));
+        self.waits = self.waits.saturating_add(1);
         self.restart_at = Some(now + wait);
         wait
     }
 
-    /// A worker of `generation` wishes to be replaced. That is no death: its successor comes at once.
-    /// But workers that wish so again and again, without ever being stable, must not start without a pause.
-    pub(super) fn wished(
-        &mut self,
-        now: Monotonic,
-        generation: Generation,
-        ready_for: Option<Duration>,
-        policy: &RestartPolicy,
-        jitter: &mut Jitter,
-    ) {
-        let was_stable = ready_for.is_some_and(|ready| ready >= policy.stable_after);
-        if self.generation != Some(generation) || was_stable {
-            *self = Self { generation: Some(generation), ..Self::default() };
-        }
-        if was_stable {
-            return;
-        }
-        self.wishes = self.wishes.saturating_add(1);
-        if self.wishes > 1 {
-            self.restart_at = Some(now + jitter.shorten(policy.backoff));
-        }
+    /// Forgets all failures, those of other generations too.
+    pub(super) fn reset(&mut self, generation: Generation) {
+        *self = Self { generation: Some(generation), ..Self::default() };
     }
 
     fn full_wait(&self, policy: &RestartPolicy) -> Duration {
         if self.crash_loop {
             return policy.backoff_max;
         }
-        let doublings = self.deaths.saturating_sub(1).min(31);
-        policy.backoff.saturating_mul(1 << doublings).min(policy.backoff_max)
+        policy.backoff.saturating_mul(1 << self.waits.min(31)).min(policy.backoff_max)
     }
 
     /// May a worker of `generation` be started now?
@@ -118,14 +117,14 @@ impl Pacing {
         self.restart_at.filter(|at| *at > now)
     }
 
-    /// A worker has been ready for `stable_after`: what was before is forgotten.
-    pub(super) fn settle(&mut self) {
-        *self = Self { generation: self.generation, ..Self::default() };
+    /// The generation whose failures a stable worker would make forgotten.
+    pub(super) fn unsettled(&self) -> Option<Generation> {
+        self.generation.filter(|_| self.failures > 0 || self.followed_at_once)
     }
 
-    /// The generation whose deaths a stable worker would make forgotten.
-    pub(super) fn unsettled(&self) -> Option<Generation> {
-        self.generation.filter(|_| self.deaths > 0 || self.wishes > 0)
+    /// A worker of this generation failed, and none has been stable since.
+    pub(super) fn has_failed(&self, generation: Option<Generation>) -> bool {
+        self.failures > 0 && self.generation == generation
     }
 
     /// The slot fails again and again with workers of `generation`.
@@ -145,60 +144,72 @@ mod tests {
         burst: 5,
     };
 
-    fn deaths(count: u32) -> (Pacing, Vec<Duration>) {
-        let mut pacing = Pacing::default();
-        let mut jitter = Jitter::new(1);
-        let waits = (0..count)
-            .map(|_| pacing.ended(Monotonic::ZERO, Generation(1), None, &POLICY, &mut jitter))
-            .collect();
-        (pacing, waits)
-    }
+    struct Slot(Pacing, Jitter);
 
-    #[test]
-    fn waits_double_with_jitter_until_the_verdict_and_then_stay_at_the_longest() {
-        let (pacing, waits) = deaths(6);
-        let full = [100, 200, 400, 800, 30_000, 30_000].map(Duration::from_millis);
-        for (wait, full) in waits.iter().zip(full) {
-            assert!(*wait <= full && *wait >= full / 5 * 4, "{wait:?} of {full:?}");
+    impl Slot {
+        fn new() -> Self {
+            Self(Pacing::default(), Jitter::new(1))
         }
-        assert!(pacing.is_crash_loop(Some(Generation(1))));
-    }
 
-    #[test]
-    fn a_worker_that_was_stable_is_followed_at_once_and_clears_the_slate() {
-        let (mut pacing, _) = deaths(6);
-        let wait = pacing.ended(
-            Monotonic::ZERO,
-            Generation(1),
-            Some(Duration::from_secs(10)),
-            &POLICY,
-            &mut Jitter::new(1),
-        );
-        assert_eq!(wait, Duration::ZERO);
-        assert!(pacing.allows(Monotonic::ZERO, Generation(1)));
-        assert!(!pacing.is_crash_loop(Some(Generation(1))));
-    }
-
-    #[test]
-    fn the_first_wish_is_granted_at_once_and_the_next_ones_wait_without_a_verdict() {
-        let mut pacing = Pacing::default();
-        let mut wish = |ready: u64| {
-            let ready = Some(Duration::from_secs(ready));
-            pacing.wished(Monotonic::ZERO, Generation(1), ready, &POLICY, &mut Jitter::new(1));
-            (pacing.allows(Monotonic::ZERO, Generation(1)), pacing.is_crash_loop(Some(Generation(1))))
-        };
-        assert_eq!(wish(1), (true, false));
-        for _ in 0..10 {
-            assert_eq!(wish(1), (false, false));
+        fn fails(&mut self, kind: FailureKind) -> Duration {
+            self.0.failed(Monotonic::ZERO, Generation(1), kind, &POLICY, &mut self.1)
         }
-        assert_eq!(wish(10), (true, false));
+
+        #[track_caller]
+        fn waits(&mut self, kind: FailureKind, millis: u64) {
+            let (wait, full) = (self.fails(kind), Duration::from_millis(millis));
+            assert!(wait <= full && wait >= full / 5 * 4, "{wait:?} of {full:?}");
+        }
     }
 
     #[test]
-    fn another_generation_does_not_wait_for_the_deaths_of_the_last() {
-        let (pacing, _) = deaths(6);
-        assert!(!pacing.allows(Monotonic::ZERO, Generation(1)));
-        assert!(pacing.allows(Monotonic::ZERO, Generation(2)));
-        assert!(!pacing.is_crash_loop(Some(Generation(2))));
+    fn failed_starts_wait_twice_as_long_each_time_until_the_verdict_and_then_as_long_as_they_may() {
+        let mut slot = Slot::new();
+        for millis in [100, 200, 400, 800, 30_000, 30_000] {
+            slot.waits(FailureKind::FailedStart, millis);
+        }
+        assert!(slot.0.is_crash_loop(Some(Generation(1))));
+    }
+
+    #[test]
+    fn the_first_early_death_is_followed_at_once_and_counts() {
+        let mut slot = Slot::new();
+        for millis in [0, 100, 200, 400] {
+            slot.waits(FailureKind::EarlyDeath, millis);
+        }
+        assert!(!slot.0.is_crash_loop(Some(Generation(1))));
+        slot.waits(FailureKind::EarlyDeath, 30_000);
+        assert!(slot.0.is_crash_loop(Some(Generation(1))));
+    }
+
+    #[test]
+    fn an_early_death_that_is_not_the_first_failure_waits() {
+        let mut slot = Slot::new();
+        slot.waits(FailureKind::FailedStart, 100);
+        slot.waits(FailureKind::EarlyDeath, 200);
+        slot.waits(FailureKind::FailedStart, 400);
+    }
+
+    #[test]
+    fn a_stable_worker_ends_the_row_and_its_death_is_the_first_of_the_next() {
+        let mut slot = Slot::new();
+        for _ in 0..6 {
+            slot.fails(FailureKind::FailedStart);
+        }
+        slot.waits(FailureKind::Stable, 0);
+        assert!(slot.0.allows(Monotonic::ZERO, Generation(1)));
+        assert!(!slot.0.is_crash_loop(Some(Generation(1))));
+        slot.waits(FailureKind::EarlyDeath, 100);
+    }
+
+    #[test]
+    fn another_generation_does_not_wait_for_the_failures_of_the_last() {
+        let mut slot = Slot::new();
+        for _ in 0..6 {
+            slot.fails(FailureKind::FailedStart);
+        }
+        assert!(!slot.0.allows(Monotonic::ZERO, Generation(1)));
+        assert!(slot.0.allows(Monotonic::ZERO, Generation(2)));
+        assert!(!slot.0.is_crash_loop(Some(Generation(2))));
     }
 }

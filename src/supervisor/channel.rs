@@ -24,25 +24,24 @@ impl Pool {
         }
     }
 
-    /// The worker is to be replaced, and serves until then. Its successor is paced as after `STOPPING=1`.
+    /// The worker is to be replaced, and serves until then. Before it was stable its wish is a failed start.
     pub(super) fn wishes_replacement(
         &mut self,
         slot: SlotIndex,
         id: WorkerId,
         reason: String,
+        stage: Stage,
         cx: &mut Context,
     ) {
-        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+        let Some((worker, _)) = self.worker_and_policy(slot, id) else { return };
         if !worker.is_active() || worker.worn {
             return;
         }
+        let before = worker.clone();
         worker.worn = true;
-        let (generation, ready_for) = (worker.generation, worker.ready_for(cx.now));
-        let restart = policy.restart.clone();
-        cx.note(Note::ReplacementWished { worker: id, place: self.place(slot, generation), reason });
-        if let Some(slot) = self.slots.get_mut(&slot) {
-            slot.pacing.wished(cx.now, generation, ready_for, &restart, &mut cx.jitter);
-        }
+        let place = self.place(slot, before.generation);
+        cx.note(Note::ReplacementWished { worker: id, place, reason });
+        self.asks_to_be_replaced(slot, &before, stage, cx);
     }
 
     /// A worker that can no longer be told or asked anything is to be replaced. One that is ending already may close

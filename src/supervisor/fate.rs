@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::action::{Action, Note, Place, Retirement, RolloutFailure, WorkerFailure};
+use super::backoff::FailureKind;
 use super::context::Context;
 use super::event::{ExitStatus, StartFailure};
 use super::pool::{Pool, settled_at};
@@ -72,22 +73,46 @@ impl Pool {
         }
     }
 
-    /// The worker says that it is ending. Its successor is started by the planner: at once where the
-    /// worker had been stable, else after a wait that runs from now.
-    pub(super) fn says_stopping(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
-        let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
+    /// The worker says that it is ending. That is a request to be replaced if it has been ready for `stable_after`;
+    /// earlier it is a failed start.
+    pub(super) fn says_stopping(&mut self, slot: SlotIndex, id: WorkerId, stage: Stage, cx: &mut Context) {
+        let Some((worker, _)) = self.worker_and_policy(slot, id) else { return };
         if !worker.is_active() {
             return;
         }
-        let (generation, ready_for, paced) = (worker.generation, worker.ready_for(cx.now), worker.is_paced());
-        let restart = policy.restart.clone();
+        let before = worker.clone();
         self.retire(slot, id, Retirement::OwnWish, cx);
-        if let Some(slot) = self.slots.get_mut(&slot).filter(|_| !paced) {
-            match ready_for {
-                Some(_) => slot.pacing.wished(cx.now, generation, ready_for, &restart, &mut cx.jitter),
-                None => drop(slot.pacing.ended(cx.now, generation, None, &restart, &mut cx.jitter)),
+        match before.ready {
+            _ if before.is_paced() => {}
+            Some(_) => self.asks_to_be_replaced(slot, &before, stage, cx),
+            // Its exit says more about why than its wish does, so that is told. The wait runs from now.
+            None => {
+                self.pace(slot, &before, FailureKind::FailedStart, cx);
             }
         }
+    }
+
+    /// A worker asked to be replaced, one way or another. Before it was stable that is a failed start.
+    pub(super) fn asks_to_be_replaced(
+        &mut self,
+        slot: SlotIndex,
+        before: &Worker,
+        stage: Stage,
+        cx: &mut Context,
+    ) {
+        let stable_after = self.policy_of(before).restart.stable_after;
+        let ready_for = before.ready_for(cx.now);
+        if ready_for.is_some_and(|ready_for| ready_for >= stable_after) {
+            if let Some(slot) = self.slots.get_mut(&slot) {
+                slot.pacing.reset(before.generation);
+            }
+            return;
+        }
+        if let Some((worker, _)) = self.worker_and_policy(slot, before.id) {
+            worker.failed = true;
+        }
+        let failure = WorkerFailure::AskedTooEarly { ready_for, stable_after };
+        self.failed(slot, before, failure, stage, cx);
     }
 
     /// The worker missed its watchdog, or said that it is to be treated so.
@@ -184,20 +209,21 @@ impl Pool {
         stage: Stage,
         cx: &mut Context,
     ) {
-        let restart = self.policy_of(worker).restart.clone();
         let place = self.place(index, worker.generation);
-        let slot = self.slots.entry(index).or_default();
-        let ready_for = worker.ready_for(cx.now);
         let wished = matches!(
             worker.state,
             State::Draining { why: Retirement::OwnWish, .. } | State::Killed { why: Retirement::OwnWish }
         );
         let restart_in = if wished || worker.is_paced() {
             // Paced when it said so.
-            slot.pacing.restart_at(cx.now).map_or(Duration::ZERO, |at| at.since(cx.now))
+            let restart_at = self.slots.get(&index).and_then(|slot| slot.pacing.restart_at(cx.now));
+            restart_at.map_or(Duration::ZERO, |at| at.since(cx.now))
         } else {
-            slot.pacing.ended(cx.now, worker.generation, ready_for, &restart, &mut cx.jitter)
+            self.pace(index, worker, self.failure_kind(worker, &failure, cx.now), cx)
         };
+        let slot = self.slots.entry(index).or_default();
+        // One that only lost its channel, or asked to be replaced on it, serves on.
+        let serves = slot.worker(worker.id).is_some_and(Worker::is_active);
         slot.restarts += u64::from(!worker.failed);
         slot.last_failure = Some((cx.now, worker.id, failure.clone()));
         let crash_loop = slot.pacing.is_crash_loop(Some(worker.generation));
@@ -209,7 +235,6 @@ impl Pool {
             crash_loop,
         });
         // One that was ready and wished to go proves nothing about its successor; nor does one that still serves.
-        let serves = failure == WorkerFailure::ChannelLost;
         let proves = (worker.is_active() || worker.ready.is_none()) && !serves;
         match stage {
             Stage::Canary | Stage::Rolling if worker.failed => {}
@@ -217,6 +242,23 @@ impl Pool {
             Stage::Back if proves && Some(worker.generation) == self.base => self.keep_the_new(index),
             Stage::Back | Stage::Steady => {}
         }
+    }
+
+    fn failure_kind(&self, worker: &Worker, failure: &WorkerFailure, now: Monotonic) -> FailureKind {
+        let stable_after = self.policy_of(worker).restart.stable_after;
+        let of_its_own = matches!(failure, WorkerFailure::AskedTooEarly { .. } | WorkerFailure::ChannelLost);
+        match worker.ready_for(now) {
+            Some(ready_for) if ready_for >= stable_after => FailureKind::Stable,
+            Some(_) if !of_its_own => FailureKind::EarlyDeath,
+            _ => FailureKind::FailedStart,
+        }
+    }
+
+    /// Paces a slot after a failure. Returns the wait before its next start.
+    fn pace(&mut self, index: SlotIndex, worker: &Worker, kind: FailureKind, cx: &mut Context) -> Duration {
+        let policy = self.policy_of(worker).restart.clone();
+        let slot = self.slots.entry(index).or_default();
+        slot.pacing.failed(cx.now, worker.generation, kind, &policy, &mut cx.jitter)
     }
 
     fn count_failure(&mut self, worker: &Worker, place: Place, failure: WorkerFailure) {
@@ -300,8 +342,10 @@ impl Pool {
     /// Workers that have been ready for `stable_after` clear their slot's slate.
     fn settle(&mut self, now: Monotonic) {
         for slot in self.slots.values_mut() {
-            if settled_at(slot, &self.policies).is_some_and(|at| at <= now) {
-                slot.pacing.settle();
+            if settled_at(slot, &self.policies).is_some_and(|at| at <= now)
+                && let Some(generation) = slot.pacing.unsettled()
+            {
+                slot.pacing.reset(generation);
             }
         }
     }

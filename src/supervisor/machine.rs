@@ -226,8 +226,8 @@ impl Supervisor {
             Event::WatchdogTriggered { worker } => self.with_speaker(worker, |pool, slot, stage, cx| {
                 pool.watchdog_ran_out(slot, worker, true, stage, cx);
             }),
-            Event::Stopping { worker } => self.with_speaker(worker, |pool, slot, _, cx| {
-                pool.says_stopping(slot, worker, cx);
+            Event::Stopping { worker } => self.with_speaker(worker, |pool, slot, stage, cx| {
+                pool.says_stopping(slot, worker, stage, cx);
             }),
             Event::ChannelOpened { worker, drains, answers } => {
                 self.with_speaker(worker, |pool, slot, _, cx| {
@@ -237,9 +237,11 @@ impl Supervisor {
             Event::Answered { worker } => self.with_speaker(worker, |pool, slot, _, cx| {
                 pool.answered(slot, worker, cx);
             }),
-            Event::ReplacementWished { worker, reason } => self.with_speaker(worker, |pool, slot, _, cx| {
-                pool.wishes_replacement(slot, worker, reason, cx);
-            }),
+            Event::ReplacementWished { worker, reason } => {
+                self.with_speaker(worker, |pool, slot, stage, cx| {
+                    pool.wishes_replacement(slot, worker, reason, stage, cx);
+                })
+            }
             Event::ChannelLost { worker } => self.with_worker(worker, |pool, slot, stage, cx| {
                 pool.channel_lost(slot, worker, stage, cx);
             }),

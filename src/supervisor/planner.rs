@@ -6,13 +6,16 @@
 //! 1. slots that are not wanted: ask their workers to end, but for ready ones that stand in for wanted slots
 //!    which serve nobody;
 //! 2. slots where the wanted worker is ready: ask the others there to end;
-//! 3. slots without the wanted worker: start it, if the pacing and the surge allow; where the surge is
-//!    nothing, ask the old one to end first, if enough others are ready.
+//! 3. slots without the wanted worker: start it, if the pacing and the surge allow.
+//!
+//! Where the surge is nothing (stop-first), a slot is empty before its next worker starts: in place of step 2 the old
+//! one is asked to make room, if enough others are ready, and then its whole process group must be gone. That holds
+//! whatever the reason, a crash and a rollback among them.
 //!
 //! A worker that is *worn* is one more that is not the wanted one, except that it comes last in steps 2 and 3: a
 //! rollout must end whatever worn workers do.
 
-use super::action::Retirement;
+use super::action::{Note, Retirement};
 use super::context::Context;
 use super::pool::Pool;
 use super::slot::Slot;
@@ -35,11 +38,15 @@ struct Budget {
 
 impl Budget {
     fn new(policy: &Policy, slots: u32, stage: Stage, pool: &Pool) -> Self {
+        let stop_first = pool.is_stop_first(stage);
         let surge = policy.rollout.max_surge.of_rounded_up(slots);
         let unavailable = policy.rollout.max_unavailable.of_rounded_down(slots);
-        // Both can round to nothing ("0%" of few); one must be possible, and start-first harms nobody.
-        // A rollback is start-first whatever the policy says.
-        let surge = if stage == Stage::Back || unavailable == 0 { surge.max(1) } else { surge };
+        // A share of few can be nothing, and a rollout must be able to move. No surge means none, as in Kubernetes.
+        let (surge, unavailable) = match stop_first {
+            true => (0, unavailable.max(1)),
+            false if stage == Stage::Back || unavailable == 0 => (surge.max(1), unavailable),
+            false => (surge, unavailable),
+        };
         let (mut active, mut ready, mut draining) = (0, 0, 0);
         for worker in pool.workers() {
             active += i64::from(worker.is_active());
@@ -50,7 +57,7 @@ impl Budget {
             starts: i64::from(slots) + i64::from(surge) - active,
             ready: ready.saturating_sub(slots.saturating_sub(unavailable)),
             draining: policy.rollout.max_draining.saturating_sub(draining),
-            stop_first: surge == 0,
+            stop_first,
         }
     }
 
@@ -59,9 +66,7 @@ impl Budget {
     fn take_surplus(&mut self, is_ready: bool) -> bool {
         let may = !is_ready || self.ready > 0;
         if may {
-            self.ready = self.ready.saturating_sub(u32::from(is_ready));
-            self.draining = self.draining.saturating_sub(1);
-            self.starts += 1;
+            self.take(is_ready);
         }
         may
     }
@@ -72,11 +77,25 @@ impl Budget {
         // those that drain: a rollout that waits is slow, a rollback that waits keeps a bad program in service.
         let may = !is_ready || stage == Stage::Back || (self.ready > 0 && self.draining > 0);
         if may {
-            self.ready = self.ready.saturating_sub(u32::from(is_ready));
-            self.draining = self.draining.saturating_sub(1);
-            self.starts += 1;
+            self.take(is_ready);
         }
         may
+    }
+
+    /// May this worker be asked to make room for its successor? If so, it is counted. Its slot will serve nobody for a
+    /// while, in a rollback, too; that does not wait for those that drain.
+    fn take_room(&mut self, is_ready: bool, stage: Stage) -> bool {
+        let may = !is_ready || (self.ready > 0 && (self.draining > 0 || stage == Stage::Back));
+        if may {
+            self.take(is_ready);
+        }
+        may
+    }
+
+    fn take(&mut self, is_ready: bool) {
+        self.ready = self.ready.saturating_sub(u32::from(is_ready));
+        self.draining = self.draining.saturating_sub(1);
+        self.starts += 1;
     }
 }
 
@@ -134,8 +153,7 @@ impl Pool {
 
     fn retire_superseded(&mut self, wanted: &Wanted, budget: &mut Budget, stage: Stage, cx: &mut Context) {
         for (index, id, is_ready, is_foreign) in self.superseded(wanted, stage) {
-            let goes_back = stage == Stage::Back && is_foreign;
-            let why = if goes_back { Retirement::RolledBack } else { Retirement::Replaced };
+            let why = why_ended(stage, is_foreign, Retirement::Replaced);
             if budget.take_end(is_ready, stage) {
                 self.retire(index, id, why, cx);
             }
@@ -168,8 +186,9 @@ impl Pool {
 
     fn fill_slots(&mut self, wanted: &Wanted, budget: &mut Budget, stage: Stage, cx: &mut Context) {
         for (index, generation) in self.unfilled(wanted, stage, cx) {
-            if budget.starts <= 0 && budget.stop_first {
-                self.stop_first(index, generation, budget, stage, cx);
+            if budget.stop_first && self.slots.get(&index).is_some_and(|slot| !slot.workers.is_empty()) {
+                self.make_room(index, generation, budget, stage, cx);
+                continue;
             }
             if budget.starts <= 0 {
                 continue;
@@ -198,8 +217,8 @@ impl Pool {
         found.into_iter().map(|(_, _, index, generation)| (index, generation)).collect()
     }
 
-    /// Makes room in a slot by asking its old worker to end before the new one starts.
-    fn stop_first(
+    /// Makes room in a slot for its next worker: asks the one that is there to end, or waits until nothing is left of it.
+    fn make_room(
         &mut self,
         index: SlotIndex,
         wanted: Generation,
@@ -207,10 +226,32 @@ impl Pool {
         stage: Stage,
         cx: &mut Context,
     ) {
-        let old = self.slots.get(&index).and_then(|slot| slot.wrong(Some(wanted)).next());
-        let Some((id, is_ready)) = old.map(|old| (old.id, old.is_ready())) else { return };
-        if budget.take_end(is_ready, stage) {
-            self.retire(index, id, Retirement::Replaced, cx);
+        let Some(slot) = self.slots.get_mut(&index) else { return };
+        let Some(old) = slot.wrong(Some(wanted)).next().map(|worker| worker.id) else {
+            return self.await_end(index, cx);
+        };
+        let Some(worker) = slot.worker_mut(old) else { return };
+        // One that is only worn serves on until the rollout is over: that waits for a moment at which all slots serve.
+        if worker.generation == wanted && matches!(stage, Stage::Rolling | Stage::Back) {
+            return;
+        }
+        if budget.take_room(worker.is_ready(), stage) {
+            worker.awaited = true;
+            let why = why_ended(stage, worker.generation != wanted, Retirement::MakeRoom);
+            self.retire(index, old, why, cx);
+        }
+    }
+
+    /// Says once of each worker that its successor waits for its end, unless that was said when it was asked to end.
+    fn await_end(&mut self, index: SlotIndex, cx: &mut Context) {
+        let Some(slot) = self.slots.get_mut(&index) else { return };
+        let mut unsaid = Vec::new();
+        for worker in slot.workers.iter_mut().filter(|worker| !worker.awaited) {
+            worker.awaited = true;
+            unsaid.push((worker.id, worker.generation));
+        }
+        for (worker, generation) in unsaid {
+            cx.note(Note::SuccessorWaits { worker, place: self.place(index, generation) });
         }
     }
 }
@@ -220,6 +261,11 @@ fn is_filled(slot: &Slot, generation: Generation, wanted: &Wanted, stage: Stage)
     // A canary that is worn bakes all the same, and what was kept of a thrown-away generation is not started again.
     let must_do = slot.kept == Some(generation) || (stage == Stage::Canary && wanted.moves_to(generation));
     slot.right(Some(generation)).is_some() || (must_do && slot.of(Some(generation)).next().is_some())
+}
+
+/// Why a worker is asked to end: a rollback is the reason for those of the generation that is thrown away.
+fn why_ended(stage: Stage, is_foreign: bool, otherwise: Retirement) -> Retirement {
+    if stage == Stage::Back && is_foreign { Retirement::RolledBack } else { otherwise }
 }
 
 fn why_unwanted(stage: Stage) -> Retirement {

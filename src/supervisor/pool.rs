@@ -171,9 +171,11 @@ fn count<'a>(workers: impl Iterator<Item = &'a Worker>) -> u32 {
 
 fn patience(policy: &Policy, why: Retirement) -> Timeout {
     match why {
-        Retirement::Replaced | Retirement::RolledBack | Retirement::Removed | Retirement::OwnWish => {
-            policy.drain_timeout
-        }
+        Retirement::Replaced
+        | Retirement::MakeRoom
+        | Retirement::RolledBack
+        | Retirement::Removed
+        | Retirement::OwnWish => policy.drain_timeout,
         Retirement::StartTimeout | Retirement::Watchdog | Retirement::DaemonStops => policy.stop_timeout,
     }
 }

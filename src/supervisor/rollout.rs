@@ -23,7 +23,7 @@ use super::pool::Pool;
 use super::slot::Slot;
 use super::wanted::Stage;
 use super::worker::Worker;
-use crate::id::{Generation, RequestId, SlotIndex};
+use crate::id::{Generation, RequestId, SlotIndex, WorkerId};
 use crate::time::Monotonic;
 
 /// A rollback that nothing else ends is given up after this long, where the policy's `deadline` is endless.
@@ -136,7 +136,12 @@ impl Rollout {
         if kept_now {
             return Judgement::Moved;
         }
-        if pools.iter().all(|pool| is_back(pool)) { Judgement::RolledBack } else { Judgement::Wait }
+        let is_over = |pool: &Pool| self.deadline_of(pool).is_some_and(|deadline| deadline <= cx.now);
+        if pools.iter().all(|pool| is_back(pool) && (is_over(pool) || is_restored(pool))) {
+            Judgement::RolledBack
+        } else {
+            Judgement::Wait
+        }
     }
 
     /// When the stage that the rollout is in must be over, as far as one pool is concerned.
@@ -181,6 +186,11 @@ impl Rollout {
     /// What the rollout waits for in a pool, for a person; `None`: for nothing there.
     pub(super) fn waiting_for(&self, pool: &Pool, now: Monotonic) -> Option<String> {
         let name = &pool.name;
+        if let Some((slot, worker)) = self.in_the_way(pool) {
+            return Some(format!(
+                "pool {name}: worker {worker} of slot {slot} to end before the next one starts"
+            ));
+        }
         if self.stage == Stage::Canary {
             let canary = pool.part.as_ref().and_then(|part| part.canary)?;
             return Some(match canary_proven_at(pool) {
@@ -198,6 +208,21 @@ impl Rollout {
             .wanted_places(wanted.slots)
             .find(|(index, slot)| !slot.is_some_and(|found| is_settled(found, wanted.of(*index, *slot))));
         unmoved.map(|(slot, _)| format!("pool {name}: the new worker of slot {slot} to become ready"))
+    }
+
+    /// The worker that must be gone before the next one of its slot starts (stop-first).
+    pub(super) fn in_the_way(&self, pool: &Pool) -> Option<(SlotIndex, WorkerId)> {
+        if !pool.is_stop_first(self.stage) {
+            return None;
+        }
+        // While the canary bakes, the other slots are not waited for.
+        let canary = pool.part.as_ref().and_then(|part| part.canary);
+        let is_awaited = |slot: SlotIndex| self.stage != Stage::Canary || Some(slot) == canary;
+        let places = pool.wanted_places(pool.wanted_slots(self.stage));
+        places.filter(|(index, _)| is_awaited(*index)).find_map(|(index, slot)| {
+            let ending = slot.filter(|slot| slot.active().next().is_none())?.workers.first()?;
+            Some((index, ending.id))
+        })
     }
 
     /// The slots that stay on the thrown-away generation.
@@ -245,6 +270,19 @@ fn is_moved(pool: &Pool) -> bool {
 fn is_back(pool: &Pool) -> bool {
     let wanted = pool.wanted(Stage::Back);
     pool.slots.iter().all(|(index, slot)| slot.foreign(wanted.of(*index, Some(slot))).next().is_none())
+}
+
+/// Does the old generation serve again, or has it failed to? Where the new worker went first (stop-first), that is still to
+/// be seen when it has gone.
+fn is_restored(pool: &Pool) -> bool {
+    let wanted = pool.wanted(Stage::Back);
+    let has_an_outcome = |(index, slot): (SlotIndex, Option<&Slot>)| {
+        let generation = wanted.of(index, slot);
+        slot.is_some_and(|slot| {
+            slot.of(generation).any(Worker::is_ready) || slot.pacing.has_failed(generation)
+        })
+    };
+    !pool.is_stop_first(Stage::Back) || pool.wanted_places(wanted.slots).all(has_an_outcome)
 }
 
 /// The rollback takes too long: ready new workers stay where they are.

@@ -119,6 +119,8 @@ pub struct RolloutStatus {
     pub moved: (u32, u32),
     /// What it waits for, for a person, and since when.
     pub waiting_for: (String, Duration),
+    /// The worker whose end it waits for, where it is that.
+    pub waiting_for_end_of: Option<WorkerId>,
 }
 
 impl Status {
@@ -178,13 +180,16 @@ impl Supervisor {
         let moved = pools()
             .map(|pool| rollout.moved(pool))
             .fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
-        let waiting_for = pools().find_map(|pool| rollout.waiting_for(pool, now));
+        let waits = pools().find_map(|pool| Some((pool, rollout.waiting_for(pool, now)?)));
+        let end_of = waits.as_ref().and_then(|(pool, _)| rollout.in_the_way(pool)).map(|(_, worker)| worker);
+        let waiting_for = waits.map(|(_, text)| text);
         RolloutStatus {
             generation: rollout.generation,
             started: rollout.started,
             rolling_back: rollout.failure.as_ref().map(|(failure, _)| failure.clone()),
             moved,
             waiting_for: (waiting_for.unwrap_or_default(), now.since(rollout.progress.0)),
+            waiting_for_end_of: end_of,
         }
     }
 }

@@ -92,6 +92,14 @@ impl Pool {
         generation.and_then(|generation| self.policies.get(&generation))
     }
 
+    /// Must everything of the old worker be gone before the next one starts? The policy that rules the pool decides; a
+    /// rollback is stop-first also where the program that it ends is: that may hold what the old one needs.
+    pub(super) fn is_stop_first(&self, stage: Stage) -> bool {
+        let target = self.part.as_ref().and_then(|part| part.target).filter(|_| stage == Stage::Back);
+        let ended = target.and_then(|generation| self.policies.get(&generation));
+        self.governing(stage).into_iter().chain(ended).any(|policy| policy.rollout.is_stop_first())
+    }
+
     /// How many slots the pool is to have.
     pub(super) fn wanted_slots(&self, stage: Stage) -> u32 {
         let target = self.part.as_ref().and_then(|part| part.target);

@@ -108,6 +108,8 @@ pub(super) struct Worker {
     pub(super) bakes_until: Option<Monotonic>,
     /// Then a person is told what is missing, if it is still not ready.
     pub(super) late_at: Option<Monotonic>,
+    /// It was said that its successor waits for its end (stop-first).
+    pub(super) awaited: bool,
     pub(super) state: State,
 }
 
@@ -128,6 +130,7 @@ impl Worker {
             failed: false,
             bakes_until: None,
             late_at,
+            awaited: false,
             state: State::Starting { ready_by },
         }
     }
@@ -150,10 +153,9 @@ impl Worker {
         matches!(self.state, State::Ending { .. })
     }
 
-    /// When its successor may come was settled when it wished to be replaced, or lost its channel. One that only
-    /// wished it and never became ready is like any other start that failed.
+    /// When its successor may start was settled when it asked to be replaced, or lost its channel.
     pub(super) fn is_paced(&self) -> bool {
-        self.failed || (self.worn && self.ready.is_some())
+        self.failed || self.worn
     }
 
     /// How long it has been ready, or was when it stopped being so.

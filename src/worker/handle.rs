@@ -174,7 +174,8 @@ impl Worker {
         self.core.say(&ToHandover::ExtendTimeout { ms }, &fields, false);
     }
 
-    /// It ends by itself now, and wishes to be followed: `STOPPING=1`. Then exit with 0.
+    /// It ends by itself now, and wishes to be followed: `STOPPING=1`. Then exit with 0. Before it has been ready for
+    /// `stable_after` that is a failed start.
     ///
     /// ```
     /// use std::time::Duration;
@@ -190,7 +191,8 @@ impl Worker {
     }
 
     /// It wishes to be replaced, and serves until its successor is ready and it is told to drain. `reason` is for people, at most 1,024
-    /// bytes. Whether anybody heard that: without handover nobody does.
+    /// bytes. Before it has been ready for `stable_after` it counts as failed, and its successor is started after `backoff`.
+    /// Whether anybody heard that: without handover nobody does.
     ///
     /// ```
     /// # let worker = handover::worker::Worker::connect()?;

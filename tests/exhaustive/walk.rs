@@ -59,6 +59,8 @@ enum Step {
     Up(u64),
     Spawned(u64),
     Ends(u64),
+    /// Nothing is left of it.
+    Goes(u64),
     Wishes(u64),
     /// It says hello on its channel: it can be told to drain, and answers.
     Opens(u64),
@@ -84,6 +86,10 @@ fn prefixes(slots: u32) -> Vec<Vec<Step>> {
     // The canary is up and has baked; with two slots the next one is under way.
     let fed = || (1..=slots).map(|worker| Step::Feeds(worker, if worker == 1 { 4 } else { 0 }));
     let moved = || canary().chain([Step::Up(slots + 1), Step::Time]);
+    // A wish counts after two seconds.
+    let stable =
+        || up().chain((1..=slots).map(|worker| Step::Feeds(worker, if worker == 1 { 3 } else { 0 })));
+    let died_twice = || up().chain([Step::Ends(1), Step::Up(slots + 1), Step::Ends(slots + 1)]);
     vec![
         vec![],
         vec![Step::Spawned(1)],
@@ -106,6 +112,12 @@ fn prefixes(slots: u32) -> Vec<Vec<Step>> {
         up().chain([Step::Wears(1), Step::Reload, Step::Prepared]).collect(),
         moved().chain([Step::Opens(1), Step::Wears(slots + 1)]).collect(),
         moved().chain([Step::Wears(slots + 1), Step::Cancel]).collect(),
+        stable().chain([Step::Wishes(1)]).collect(),
+        stable().chain([Step::Wears(1)]).collect(),
+        stable().chain([Step::Opens(1), Step::Wears(1)]).collect(),
+        stable().chain([Step::Wears(1), Step::Reload, Step::Prepared]).collect(),
+        died_twice().chain([Step::Goes(1), Step::Goes(slots + 1)]).collect(),
+        died_twice().chain([Step::Goes(1), Step::Goes(slots + 1), Step::Reload]).collect(),
         up().chain([Step::Replaced]).collect(),
         up().chain([Step::Replaced, Step::Prepared]).collect(),
         up().chain([Step::Replaced, Step::Refused]).collect(),
@@ -191,6 +203,7 @@ impl Node {
             Step::Up(worker) => Event::Ready { worker: WorkerId(worker) },
             Step::Spawned(worker) => Event::Spawned { worker: WorkerId(worker) },
             Step::Ends(worker) => Event::Exited { worker: WorkerId(worker), status: ExitStatus::Code(1) },
+            Step::Goes(worker) => Event::GroupEnded { worker: WorkerId(worker) },
             Step::Wishes(worker) => Event::Stopping { worker: WorkerId(worker) },
             Step::Opens(worker) => {
                 Event::ChannelOpened { worker: WorkerId(worker), drains: true, answers: true }

@@ -64,8 +64,9 @@ fn one_that_does_not_drain_in_time_gets_its_signal_then() {
 #[test]
 fn a_worker_that_wishes_it_is_replaced_and_serves_until_then() {
     let wish = r#"[worker=1] say={"type":"replace","reason":"memory"}"#;
-    let Some(plan) = speaker(&["hello", r#"say={"type":"ready"}"#, wish, "drain"]) else { return };
-    let service = plan.start();
+    let steps = ["hello", r#"say={"type":"ready"}"#, "wait=0.5", wish, "drain"];
+    let Some(plan) = speaker(&steps) else { return };
+    let service = plan.restart("stable_after", "\"1ms\"").start();
     service.daemon.log.wait_for("the wish", |line| line.text("reason").as_deref() == Some("memory"));
     printed(&service, 1, r#"got {"type":"drain""#);
     eventually("one worker, the second", || {

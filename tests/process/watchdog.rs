@@ -36,7 +36,8 @@ fn a_worker_may_trigger_its_own_watchdog() {
 #[test]
 fn a_worker_that_says_it_stops_and_exits_with_zero_is_replaced_and_has_not_failed() {
     let plan = Plan::new().workers(2).restart("backoff", "\"30s\"").restart("backoff_max", "\"60s\"");
-    let service = plan.script("serve\nready\n[worker=1] stopping\n[worker=1] exit=0").start();
+    let plan = plan.restart("stable_after", "\"1ms\"");
+    let service = plan.script("serve\nready\nwait=500ms\n[worker=1] stopping\n[worker=1] exit=0").start();
     service.reports().wait("its successor, at once", |report| report.what == "ready" && report.worker == 3);
     let slots = service.daemon.status();
     assert!(!slots.mentions("\"restarts\":1"), "{slots:?}");

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 sys.dont_write_bytecode = True
 import foreign  # noqa: E402
@@ -144,6 +145,8 @@ def run(step):
     elif word == "log-many":
         for number in range(int(rest)):
             say({"type": "log", "level": "warn", "message": f"last {number}", "target": "a::b", "fields": {"n": number}})
+    elif word == "wait":
+        time.sleep(float(rest))
     elif word == "hang":
         signal.pause()
     elif word == "exit":

@@ -12,6 +12,7 @@
 mod support;
 
 mod editors;
+mod redis;
 mod stage;
 
 use std::path::Path;

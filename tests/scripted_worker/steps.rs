@@ -92,6 +92,7 @@ impl Worker {
             "hear" => channel::hear()?,
             "stop-heartbeat" => self.heartbeat.store(false, Ordering::SeqCst),
             "serve" => self.serve()?,
+            "bind" => self.bind(&step.value)?,
             "version" => self.server.set_version(&step.value),
             "report" => self.report = Some(step.value.clone()),
             "ignore-term" => signals::ignore_term(),
@@ -129,6 +130,11 @@ impl Worker {
                 };
                 let pid = harm::fork_child(step.value.contains("setsid"), steps)?;
                 self.report(&format!("forked child={pid}"));
+            }
+            // A process of our group that has the address, and keeps it for a while when it is asked to end.
+            "fork-holder" => {
+                let bind = format!("bind={}", step.value);
+                harm::fork_child(false, &[&bind, "end-takes=700ms", "tell-parent"])?;
             }
             other => return Err(io::Error::other(format!("no such step: {other}"))),
         }
@@ -205,6 +211,15 @@ impl Worker {
         let server = Arc::clone(&self.server);
         let acceptors = listen::Acceptors::start(self.sockets()?, &server);
         self.acceptors.push(acceptors);
+        Ok(())
+    }
+
+    /// Serves on an address of its own.
+    fn bind(&mut self, address: &str) -> io::Result<()> {
+        let socket = OwnedFd::from(std::net::TcpListener::bind(address)?);
+        let acceptors = listen::Acceptors::start(std::slice::from_ref(&socket), &self.server);
+        self.acceptors.push(acceptors);
+        self.sockets.get_or_insert_default().push(socket);
         Ok(())
     }
 

@@ -81,7 +81,8 @@ impl Shadow {
             Event::ReplacementWished { .. } if wears => {
                 worker.worn = true;
                 let ready = worker.ready;
-                self.wish(&place, ready);
+                let early = self.wish(&place, ready);
+                self.workers.entry(id).and_modify(|worker| worker.asked_early = early);
             }
             Event::ChannelLost { .. } if worker.channel.opened && !worker.channel.lost => {
                 worker.channel.lost = true;
@@ -89,7 +90,7 @@ impl Shadow {
                 if wears {
                     (worker.worn, worker.channel.counted) = (true, true);
                     let ready = worker.ready;
-                    self.unstable_end(&place, ready);
+                    self.failure(&place, ready, false);
                 }
             }
             _ => {}

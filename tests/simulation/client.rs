@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use handover::id::WorkerId;
-use handover::supervisor::Event;
+use handover::supervisor::{Event, ExitStatus};
 use handover::time::Timeout;
 
 use super::world::{SOON, World};
@@ -50,14 +50,33 @@ impl World {
                 self.push(at + after, Event::ChannelLost { worker });
             }
         }
-        if self.restless {
-            let after = self.rng.millis(0, 1_500);
-            self.push(at + after, Event::ReplacementWished { worker, reason: String::new() });
-        }
         while self.fault(|faults| faults.wears) {
             at += self.later();
             self.push(at, Event::ReplacementWished { worker, reason: String::new() });
         }
+    }
+
+    /// A worker that wishes to be replaced as soon as it is ready, at `ready`: it serves until then, or ends, or says that it
+    /// ends and does not. Every one does so in a restless world.
+    pub(crate) fn wishes_at_once(&mut self, worker: WorkerId, ready: Duration) -> bool {
+        if self.restless {
+            let after = self.rng.millis(0, 1_500);
+            self.push(ready + after, Event::ReplacementWished { worker, reason: String::new() });
+            return true;
+        }
+        if !self.fault(|faults| faults.wishes_at_once) {
+            return false;
+        }
+        let at = ready + self.rng.millis(0, 3);
+        match self.rng.below(4) {
+            0 => self.push(at, Event::ReplacementWished { worker, reason: String::new() }),
+            1 => self.push(at, Event::Stopping { worker }),
+            _ => {
+                self.push(at, Event::Stopping { worker });
+                self.push(at, Event::Exited { worker, status: ExitStatus::Code(0) });
+            }
+        }
+        true
     }
 
     /// Soon, before it is ready, or when it has served for a while.
@@ -67,10 +86,12 @@ impl World {
     }
 
     /// From here on workers wear out again and again, and nothing but that keeps a rollout from its end.
-    pub(crate) fn become_restless(&mut self) {
+    /// `early`: before their wish counts.
+    pub(crate) fn become_restless(&mut self, early: bool) {
         self.restless = true;
         for policy in self.configured.values_mut() {
             policy.rollout.deadline = Timeout::INFINITY;
+            policy.restart.stable_after = Duration::from_secs(if early { 10 } else { 0 });
         }
     }
 

@@ -19,6 +19,9 @@ impl Shadow {
         let surge = policy.map_or(Share::Count(1), |rollout| rollout.max_surge).of_rounded_up(slots);
         let unavailable = policy.map_or(Share::Count(0), |rollout| rollout.max_unavailable);
         let unavailable = unavailable.of_rounded_down(slots);
+        if self.is_stop_first(pool) {
+            return Limits { surge: 0, unavailable: unavailable.max(1) };
+        }
         let start_first = unavailable == 0 || self.stage(pool) == Stage::Back;
         Limits { surge: if start_first { surge.max(1) } else { surge }, unavailable }
     }
@@ -40,19 +43,24 @@ impl Shadow {
             Retirement::Removed => place.slot.0 >= self.slots(&place.pool),
             Retirement::RolledBack => self.may_roll_back(worker),
             Retirement::Replaced => worker.worn || self.is_of_the_past(place),
+            Retirement::MakeRoom => {
+                self.is_stop_first(&place.pool) && (worker.worn || self.is_of_the_past(place))
+            }
         };
         hold(fair, "a worker is asked to end for a reason", detail)?;
-        if why == Retirement::Replaced && is_ready {
-            self.check_replaced(id, place)?;
+        if matches!(why, Retirement::Replaced | Retirement::MakeRoom) && is_ready {
+            self.check_replaced(id, place, why)?;
         } else if why == Retirement::Replaced {
             self.check_given_up(id, place)?;
         }
         match (why, ready) {
             _ if paced => {}
-            (Retirement::OwnWish, Some(_)) => self.wish(place, ready),
-            (Retirement::StartTimeout | Retirement::Watchdog | Retirement::OwnWish, _) => {
-                self.unstable_end(place, ready);
+            (Retirement::OwnWish, Some(_)) => {
+                let early = self.wish(place, ready);
+                self.living(id, "Retiring")?.asked_early = early;
             }
+            (Retirement::OwnWish, None) => self.failure(place, None, false),
+            (Retirement::StartTimeout | Retirement::Watchdog, _) => self.failure(place, ready, true),
             _ => {}
         }
         let waits = self.moment(patience(self.policy(place), why));
@@ -69,9 +77,11 @@ impl Shadow {
     fn may_roll_back(&self, worker: &Worker) -> bool {
         let place = &worker.place;
         let covered = || self.in_slot(place).any(|other| other.id != worker.id && other.is_ready());
+        let makes_room = || self.is_stop_first(&place.pool) && self.may_be_missing(&place.pool);
         let gone = place.slot.0 >= self.slots(&place.pool);
         let new = Some(place.generation) != self.pools[&place.pool].base;
-        self.stage(&place.pool) == Stage::Back && (!worker.is_ready() || gone || (new && covered()))
+        self.stage(&place.pool) == Stage::Back
+            && (!worker.is_ready() || gone || (new && (covered() || makes_room())))
     }
 
     /// Does a rollout move the pool away from this generation, or was that thrown away?
@@ -91,12 +101,17 @@ impl Shadow {
         })
     }
 
-    fn check_replaced(&mut self, id: WorkerId, place: &Place) -> Check {
+    /// May one more ready worker be missing because of us?
+    fn may_be_missing(&self, pool: &PoolName) -> bool {
+        self.ready(pool) > self.slots(pool).saturating_sub(self.limits(pool).unavailable)
+    }
+
+    fn check_replaced(&mut self, id: WorkerId, place: &Place, why: Retirement) -> Check {
         let detail = || format!("{:?}, {:?}", self.workers.get(&id), self.rollout);
-        let (name, limits) = (&place.pool, self.limits(&place.pool));
+        let name = &place.pool;
         let stage = self.stage(name);
         let worker = &self.workers[&id];
-        let stop_first = limits.surge == 0 && stage != Stage::Back;
+        let stop_first = why == Retirement::MakeRoom;
         let serves = |generation: Option<Generation>| {
             let mut others = self.in_slot(place).filter(|other| other.id != id);
             others.any(|w| w.is_ready() && Some(w.place.generation) == generation)
@@ -106,11 +121,13 @@ impl Shadow {
         let moved = matches!(stage, Stage::Canary | Stage::Rolling) && serves(target);
         let own = self.is_succeeded(worker) || (was_thrown_away && serves(base));
         hold(own || moved || stop_first, "its successor is ready first", detail)?;
+        if stage == Stage::Back && !stop_first {
+            return Ok(());
+        }
+        hold(self.may_be_missing(name), "ready workers stay at N - max_unavailable", detail)?;
         if stage == Stage::Back {
             return Ok(());
         }
-        let least = self.slots(name).saturating_sub(limits.unavailable);
-        hold(self.ready(name) > least, "ready workers stay at N - max_unavailable", detail)?;
         let draining = self.in_pool(name).filter(|w| w.asked.is_some() && !w.exited).count();
         let most = self.governing(name).map_or(0, |policy| policy.rollout.max_draining);
         hold(draining < most as usize, "at most max_draining drain", detail)?;

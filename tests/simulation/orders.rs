@@ -91,6 +91,9 @@ impl Shadow {
                 format!("{}, {pace:?}, {}", wrong("pace"), self.now)
             })?;
         }
+        let alone = !self.is_stop_first(&at.pool) || self.in_slot(at).next().is_none();
+        hold(alone, "stop-first: a slot is empty before its next worker starts", || wrong("beside another"))?;
+        self.check_starts(at)?;
         self.check_live_limit(&at.pool, most, stage)?;
         let ready_by = self.moment(self.policy(at).start_timeout);
         self.spawned = id.0;
@@ -113,6 +116,7 @@ impl Shadow {
             channel: Channel::default(),
             worn: false,
             failed: false,
+            asked_early: false,
             dead: BTreeSet::new(),
         };
         self.workers.insert(id, worker);
@@ -319,6 +323,7 @@ impl Shadow {
             }
             Note::Retiring { worker, place, why } => self.retire(*worker, place, *why),
             Note::WorkerFailed { worker, place, failure, .. } => self.worker_failed(*worker, place, failure),
+            Note::SuccessorWaits { worker, place } => self.successor_waits(*worker, place),
             Note::PoolsRolled { pools, listeners } => self.pools_rolled(pools, listeners),
             Note::RolloutStarted { generation } => {
                 let current = self.rollout.as_ref().is_some_and(|rollout| rollout.generation == *generation);
@@ -348,6 +353,12 @@ impl Shadow {
         }
     }
 
+    fn successor_waits(&mut self, id: WorkerId, place: &Place) -> Check {
+        let ends = self.workers.get(&id).is_some_and(|worker| !worker.is_active());
+        let fits = ends && self.is_stop_first(&place.pool);
+        hold(fits, "stop-first: only a worker that ends is waited for", || format!("{id} {place}"))
+    }
+
     fn roll_back(&mut self, generation: Generation, reason: &RolloutFailure) -> Check {
         let fits = match reason {
             RolloutFailure::Cancelled => self.cancels > 0,
@@ -359,6 +370,7 @@ impl Shadow {
             return hold(false, "a rollout turns round once", || generation.to_string());
         };
         rollout.back = true;
+        self.starts.clear();
         rollout.started = self.now;
         self.failed.insert(generation);
         Ok(())
@@ -368,15 +380,16 @@ impl Shadow {
         let mut counts = true;
         if let Some(worker) = self.workers.get_mut(&id) {
             let again = std::mem::replace(&mut worker.failed, true);
-            // One whose channel was lost serves on; that it dies is told, and counts no more.
+            // One whose channel was lost, or that asked to be replaced, serves on; that it dies is told, and counts no more.
             counts = !again;
-            hold(!again || worker.channel.counted, "a worker fails once", || {
+            hold(!again || worker.channel.counted || worker.asked_early, "a worker fails once", || {
                 format!("{worker:?} {failure:?}")
             })?;
             let fits = match failure {
                 WorkerFailure::Watchdog { .. } => true,
                 WorkerFailure::Unresponsive { .. } => worker.ready.is_some(),
                 WorkerFailure::ChannelLost => worker.channel.counted && !again,
+                WorkerFailure::AskedTooEarly { .. } => worker.asked_early && !again,
                 WorkerFailure::Died { .. } => worker.ready.is_some(),
                 _ => worker.ready.is_none(),
             };

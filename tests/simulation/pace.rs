@@ -1,69 +1,82 @@
 //! The least that must lie between two starts in a slot, worked out from what its workers did.
 
-use handover::id::Generation;
+use std::collections::{BTreeMap, VecDeque};
+
+use handover::id::{Generation, PoolName, SlotIndex};
 use handover::supervisor::Place;
 use handover::time::Monotonic;
 
-use super::shadow::{Shadow, Worker};
+use super::shadow::{Check, Shadow, Worker, hold};
 
-/// The unstable ends in a row of one generation in one slot.
+/// Failures of one generation in a row in one slot.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     pub(crate) generation: Generation,
-    pub(crate) deaths: u32,
-    /// Ready workers in a row that asked to be replaced before they were stable.
-    pub(crate) wishes: u32,
+    /// Those of workers that were not stable.
+    pub(crate) failures: u32,
+    /// A worker that had been ready was followed at once: nothing else will be.
+    at_once: bool,
+    /// Those that were followed after a wait.
+    waits: u32,
     pub(crate) not_before: Monotonic,
 }
+
+/// The last starts in each slot, as far as nobody asked for them.
+pub(crate) type Starts = BTreeMap<(PoolName, SlotIndex), VecDeque<(Generation, Monotonic)>>;
 
 impl Worker {
     /// Its successor was paced when it wished for it, or when its channel was lost.
     pub(crate) fn is_paced(&self) -> bool {
-        self.channel.counted || (self.worn && self.ready.is_some())
+        self.channel.counted || self.worn
     }
 }
 
 impl Shadow {
-    /// A worker stopped being of use, unasked by us.
-    pub(crate) fn unstable_end(&mut self, place: &Place, ready: Option<Monotonic>) {
-        let policy = &self.policy(place).restart;
-        let (stable_after, backoff, most) = (policy.stable_after, policy.backoff, policy.backoff_max);
-        let burst = policy.burst;
-        let key = (place.pool.clone(), place.slot);
-        if ready.is_some_and(|since| self.now.since(since) >= stable_after) {
-            self.paces.remove(&key);
-            return;
-        }
-        let generation = place.generation;
-        let before = self.paces.get(&key).filter(|pace| pace.generation == generation);
-        let deaths = before.map_or(0, |pace| pace.deaths) + 1;
-        let wishes = before.map_or(0, |pace| pace.wishes);
-        let full = if deaths >= burst { most } else { most.min(backoff * (1 << (deaths - 1).min(16))) };
-        let not_before = self.now + full / 5 * 4;
-        self.paces.insert(key, Pace { generation, deaths, wishes, not_before });
+    fn is_stable(&self, place: &Place, ready: Option<Monotonic>) -> bool {
+        let stable_after = self.policy(place).restart.stable_after;
+        ready.is_some_and(|since| self.now.since(since) >= stable_after)
     }
 
-    /// A worker stopped being of use, unasked. Where it had asked for its successor before, that was paced then.
+    /// A worker failed. `served`: until now, and it did not end that itself.
+    pub(crate) fn failure(&mut self, place: &Place, ready: Option<Monotonic>, served: bool) {
+        let policy = &self.policy(place).restart;
+        let (backoff, most, burst) = (policy.backoff, policy.backoff_max, policy.burst);
+        let (key, generation) = ((place.pool.clone(), place.slot), place.generation);
+        let fresh = Pace { generation, failures: 0, at_once: false, waits: 0, not_before: Monotonic::ZERO };
+        if self.is_stable(place, ready) {
+            self.paces.insert(key, Pace { at_once: true, ..fresh });
+            return;
+        }
+        let before = self.paces.remove(&key).filter(|pace| pace.generation == generation);
+        let mut pace = before.unwrap_or(fresh);
+        let is_first = pace.failures == 0 && !pace.at_once;
+        pace.failures += 1;
+        if is_first && served && ready.is_some() && burst > 1 {
+            pace.at_once = true;
+        } else {
+            let doubled = backoff * (1 << pace.waits.min(16));
+            let full = if pace.failures >= burst { most } else { most.min(doubled) };
+            pace.waits += 1;
+            pace.not_before = self.now + full / 5 * 4;
+        }
+        self.paces.insert(key, pace);
+    }
+
+    /// A worker ended, unasked. Where it had asked for its successor before, that was paced then.
     pub(crate) fn unasked_end(&mut self, worker: &Worker) {
         if !worker.is_paced() {
-            self.unstable_end(&worker.place, worker.ready);
+            self.failure(&worker.place, worker.ready, true);
         }
     }
 
-    /// A worker asked to be replaced: at once the first time, after `backoff` if that goes on.
-    pub(crate) fn wish(&mut self, place: &Place, ready: Option<Monotonic>) {
-        let policy = &self.policy(place).restart;
-        let (stable_after, backoff) = (policy.stable_after, policy.backoff);
-        let key = (place.pool.clone(), place.slot);
-        let generation = place.generation;
-        let before = self.paces.remove(&key).filter(|pace| pace.generation == generation);
-        if ready.is_some_and(|since| self.now.since(since) >= stable_after) {
-            return;
+    /// A worker asked to be replaced: that is a failure unless it was stable. Gives whether it is.
+    pub(crate) fn wish(&mut self, place: &Place, ready: Option<Monotonic>) -> bool {
+        if self.is_stable(place, ready) {
+            self.paces.remove(&(place.pool.clone(), place.slot));
+            return false;
         }
-        let before = before.unwrap_or(Pace { generation, deaths: 0, wishes: 0, not_before: Monotonic::ZERO });
-        let wishes = before.wishes + 1;
-        let not_before = if wishes > 1 { self.now + backoff / 5 * 4 } else { before.not_before };
-        self.paces.insert(key, Pace { wishes, not_before, ..before });
+        self.failure(place, ready, false);
+        true
     }
 
     /// A worker that stays makes what was before forgotten.
@@ -71,11 +84,7 @@ impl Shadow {
         let stable: Vec<Place> = self
             .workers
             .values()
-            .filter(|worker| {
-                let after = self.policy(&worker.place).restart.stable_after;
-                let stays = worker.is_ready() && !worker.worn;
-                stays && worker.ready.is_some_and(|since| since + after <= self.now)
-            })
+            .filter(|worker| worker.is_ready() && !worker.worn && self.is_stable(&worker.place, worker.ready))
             .map(|worker| worker.place.clone())
             .collect();
         for place in stable {
@@ -84,5 +93,21 @@ impl Shadow {
                 self.paces.remove(&key);
             }
         }
+    }
+
+    /// Whatever workers do, no slot starts more than two of a generation in a moment. That needs no account of who failed
+    /// how: it holds between any two things that people ask for.
+    pub(crate) fn check_starts(&mut self, at: &Place) -> Check {
+        let restart = &self.policy(at).restart;
+        let (window, now) = ((restart.backoff / 5 * 4).min(restart.stable_after), self.now);
+        let starts = self.starts.entry((at.pool.clone(), at.slot)).or_default();
+        starts.retain(|(generation, _)| *generation == at.generation);
+        let again = starts.len() == 2 && now.since(starts[0].1) < window;
+        let detail = format!("{at} at {now}: {starts:?}");
+        starts.push_back((at.generation, now));
+        if starts.len() > 2 {
+            starts.pop_front();
+        }
+        hold(!again, "no slot starts three workers within its backoff", || detail)
     }
 }

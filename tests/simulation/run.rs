@@ -65,7 +65,8 @@ impl Run {
         if self.bench.shadow.stopping.is_none() {
             self.roll_in_calm()?;
             if self.world.rng.chance(100) {
-                self.roll_with_worn_workers()?;
+                self.roll_with_worn_workers(false)?;
+                self.roll_with_worn_workers(true)?;
             }
             let stop = self.world.request(Request::Stop { now: false });
             self.give(stop)?;
@@ -221,9 +222,9 @@ impl Run {
     }
 
     /// Where every worker wishes to be replaced as soon as it serves, a rollout ends all the same, and so does a
-    /// rollback; when they are content again, none of them is left to be replaced.
-    fn roll_with_worn_workers(&mut self) -> Check {
-        self.world.become_restless();
+    /// rollback; when they are content again, none of them is left to be replaced. `early`: their wishes are failures.
+    fn roll_with_worn_workers(&mut self, early: bool) -> Check {
+        self.world.become_restless(early);
         for cancelled in [false, true] {
             let roll = self.world.request(Request::Roll(everything()));
             let Event::Requested { request, .. } = roll else { return Ok(()) };
@@ -240,7 +241,7 @@ impl Run {
             self.until(property, |run| !waits(run))?;
             let outcome = self.outcome(request);
             let done = matches!(outcome, Some(Outcome::Done { .. }));
-            hold(done || cancelled, property, || format!("{outcome:?}"))?;
+            hold(done || cancelled || early, property, || format!("{outcome:?}"))?;
         }
         self.world.restless = false;
         self.converge()

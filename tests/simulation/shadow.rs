@@ -14,7 +14,7 @@ use handover::time::{Monotonic, Timeout};
 
 use super::channel::Channel;
 use super::lost::Rolls;
-use super::pace::Pace;
+use super::pace::{Pace, Starts};
 
 /// A property that does not hold.
 #[derive(Clone, Debug)]
@@ -61,6 +61,8 @@ pub(crate) struct Worker {
     /// It is to be replaced, and serves until then.
     pub(crate) worn: bool,
     pub(crate) failed: bool,
+    /// It asked to be replaced before it was stable.
+    pub(crate) asked_early: bool,
     /// Listeners of which it may have a socket that was ended for all.
     pub(crate) dead: BTreeSet<ListenerName>,
 }
@@ -118,6 +120,7 @@ pub(crate) struct Shadow {
     pub(crate) pools: BTreeMap<PoolName, Pool>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     pub(crate) paces: BTreeMap<(PoolName, SlotIndex), Pace>,
+    pub(crate) starts: Starts,
     pub(crate) spawned: u64,
     pub(crate) known: BTreeSet<Generation>,
     pub(crate) failed: BTreeSet<Generation>,
@@ -150,6 +153,7 @@ impl Shadow {
             pools: pools.keys().map(view).collect(),
             workers: BTreeMap::new(),
             paces: BTreeMap::new(),
+            starts: Starts::new(),
             spawned: 0,
             known: BTreeSet::from([first]),
             failed: BTreeSet::new(),
@@ -205,6 +209,14 @@ impl Shadow {
         }
     }
 
+    /// Does nothing start in a slot of which something lives?
+    pub(crate) fn is_stop_first(&self, pool: &PoolName) -> bool {
+        let ended = self.target(pool).filter(|_| self.stage(pool) == Stage::Back);
+        let ended = ended.and_then(|generation| self.policies.get(&(pool.clone(), generation)));
+        let policies = self.governing(pool).into_iter().chain(ended);
+        policies.into_iter().any(|policy| policy.rollout.max_surge.of_rounded_up(100) == 0)
+    }
+
     /// The generation that rules the pool's limits now.
     pub(crate) fn governing(&self, pool: &PoolName) -> Option<&Policy> {
         let (base, target) = (self.pools[pool].base, self.target(pool));
@@ -236,6 +248,11 @@ impl Shadow {
     pub(crate) fn learn(&mut self, now: Monotonic, event: &Event) {
         self.now = now;
         self.unprepared = false;
+        let asked = matches!(event, Event::Requested { .. } | Event::Prepared { .. });
+        let changed = matches!(event, Event::SpawnFailed { failure, .. } if failure.program_changed);
+        if asked || changed {
+            self.starts.clear();
+        }
         match event {
             Event::Prepared { pools } => self.learn_generation(pools),
             Event::PrepareRefused { .. } => self.learn_unprepared(),

@@ -38,6 +38,8 @@ pub(crate) struct Faults {
     pub(crate) crashes_early: u64,
     pub(crate) crashes_later: u64,
     pub(crate) wishes: u64,
+    /// As soon as it is ready, one way or the other.
+    pub(crate) wishes_at_once: u64,
     /// It wishes to be replaced, and serves on.
     pub(crate) wears: u64,
     /// It says hello on its channel; no fault, but it comes with some.
@@ -90,6 +92,7 @@ impl Faults {
             crashes_later: rate(600),
             wishes: rate(400),
             wears: rate(900),
+            wishes_at_once: rate(1_500),
             speaks: rate(1_000),
             loses_channel: rate(900),
             deaf: rate(400),

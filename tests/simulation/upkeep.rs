@@ -56,6 +56,11 @@ impl Shadow {
         hold(!self.stop_now || worker.killed, "a stop at once kills everybody", detail)?;
         let told = !worker.channel.counted || worker.failed;
         hold(told, "a lost channel is told", detail)?;
+        hold(
+            !worker.asked_early || worker.failed,
+            "a wish that comes too early is told as a failure",
+            detail,
+        )?;
         let due = match active {
             true => {
                 let bakes_until = worker.bakes_until.filter(|_| worker.ready.is_none());
@@ -143,7 +148,7 @@ impl Shadow {
                 Stage::Rolling => Some(generation) == self.target(pool),
                 Stage::Canary => true,
             };
-            pace.is_some_and(|pace| wanted(pace.generation) && pace.deaths >= burst(pace.generation))
+            pace.is_some_and(|pace| wanted(pace.generation) && pace.failures >= burst(pace.generation))
         };
         let served = (0..slots).filter(|slot| is_served(*slot)).count();
         let failing = (0..slots).filter(|slot| !is_served(*slot) && is_failing(*slot)).count();

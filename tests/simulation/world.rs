@@ -270,6 +270,9 @@ impl World {
             return;
         }
         self.push(at, Event::Ready { worker });
+        if self.wishes_at_once(worker, at) {
+            return;
+        }
         at += self.rng.millis(1, 15_000);
         if self.fault(|faults| faults.triggers) {
             self.push(at, Event::WatchdogTriggered { worker });

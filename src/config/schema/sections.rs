@@ -174,9 +174,9 @@ section! {
     /// `[pool.NAME.rollout]`
     struct RolloutKeys {
         default("1") max_surge: Share,
-            "How many workers there may be beyond `workers`; a share is rounded up. All at once is `\"100%\"`; stop first is 0 with `max_unavailable = 1`.";
+            "How many workers there may be beyond `workers`; a share is rounded up. All at once is `\"100%\"`. 0 is stop first: a worker starts when everything of the one before it in its slot is gone, whatever the reason.";
         default("0") max_unavailable: Share,
-            "How many ready workers may be missing because of the rollout; a share is rounded down. Not 0 together with `max_surge`.";
+            "How many ready workers may be missing because of the rollout; a share is rounded down, with `max_surge = 0` to 1 at least. Not 0 together with `max_surge`.";
         default("'2s'") bake_time: Duration,
             "How long the first new worker must stay ready before any old one is asked to end.";
         default("1") max_failures: Number<1, 10_000>,
@@ -192,13 +192,13 @@ section! {
     /// `[pool.NAME.restart]`
     struct RestartKeys {
         default("'10s'") stable_after: Positive,
-            "A worker that was ready for this long is followed at once when it dies.";
+            "The first death of a ready worker is followed at once; a second in that slot waits, until one has been ready for this long. A worker that asks to be replaced sooner has failed.";
         default("'100ms'") backoff: Positive,
-            "The wait before any other start; doubled each time, with jitter.";
+            "The wait before every other start after a failure; doubled each time, with jitter.";
         default("'30s'") backoff_max: Positive,
             "The longest wait; at least `backoff`.";
         default("5") burst: Number<1, 10_000>,
-            "How many early deaths in a row make a crash loop: the slot then waits `backoff_max` each time.";
+            "How many early failures in a row make a crash loop: the slot then waits `backoff_max` each time.";
     }
 }
 

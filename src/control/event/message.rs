@@ -28,6 +28,7 @@ impl fmt::Display for What {
             Self::WorkerWorn { who, reason } => write!(f, "{who} wishes to be replaced: {reason}"),
             Self::WorkerDraining { who, why } => write!(f, "{who} is asked to end: {why}"),
             Self::WorkerKilled(who) => write!(f, "{who} is killed"),
+            Self::SuccessorWaits(who) => write!(f, "the next worker of its slot waits for the end of {who}"),
             Self::WorkerFailed { who, failure, restart_in, crash_loop } => {
                 failed(f, who, failure, *restart_in, *crash_loop)
             }

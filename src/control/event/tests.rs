@@ -56,6 +56,7 @@ fn samples_of_workers() -> Vec<What> {
         What::WorkerWorn { who: who(), reason: "memory".into() },
         What::WorkerDraining { who: who(), why: Retirement::Replaced },
         What::WorkerKilled(who()),
+        What::SuccessorWaits(who()),
         What::WorkerFailed { who: who(), failure: failure(), restart_in: Duration::ZERO, crash_loop: true },
         end(ExitStatus::Code(1)),
         end(ExitStatus::Signal { signal: 9, core: true }),

@@ -13,6 +13,8 @@ mod rollout;
 mod snapshot;
 mod start;
 mod stop;
+mod stop_first;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -292,6 +294,7 @@ fn note_line(note: &Note) -> Option<String> {
             format!("[roll {}]", pools.join(", "))
         }
         Note::ReplacementWished { worker, reason, .. } => format!("[worn {worker}: {reason}]"),
+        Note::SuccessorWaits { worker, .. } => format!("[successor waits for {worker}]"),
         Note::CanaryProven { .. } => "[canary proven]".to_owned(),
         Note::RollingBack { reason, .. } => format!("[rolling back: {reason}]"),
         Note::WorkerReady { .. }

@@ -28,6 +28,118 @@ fn an_unstable_worker_is_followed_after_a_wait() {
 }
 
 #[test]
+fn the_first_death_of_a_ready_worker_is_followed_at_once_and_the_second_after_a_wait() {
+    let mut m = Machine::new(policy(1));
+    m.starts(1);
+    m.wait(1);
+    m.orders();
+    m.exits(1, 1);
+    assert_eq!(
+        m.orders()[1..],
+        ["[failed 1: exited with status 1 after it was ready for 1.0ms]", "spawn 2 in web/0 of 1"]
+    );
+    m.starts(2);
+    m.wait(9_999);
+    m.exits(2, 1);
+    m.wait(79);
+    m.orders();
+    m.wait(21);
+    assert_eq!(m.orders(), ["spawn 3 in web/0 of 1"]);
+    m.starts(3);
+    m.exits(3, 1);
+    m.wait(159);
+    m.orders();
+    m.wait(41);
+    assert_eq!(m.orders(), ["spawn 4 in web/0 of 1"], "twice as long");
+    m.starts(4);
+    m.wait(10_000);
+    m.exits(4, 1);
+    assert_eq!(m.slot(0), ["1:Ending", "2:Ending", "3:Ending", "4:Ending", "5:Starting"]);
+    m.starts(5);
+    m.wait(9_999);
+    m.exits(5, 1);
+    assert_eq!(m.slot(0).len(), 5, "the second death within stable_after, though the first was stable");
+    m.wait(100);
+    assert_eq!(m.slot(0).len(), 6);
+    m.starts(6);
+    m.wait(10_000);
+    m.exits(6, 1);
+    assert_eq!(m.slot(0).len(), 7, "pacing had started afresh");
+}
+
+#[test]
+fn a_failed_start_waits_though_it_is_the_first_and_a_young_death_after_it_does_too() {
+    let mut m = Machine::new(policy(1));
+    m.ends(1, 1);
+    assert_eq!(m.slot(0), Vec::<String>::new());
+    m.wait(100);
+    m.starts(2);
+    m.ends(2, 1);
+    assert_eq!(m.slot(0), Vec::<String>::new());
+    m.wait(159);
+    assert_eq!(m.slot(0), Vec::<String>::new());
+    m.wait(41);
+    assert_eq!(m.slot(0), ["3:Starting"]);
+}
+
+#[test]
+fn all_slots_at_once_are_followed_at_once() {
+    let mut m = Machine::new(policy(4));
+    (1..=4).for_each(|worker| m.starts(worker));
+    m.orders();
+    (1..=4).for_each(|worker| m.ends(worker, 9));
+    let spawned = |orders: Vec<String>| orders.iter().filter(|order| order.starts_with("spawn")).count();
+    assert_eq!(spawned(m.orders()), 4);
+    (5..=8).for_each(|worker| m.starts(worker));
+    (5..=8).for_each(|worker| m.ends(worker, 9));
+    assert_eq!(spawned(m.orders()), 0);
+    m.wait(100);
+    assert_eq!(spawned(m.orders()), 4);
+}
+
+#[test]
+fn with_a_burst_of_one_the_first_early_death_is_the_verdict() {
+    let mut m = Machine::new(policy_with(1, |policy| policy.restart.burst = 1));
+    m.starts(1);
+    m.ends(1, 1);
+    assert!(m.status().pools[&PoolName::new("web")].slots[&SlotIndex(0)].crash_loop);
+    assert_eq!(m.slot(0), Vec::<String>::new());
+}
+
+#[test]
+fn a_young_worker_that_hangs_is_followed_at_once_and_the_next_one_after_a_wait() {
+    let mut m = Machine::new(policy_with(1, |policy| policy.watchdog = Some(Duration::from_secs(3))));
+    m.starts(1);
+    m.wait(3_000);
+    assert_eq!(m.slot(0), ["1:Draining", "2:Starting"]);
+    m.starts(2);
+    m.wait(3_000);
+    assert_eq!(m.slot(0), ["1:Draining", "2:Draining"]);
+    m.wait(100);
+    assert_eq!(m.slot(0), ["1:Draining", "2:Draining", "3:Starting"]);
+}
+
+#[test]
+fn a_new_generation_starts_with_a_clear_slate_and_so_does_the_old_one_after_a_rollback() {
+    let many = |policy: &mut Policy| policy.rollout.max_failures = 2;
+    let mut m = Machine::new(policy_with(1, many));
+    m.starts(1);
+    m.ends(1, 1);
+    m.starts(2);
+    m.wait(1_000);
+    m.reload_to(policy_with(1, many));
+    m.starts(3);
+    m.exits(3, 1);
+    assert_eq!(m.orders().last().map(String::as_str), Some("spawn 4 in web/0 of 2"));
+    m.starts(4);
+    m.ends(4, 1);
+    assert_eq!(m.slot(0), ["2:Ready", "3:Ending"], "it is rolled back");
+    m.orders();
+    m.ends(2, 1);
+    assert!(m.orders().contains(&"spawn 5 in web/0 of 1".to_owned()));
+}
+
+#[test]
 fn one_broken_worker_leaves_its_siblings_alone() {
     let mut m = Machine::running(policy(3));
     m.ends(2, 1);

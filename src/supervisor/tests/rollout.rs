@@ -97,13 +97,12 @@ fn stop_first_asks_the_old_worker_to_end_before_the_new_one_starts() {
     m.reload();
     m.orders();
     m.prepared([("web", Some(policy_with(2, stop_first)))]);
-    assert_eq!(m.orders(), ["[retire 1: Replaced]", "signal 1 with 15", "spawn 3 in web/0 of 2"]);
+    assert_eq!(m.orders(), ["[retire 1: MakeRoom]", "signal 1 with 15"]);
+    m.ends(1, 0);
+    assert_eq!(m.orders(), ["end group 1", "spawn 3 in web/0 of 2"]);
     m.starts(3);
     m.wait(2_000);
-    assert_eq!(
-        m.orders(),
-        ["[canary proven]", "[retire 2: Replaced]", "signal 2 with 15", "spawn 4 in web/1 of 2"]
-    );
+    assert_eq!(m.orders(), ["[canary proven]", "[retire 2: MakeRoom]", "signal 2 with 15"]);
 }
 
 #[test]
