@@ -92,6 +92,9 @@ pub mod time;
 #[cfg(feature = "supervisor")]
 #[doc(hidden)]
 pub mod units;
+#[cfg(feature = "supervisor")]
+#[doc(hidden)]
+pub mod visible;
 #[cfg(any(feature = "supervisor", feature = "worker"))]
 #[doc(hidden)]
 pub mod wire;

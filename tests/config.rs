@@ -81,6 +81,7 @@ fn check_round_trip(config: &Config) {
     let again = parse("canonical.toml", &text, "x", &Machine)
         .unwrap_or_else(|faults| panic!("{}\n{text}", faults.render(false)));
     assert_eq!(&again, config, "{text}");
+    assert!(!text.contains(|c| handover::visible::is_hidden(c) && c != '\n'), "{text:?}");
     assert_eq!(render::canonical(&again), text);
     check_editors(&text);
 }
@@ -281,7 +282,7 @@ const POOL_KEYS: &[&str] = &[
     "nice = -5",
     "limits = { nofile = 65536, core = 'infinity', memlock = '64K:1M', cpu = '5min', nproc = '10:infinity' }",
     "no_new_privileges = true",
-    "environment = { A = \"\\u0001\\t\\n\\\"'\", B_1 = '$$ ${HANDOVER_NAME} $X' }",
+    "environment = { A = \"\\u0001\\t\\n\\\"'\\u007F\\u202E\\U000E0041\", B_1 = '$$ ${HANDOVER_NAME} $X' }",
     "environment_files = ['-/etc/default/x', '/etc/y']",
     "rollout.max_surge = '100%'",
     "rollout.max_unavailable = 1",

@@ -26,7 +26,10 @@ pub(super) fn run(args: &Check) -> u8 {
     // In colour: the console takes it out where it is not wanted.
     match Source::File(args.config.clone()).read(true) {
         Ok(config) if args.print => console::print(config::render::canonical(&config)),
-        Ok(_) => console::print(format_args!("{}: no faults\n", args.config.display())),
+        Ok(_) => {
+            let file = args.config.display().to_string();
+            console::print(format_args!("{}: no faults\n", console::printable(&file)))
+        }
         Err(refused) => {
             console::tell(refused.to_string().trim_end());
             exit::USAGE

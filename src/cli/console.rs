@@ -7,6 +7,8 @@ use std::os::fd::AsFd;
 use crate::exit;
 use crate::observe::Destination;
 use crate::os::fd;
+/// Whoever wrote a text must not steer the operator's terminal.
+pub(super) use crate::visible::{line as printable, lines as printable_lines};
 
 /// Prints what was asked for to standard output; gives the exit code.
 pub(super) fn print(text: impl Display) -> u8 {
@@ -45,22 +47,6 @@ pub(super) fn tell(text: impl Display) {
 /// Says what is wrong, on standard error.
 pub(super) fn complain(text: impl Display) {
     tell(format_args!("handover: {}", printable_lines(&text.to_string())));
-}
-
-/// A worker must not steer the operator's terminal.
-pub(super) fn printable(line: &str) -> String {
-    line.chars()
-        .flat_map(|c| {
-            let escaped: Vec<char> =
-                if c.is_control() && c != '\t' { c.escape_default().collect() } else { vec![c] };
-            escaped
-        })
-        .collect()
-}
-
-/// The same of a text of several lines; without the newline at its end.
-pub(super) fn printable_lines(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// Whether standard error is where the daemon's own log stands: the journal, of a control process of a unit

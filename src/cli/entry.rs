@@ -15,7 +15,7 @@ pub(super) fn run(options: Options) -> u8 {
         // It was logged where it happened.
         Err(RunError::Failed(_)) => exit::FAILED,
         Err(RunError::Configuration(refused)) => {
-            console::tell(refused.to_string().trim_end());
+            console::tell(console::printable_lines(&refused.to_string()));
             exit::USAGE
         }
         Err(error) => {

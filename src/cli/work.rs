@@ -13,7 +13,7 @@ use crate::control::answer::{Finish, Line, Progress, Verdict};
 use crate::control::client::{Answer, ClientError};
 use crate::control::event::{Event, What};
 use crate::control::protocol::Request;
-use crate::exit;
+use crate::{exit, visible};
 
 /// What a command wants.
 pub(super) struct Work {
@@ -122,7 +122,7 @@ impl Work {
             None | Some(ClientError::Lost { .. }) if matches!(self.request, Request::Stop(_)) => {
                 let finish = Finish::new(Verdict::Done, "stopped");
                 let line = Line::Result(finish.clone());
-                self.show(&serde_json::to_string(&line).unwrap_or_default(), &finish)
+                self.show(&visible::json(serde_json::to_string(&line).unwrap_or_default()), &finish)
             }
             None => client::complain_of_end(),
             Some(error) => client::complain(&error),

@@ -10,6 +10,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use crate::visible;
+
 /// Byte offsets into the text of the configuration.
 pub(super) type Span = Range<usize>;
 
@@ -116,7 +118,7 @@ impl Faults {
     }
 
     fn report<'a>(&'a self, fault: &'a Fault) -> Group<'a> {
-        let mut group = Level::ERROR.primary_title(fault.to_string()).element(self.snippet(
+        let mut group = Level::ERROR.primary_title(visible::line(&fault.to_string())).element(self.snippet(
             &fault.span,
             AnnotationKind::Primary,
             None,
@@ -125,7 +127,7 @@ impl Faults {
             group = group.element(self.snippet(span, AnnotationKind::Context, Some(label)));
         }
         if let Some(hint) = &fault.hint {
-            group = group.element(Level::HELP.with_name("hint").message(hint));
+            group = group.element(Level::HELP.with_name("hint").message(visible::lines(hint)));
         }
         group
     }
@@ -139,9 +141,10 @@ impl Faults {
     ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
         let line = Line::of(&self.text, span.start);
         let start = line.offset(span.start);
-        let marked = start..line.offset(span.end).max(start);
-        Snippet::source(line.text)
-            .path(self.file.as_str())
+        let end = line.offset(span.end).max(start);
+        let marked = shown(&line.text[..start]).len()..shown(&line.text[..end]).len();
+        Snippet::source(shown(line.text))
+            .path(visible::line(&self.file))
             .line_start(line.number)
             .annotation(kind.span(marked).label(label))
     }
@@ -151,13 +154,22 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.faults.iter().enumerate() {
             let newline = if index == 0 { "" } else { "\n" };
-            write!(f, "{newline}{}:{}:{}: {fault}", self.file, fault.line, fault.column)?;
+            let (file, said) = (visible::line(&self.file), visible::lines(&fault.to_string()));
+            write!(f, "{newline}{file}:{}:{}: {said}", fault.line, fault.column)?;
             if let Some(hint) = &fault.hint {
-                write!(f, "\n  hint: {hint}")?;
+                write!(f, "\n  hint: {}", visible::lines(hint))?;
             }
         }
         Ok(())
     }
+}
+
+/// A line of the file as it is shown: each hidden character is one that is seen, so that columns are the file's. (Tabs and
+/// control characters below U+0020 are the renderer's.)
+fn shown(line: &str) -> String {
+    let seen =
+        |c: char| if visible::is_hidden(c) && !c.is_ascii_control() || c == '\x7f' { '\u{fffd}' } else { c };
+    line.chars().map(seen).collect()
 }
 
 /// The line in which an offset lies, without its end.
@@ -223,6 +235,24 @@ mod tests {
                 assert!(faults.render(false).contains("hint: be even"));
             }
         }
+    }
+
+    #[test]
+    fn nothing_hidden_is_shown_of_a_file() {
+        let text = "a = 'x\u{202e}\u{200b}\u{7f}\u{9b}\u{e0041}\u{2028}y' # z";
+        let at = text.find('y').unwrap();
+        let wrong = Wrong::new("is \u{2066}odd").hint("be\u{feff} even\n\u{85}so");
+        let faults = Faults::new("a\u{202e}.toml", text, vec![Fault::new(at..at + 1, "k\u{ad}", wrong)]);
+        for shown in [faults.render(false), faults.to_string()] {
+            assert!(!shown.chars().any(|c| visible::is_hidden(c) && c != '\n'), "{shown:?}");
+            assert!(shown.contains("a\\u{202e}.toml:1:13"), "{shown}");
+            assert!(shown.contains("is \\u{2066}odd") && shown.contains("be\\u{feff} even"), "{shown}");
+        }
+        let marked = faults.render(false);
+        let mark = marked.lines().find(|line| line.contains('^')).unwrap();
+        let line = marked.lines().find(|line| line.contains("a = ")).unwrap();
+        let column = |line: &str, c| line.chars().position(|each| each == c).unwrap();
+        assert_eq!(column(mark, '^'), column(line, 'y'), "{marked}");
     }
 
     #[test]

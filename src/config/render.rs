@@ -13,6 +13,7 @@ use super::model::{
 };
 use super::units::{format_duration, format_size};
 use crate::time::Timeout;
+use crate::visible::is_hidden;
 
 /// The canonical text of a configuration; what `handover check --print` prints.
 pub fn canonical(config: &Config) -> String {
@@ -213,7 +214,10 @@ pub(crate) fn quote(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\t' => quoted.push_str("\\t"),
             '\r' => quoted.push_str("\\r"),
-            c if c.is_control() => {
+            c if is_hidden(c) && u32::from(c) > 0xffff => {
+                let _ = write!(quoted, "\\U{:08X}", u32::from(c));
+            }
+            c if is_hidden(c) => {
                 let _ = write!(quoted, "\\u{:04X}", u32::from(c));
             }
             c => quoted.push(c),

@@ -7,6 +7,7 @@ use super::reading::{Step, in_time};
 use crate::config::model::{Config, GroupId, UserId};
 use crate::config::{self, Facts, Flags};
 use crate::os::{regular, user, words};
+use crate::visible;
 
 /// The longest text file that is read, in bytes.
 const TEXT_MAX: u64 = 4 * 1024 * 1024;
@@ -52,7 +53,7 @@ impl Source {
     pub fn read(&self, colour: bool) -> Result<Config, Refused> {
         let source = self.clone();
         let read = in_time(move |step| source.read_telling(colour, step));
-        read.unwrap_or_else(|reason| Err(Refused(format!("error: {reason}"))))
+        read.unwrap_or_else(|reason| Err(Refused(visible::lines(&format!("error: {reason}")))))
     }
 
     /// The same, for one who is on a thread: says at each step what it does. May take long, or for ever.
@@ -105,7 +106,9 @@ fn by_key(faults: &config::Faults) -> Refused {
 
 fn read_file(path: &Path, colour: bool, facts: &dyn Facts) -> Result<Config, Refused> {
     let shown = path.display().to_string();
-    let text = read_text(path).map_err(|error| Refused(format!("error: {shown}: {}", words(&error))))?;
+    let text = read_text(path);
+    let text =
+        text.map_err(|error| Refused(visible::lines(&format!("error: {shown}: {}", words(&error)))))?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     config::parse(&shown, &text, &stem, facts).map_err(|faults| Refused(faults.render(colour)))
 }

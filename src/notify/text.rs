@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use crate::visible::is_hidden;
+
 /// The longest status, in bytes; a longer one is cut at a character and ends in `…`.
 pub const STATUS_MAX: usize = 1024;
 
@@ -116,12 +118,12 @@ impl Text {
     }
 }
 
-/// A status on one line: control characters become spaces, and it is cut to [`STATUS_MAX`].
+/// A status on one line, which the manager shows to people as it is: what is hidden becomes a space, and it is cut to [`STATUS_MAX`].
 fn one_line(status: &str) -> String {
     const MARK: char = '…';
     let room = STATUS_MAX - MARK.len_utf8();
     let mut line = String::new();
-    for c in status.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+    for c in status.chars().map(|c| if is_hidden(c) { ' ' } else { c }) {
         if line.len() + c.len_utf8() > room {
             line.push(MARK);
             break;

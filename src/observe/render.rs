@@ -12,7 +12,7 @@ use super::form::Destination;
 use super::output::{Line, Said};
 use crate::config::model::LogFormat;
 use crate::id::{Generation, PoolName, SlotIndex, WorkerId};
-use crate::stamp;
+use crate::{stamp, visible};
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl Object {
     }
 
     fn end(self) -> String {
-        self.0 + "}"
+        visible::json(self.0 + "}")
     }
 }
 
@@ -211,27 +211,16 @@ fn push_marked(text: &mut String, line: &Line) {
     if line.continuation {
         text.push_str("… ");
     }
-    push_escaped(text, &line.text);
+    visible::push_line(text, &line.text);
     if line.truncated {
         text.push_str(" …");
     }
     if let Some(said) = line.said.as_deref() {
         for (name, value) in &said.fields {
             text.push(' ');
-            push_escaped(text, name);
+            visible::push_line(text, name);
             text.push('=');
             push_value(text, value);
-        }
-    }
-}
-
-/// Control characters but the tab are escaped: a worker must not steer the operator's terminal.
-fn push_escaped(text: &mut String, raw: &str) {
-    for c in raw.chars() {
-        match c {
-            '\t' => text.push(c),
-            c if c.is_control() => text.extend(c.escape_default()),
-            c => text.push(c),
         }
     }
 }
@@ -289,7 +278,7 @@ pub fn log_line(format: Format, now: SystemTime, record: &Record) -> Vec<u8> {
 }
 
 fn push_record(text: &mut String, record: &Record, names: Style) {
-    push_escaped(text, &record.message);
+    visible::push_line(text, &record.message);
     for (name, value) in &record.fields {
         let _ = write!(text, " {}", names.wrap(format_args!("{name}=")));
         push_value(text, value);
@@ -300,14 +289,14 @@ fn push_record(text: &mut String, record: &Record, names: Style) {
 fn push_value(text: &mut String, value: &Value) {
     match value {
         Value::String(plain) if !needs_quotes(plain) => text.push_str(plain),
-        // JSON leaves DEL and the C1 control characters as they are.
-        value => push_escaped(text, &value.to_string()),
+        // JSON leaves much as it is that is hidden.
+        value => visible::push_line(text, &value.to_string()),
     }
 }
 
 fn needs_quotes(value: &str) -> bool {
     value.is_empty()
-        || value.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '='))
+        || value.contains(|c: char| c.is_whitespace() || visible::is_hidden(c) || matches!(c, '"' | '='))
 }
 
 fn log_json(now: SystemTime, record: &Record) -> String {
@@ -405,9 +394,18 @@ mod tests {
         assert_eq!(shown(TERMINAL, &line), "web/1[4711]| a\\u{1b}[2Jb\\u{0}c\\u{9b}d\\re …\n");
         let piece = Line { continuation: true, text: "f\ng".into(), ..Line::default() };
         assert_eq!(shown(TERMINAL, &piece), "web/1[4711]| … f\\ng\n");
-        for text in ["\0", "\x1b\"\\", "\u{2028}"] {
+        let turned = Line { text: "a\u{202e}b\u{200b}".into(), ..Line::default() };
+        for format in [TERMINAL, Format::Plain, Format::Journal] {
+            assert!(
+                shown(format, &turned).ends_with(" a\\u{202e}b\\u{200b}\n"),
+                "{}",
+                shown(format, &turned)
+            );
+        }
+        for text in ["\0", "\x1b\"\\", "\u{2028}", "\u{7f}\u{9b}2J", "\u{202e}\u{e0041}"] {
             let json = shown(Format::Json, &Line { text: text.into(), ..Line::default() });
             assert_eq!(json.matches('\n').count(), 1);
+            assert!(!json.trim_end().chars().any(visible::is_hidden), "{json}");
             assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["message"], text);
         }
     }

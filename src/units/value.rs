@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::UnitsError;
+use crate::visible::is_hidden;
 
 /// Whether a value reads back as it is, apart from `%`: nothing that ends the line, and nothing at its ends that the
 /// parser takes away (blanks) or takes for a continuation (`\`).
@@ -19,7 +20,7 @@ pub(super) fn percent(text: &str) -> String {
 
 /// A text for people, whatever is in it.
 pub(super) fn text(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let text: String = text.chars().map(|c| if is_hidden(c) { '?' } else { c }).collect();
     percent(text.trim_end_matches(['\\', ' ']))
 }
 

@@ -20,6 +20,7 @@ mod faults;
 mod foreign;
 mod given;
 mod harness;
+mod hidden;
 mod inherited;
 mod journal;
 mod kinds;

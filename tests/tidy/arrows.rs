@@ -5,18 +5,19 @@ use crate::rules::{Fault, Source};
 
 /// Each module at the top, and the paths that it may use beside its own. Bottom up; what is not here is
 /// forbidden.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("exit", &[]),
+    ("visible", &[]),
     ("id", &[]),
     ("time", &[]),
     ("stamp", &[]),
     ("os", &[]),
-    ("config", &["id", "time"]),
-    ("units", &["config::model", "id", "time"]),
+    ("config", &["id", "time", "visible"]),
+    ("units", &["config::model", "id", "time", "visible"]),
     ("wire", &["id", "time"]),
     ("supervisor", &["config::model", "id", "time"]),
     ("listeners", &["config::model", "config::change", "os", "id", "time"]),
-    ("notify", &["os", "id", "time"]),
+    ("notify", &["os", "id", "time", "visible"]),
     ("worker", &["wire", "os", "id"]),
     ("pipe", &["wire", "os"]),
     (
@@ -31,9 +32,10 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "id",
             "time",
             "stamp",
+            "visible",
         ],
     ),
-    ("observe", &["supervisor", "config::model", "os", "id", "time", "stamp"]),
+    ("observe", &["supervisor", "config::model", "os", "id", "time", "stamp", "visible"]),
     (
         "daemon",
         &[
@@ -49,6 +51,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "id",
             "time",
             "stamp",
+            "visible",
         ],
     ),
     ("embed", &["daemon", "control", "observe", "config", "wire", "os", "id"]),
@@ -68,6 +71,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
             "id",
             "time",
             "stamp",
+            "visible",
         ],
     ),
     ("main", &["cli", "exit", "os"]),

@@ -163,8 +163,8 @@ fn a_file_that_is_wrong_costs_its_own_units_only() {
         ("directory.toml", "a directory, not a file"),
         ("dangling.toml", "no such file"),
         ("loop.toml", "too many levels of symbolic links"),
-        ("zero.toml", "not a regular file"),
-        ("fifo.toml", "not a regular file"),
+        ("zero.toml", "a character device, not a file"),
+        ("fifo.toml", "a FIFO, not a file"),
     ] {
         let told = said.contains(&format!("/etc/handover/{file}: no units are made: ")) && said.contains(why);
         assert!(told, "{file}: {said}");

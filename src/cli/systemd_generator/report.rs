@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::{NAME, under};
 use crate::cli::console;
+use crate::visible::is_hidden;
 
 /// Where journald takes native records.
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -64,7 +65,7 @@ impl Report {
     }
 
     fn line(&self, level: u8, line: &str) {
-        let mut line: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let mut line: String = line.chars().map(|c| if is_hidden(c) { '?' } else { c }).collect();
         line.truncate(
             (0..=LINE_MAX.min(line.len())).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0),
         );

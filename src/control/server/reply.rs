@@ -24,6 +24,7 @@ use crate::control::document::StatusDocument;
 use crate::control::event::{Event, What};
 use crate::control::protocol::{Level, Request};
 use crate::os::clock;
+use crate::visible::json_bytes;
 
 /// What may wait for a client to read, in bytes: the events of a stop of a thousand workers, and more.
 pub const BACKLOG_MAX: usize = 1024 * 1024;
@@ -178,7 +179,7 @@ impl Reply {
             Level::Read => serde_json::to_vec(&document.clone().without_output()),
         };
         let part = match json {
-            Ok(json) => Part::Whole(StatusCode::OK, json),
+            Ok(json) => Part::Whole(StatusCode::OK, json_bytes(json)),
             Err(error) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         };
         let _ = self.parts.send(part);
@@ -357,12 +358,16 @@ pub(super) async fn out_of_patience(limit: &mut watch::Receiver<Patience>) {
 }
 
 fn line(line: &impl serde::Serialize) -> Bytes {
-    let mut json = serde_json::to_vec(line).expect("plain structs with text keys are always JSON");
+    let json = serde_json::to_vec(line).expect("plain structs with text keys are always JSON");
+    let mut json = json_bytes(json);
     json.push(b'\n');
     json.into()
 }
 
 pub(super) fn refusal(status: StatusCode, error: &str) -> Part {
     let refusal = Refusal { error: error.to_owned() };
-    Part::Whole(status, serde_json::to_vec(&refusal).expect("a struct of one text is always JSON"))
+    Part::Whole(
+        status,
+        json_bytes(serde_json::to_vec(&refusal).expect("a struct of one text is always JSON")),
+    )
 }
