@@ -101,7 +101,7 @@ fn by_key(faults: &config::Faults) -> Refused {
         Some(hint) => format!("{fault}\n  hint: {hint}"),
         None => fault.to_string(),
     };
-    Refused(faults.iter().map(line).collect::<Vec<_>>().join("\n"))
+    Refused(visible::lines(&faults.iter().map(line).collect::<Vec<_>>().join("\n")))
 }
 
 fn read_file(path: &Path, colour: bool, facts: &dyn Facts) -> Result<Config, Refused> {

@@ -330,10 +330,19 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_told_at_once_and_by_key() {
         let settings = Settings::new("my-app").listener(Listener::new("http", "tcp://nowhere")).pool(
-            Pool::new("web", ["/bin/app"]).listener("http").set("worker", 3).set("stop_timeout", "soon"),
+            Pool::new("web", ["/bin/app"])
+                .listener("http")
+                .set("worker", 3)
+                .set("stop_timeout", "soon")
+                .set("rollout.deadline", "1s"),
         );
         let fault = refused(&settings);
-        for key in ["listener.http.address: ", "pool.web.worker: ", "pool.web.stop_timeout: "] {
+        for key in [
+            "listener.http.address: ",
+            "pool.web.worker: ",
+            "pool.web.stop_timeout: ",
+            "pool.web.rollout.deadline: ",
+        ] {
             assert!(fault.contains(key), "{key}: {fault}");
         }
         assert!(fault.contains("hint: did you mean"), "{fault}");

@@ -71,7 +71,6 @@ fn is_of_the_kernel(file: &File) -> io::Result<bool> {
 
 /// There are none.
 #[cfg(target_os = "macos")]
-#[expect(clippy::unnecessary_wraps, reason = "as on Linux")]
 fn is_of_the_kernel(_: &File) -> io::Result<bool> {
     Ok(false)
 }

@@ -145,7 +145,7 @@ fn a_later_worker_that_fails_takes_the_earlier_ones_back() {
 
 #[test]
 fn a_rollout_that_passes_its_deadline_is_rolled_back() {
-    let plan = plan().rollout("deadline", "\"300ms\"");
+    let plan = plan().rollout("bake_time", "\"100ms\"").rollout("deadline", "\"300ms\"");
     let (service, load) = service(plan.pool("start_timeout", "\"10s\""));
     service.deploy("hang");
     let output = service.reload();

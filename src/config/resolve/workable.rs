@@ -87,7 +87,7 @@ fn soft_limit(keys: &PoolKeys, resource: Resource) -> Option<(u64, &Place)> {
     Some((limit.soft?, keys.limits.1.get(&resource)?))
 }
 
-/// Without any of these no program runs. (`core`, `memlock` and `fsize` may well be 0, and `nproc` for root.)
+/// Without any of these no program runs. (`core`, `memlock`, `fsize` and `nproc` may well be 0.)
 fn too_little(keys: &PoolKeys, log: &mut Log) {
     let none = [
         (Resource::As, "no program fits into no address space"),
