@@ -232,13 +232,20 @@ impl Drop for Shared {
 
 /// An IP socket that listens, or takes datagrams: whatever its options are, closing it waits for nothing, and it must be gone
 /// when somebody binds its address anew.
+#[cfg(target_os = "linux")]
 fn closes_at_once(socket: BorrowedFd<'_>) -> bool {
-    use super::kind::{Family, Type, kind};
+    use super::kind::{Family, Type, kind, listens};
     match kind(socket) {
         Ok((Family::Ip, Type::Datagram)) => true,
-        Ok((Family::Ip, Type::Stream)) => super::socket::facts(socket).is_ok_and(|facts| facts.listening),
+        Ok((Family::Ip, Type::Stream)) => listens(socket),
         _ => false,
     }
+}
+
+/// See the other.
+#[cfg(not(target_os = "linux"))]
+fn closes_at_once(_socket: BorrowedFd<'_>) -> bool {
+    true
 }
 
 /// Where fds stand until somebody closes them: the queue of a socket, both ends of which are ours. Whoever ends meanwhile, we

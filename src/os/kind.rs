@@ -38,6 +38,30 @@ pub fn kind(fd: BorrowedFd<'_>) -> io::Result<(Family, Type)> {
         libc::SOCK_SEQPACKET => Type::Seqpacket,
         _ => Type::Other,
     };
+    let family = match family(fd)? {
+        libc::AF_INET | libc::AF_INET6 => Family::Ip,
+        libc::AF_UNIX => Family::Unix,
+        _ => Family::Other,
+    };
+    Ok((family, carried))
+}
+
+/// Whether it listens (`SO_ACCEPTCONN`).
+#[cfg(all(feature = "supervisor", target_os = "linux"))]
+pub(super) fn listens(fd: BorrowedFd<'_>) -> bool {
+    option(fd, libc::SO_ACCEPTCONN).is_ok_and(|value| value != 0)
+}
+
+/// `SO_DOMAIN`, which takes no lock: `getsockname(2)` waits for whoever sends through the socket, for as long as the memory that he
+/// sends takes to come.
+#[cfg(target_os = "linux")]
+fn family(fd: BorrowedFd<'_>) -> io::Result<libc::c_int> {
+    option(fd, libc::SO_DOMAIN)
+}
+
+/// There is no such option.
+#[cfg(not(target_os = "linux"))]
+fn family(fd: BorrowedFd<'_>) -> io::Result<libc::c_int> {
     // SAFETY: all bytes zero are a valid sockaddr_storage.
     let mut address: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let mut bytes = libc::socklen_t::try_from(size_of_val(&address)).unwrap_or(0);
@@ -46,12 +70,7 @@ pub fn kind(fd: BorrowedFd<'_>) -> io::Result<(Family, Type)> {
     if done < 0 {
         return Err(io::Error::last_os_error());
     }
-    let family = match libc::c_int::from(address.ss_family) {
-        libc::AF_INET | libc::AF_INET6 => Family::Ip,
-        libc::AF_UNIX => Family::Unix,
-        _ => Family::Other,
-    };
-    Ok((family, carried))
+    Ok(libc::c_int::from(address.ss_family))
 }
 
 /// Whether its file description is nonblocking (`O_NONBLOCK`). That belongs to all processes that share the description.

@@ -73,6 +73,21 @@ async fn a_program_that_does_not_take_its_messages_is_told_no_more_of_them() {
 }
 
 #[tokio::test]
+async fn a_message_with_an_fd_that_lingers_can_be_dropped_at_once_and_refused_at_once() {
+    let attach = r#"attach=linger {"type":"message","id":1,"to":"handover","data":1,"fds":1}"#;
+    let ask = r#"attach=linger {"type":"message","id":2,"to":"handover","data":2,"fds":1}"#;
+    let Some(settings) = speakers(1, &["hello", READY, attach, ask, "drain"]) else { return };
+    let supervisor = start(builder(&settings).take_messages()).await;
+    let mut messages = supervisor.messages().unwrap();
+    // Dropped with its fd, which then nobody else has; and one that waits in the queue until the end.
+    let first = soon("the first", messages.next()).await.unwrap();
+    let dropped = tokio::task::spawn_blocking(move || drop(first));
+    soon("the drop", dropped).await.unwrap();
+    soon("the status", supervisor.status()).await.unwrap();
+    soon("the stop", supervisor.stop()).await.unwrap();
+}
+
+#[tokio::test]
 async fn questions_of_workers_are_answered_or_refused() {
     let ask =
         |id: u32| format!(r#"say={{"type":"message","id":{id},"reply":true,"to":"handover","data":{id}}}"#);

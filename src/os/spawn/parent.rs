@@ -16,6 +16,7 @@ use super::spec::{
     EXECUTING, FDS_BYTE, FDS_PER_MESSAGE, HELPER_ARGUMENT, ORDER_BYTES_MAX, OrderOut, StartFault, StartSpec,
     VERSION, header,
 };
+use crate::os::foreign::Shared;
 use crate::os::process::Pidfd;
 
 /// The executable that becomes programs for us: one whose `main` calls
@@ -135,8 +136,8 @@ struct Outbox {
     bytes: Vec<u8>,
     /// Bytes of `bytes` that are sent.
     sent: usize,
-    /// Our own duplicates of the fds that did not go out at once.
-    fds: Vec<OwnedFd>,
+    /// Our own duplicates of the fds that did not go out at once; those of others may be among them.
+    fds: Vec<Shared>,
 }
 
 const HEADER_BYTES: usize = 8;
@@ -160,7 +161,7 @@ impl Outbox {
 
     /// The same with the fds that are kept here.
     fn push_rest(&mut self, stream: &UnixStream) -> io::Result<bool> {
-        let numbers: Vec<RawFd> = self.fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let numbers: Vec<RawFd> = self.fds.iter().map(|fd| fd.as_raw_fd()).collect();
         let mut gone = 0;
         let result = self.push(stream, &numbers, &mut gone);
         self.fds.drain(..gone);
@@ -230,7 +231,7 @@ impl Handshake {
             Ok(_) | Err(Stuck::Closed) => None,
             Err(Stuck::Failed(error)) => return Err(error),
             Err(Stuck::Full | Stuck::Crowded) => {
-                let rest = fds[gone..].iter().map(|(fd, _)| fd.try_clone_to_owned());
+                let rest = fds[gone..].iter().map(|(fd, _)| fd.try_clone_to_owned().map(Shared::new));
                 outbox.fds = rest.collect::<io::Result<_>>()?;
                 Some(outbox)
             }
