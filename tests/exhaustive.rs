@@ -11,6 +11,8 @@ use std::path::Path;
 mod channel;
 #[path = "simulation/ends.rs"]
 mod ends;
+#[path = "simulation/left.rs"]
+mod left;
 #[path = "simulation/lost.rs"]
 mod lost;
 #[path = "simulation/orders.rs"]

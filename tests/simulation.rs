@@ -23,9 +23,11 @@ mod simulation {
     pub(crate) mod channel;
     pub(crate) mod client;
     pub(crate) mod ends;
+    pub(crate) mod left;
     pub(crate) mod lost;
     pub(crate) mod orders;
     pub(crate) mod pace;
+    pub(crate) mod pauses;
     pub(crate) mod rng;
     pub(crate) mod run;
     pub(crate) mod shadow;

@@ -103,6 +103,7 @@ fn of_worker(pool: &Pool, slot: &Slot, worker: &Worker) -> Row {
         WorkerState::Ready => ("ready", worker.ready.as_ref(), Style::new()),
         WorkerState::Draining => ("draining", worker.asked.as_ref(), AnsiColor::Cyan.on_default()),
         WorkerState::Killed => ("killed", worker.asked.as_ref(), BAD),
+        WorkerState::LetGo => ("not killed", worker.asked.as_ref(), BAD),
         WorkerState::Ending => ("ending", worker.asked.as_ref(), AnsiColor::Cyan.on_default()),
     };
     let mut notes = Vec::new();

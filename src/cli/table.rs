@@ -185,6 +185,7 @@ fn notes(document: &StatusDocument) -> String {
         ),
         (counters.lines_lost, "lines lost: standard error is closed, or nobody reads it"),
         (counters.manager_texts_lost, "texts that the service manager did not take"),
+        (counters.seconds_lost, "seconds in which nobody ran: deadlines were moved by that"),
         (counters.control_refused, "control connections refused: there were too many"),
         (
             counters.messages_refused,

@@ -352,6 +352,8 @@ pub struct Counters {
     /// Output pipes of workers that are gone, held open by processes that left their process groups. Of more than 64
     /// the oldest is closed.
     pub stray_outputs: u32,
+    /// Seconds in which nobody ran while a deadline was armed: all deadlines were moved by that.
+    pub seconds_lost: u64,
     /// Connections to the control socket that were refused, because there were too many.
     pub control_refused: u64,
     /// Messages that workers did not get, because they do not take theirs, or take none of that kind.

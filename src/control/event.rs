@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::Verdict;
 use super::document::{Failure, Place};
 use crate::stamp;
-pub use crate::supervisor::Retirement;
+pub use crate::supervisor::{Retirement, StopEffect};
 use crate::wire::Payload;
 
 mod message;
@@ -121,6 +121,14 @@ pub enum What {
     WorkerKilled(Who),
     /// The next worker of its slot starts when nothing is left of it (`max_surge = 0`).
     SuccessorWaits(Who),
+    /// It cannot be ended, and nothing waits for it any more; its process lives on.
+    WorkerLetGo {
+        /// Which.
+        #[serde(flatten)]
+        who: Who,
+        /// Why; for a person.
+        reason: String,
+    },
     /// It failed, and its slot is paced for that.
     WorkerFailed {
         /// Which.
@@ -233,6 +241,19 @@ pub enum What {
     ListenerDrifted(Drifted),
     /// Some of that was set right, or is no longer so.
     ListenerMended(Drifted),
+    /// A signal asked the daemon to stop.
+    StopSignal {
+        /// What comes of it.
+        effect: StopEffect,
+    },
+    /// Nobody ran for a while (a frozen cgroup, a stopped machine); all deadlines have moved by that.
+    TimeLost {
+        /// By how much.
+        #[serde(rename = "by_seconds", with = "seconds")]
+        by: Duration,
+        /// The losses in a row, this one included. Told for the first, second, fourth, eighth and so on.
+        in_a_row: u32,
+    },
     /// The service manager was told `READY=1`: at the end of the start, and of each reload.
     DaemonReady,
     /// It was told `RELOADING=1`.
@@ -293,6 +314,7 @@ impl What {
             | Self::WorkerDraining { .. }
             | Self::WorkerKilled(_)
             | Self::SuccessorWaits(_)
+            | Self::WorkerLetGo { .. }
             | Self::WorkerFailed { .. }
             | Self::WorkerEnded { .. }
             | Self::WorkerGone(_)
@@ -300,7 +322,9 @@ impl What {
             | Self::CanaryProven(_)
             | Self::RollingBack { .. }
             | Self::RolloutDone(_)
-            | Self::RolledBack { .. } => true,
+            | Self::RolledBack { .. }
+            | Self::StopSignal { .. }
+            | Self::TimeLost { .. } => true,
             Self::Hello { .. }
             | Self::WorkerStatus { .. }
             | Self::WorkerStatusLost { .. }
@@ -337,6 +361,7 @@ impl What {
             | Self::WorkerDraining { who, .. }
             | Self::WorkerKilled(who)
             | Self::SuccessorWaits(who)
+            | Self::WorkerLetGo { who, .. }
             | Self::WorkerFailed { who, .. }
             | Self::WorkerEnded { who, .. }
             | Self::WorkerStatusLost { who, .. }

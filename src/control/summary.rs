@@ -58,7 +58,8 @@ fn troubles(document: &StatusDocument) -> Vec<String> {
         let missing = missing(pool).filter(|_| settled || (starts && has_failed(pool)));
         pool_trouble(pool).or(missing).or_else(|| behind(pool).filter(|_| settled))
     };
-    let mut troubles: Vec<String> = document.pools.iter().filter_map(trouble).collect();
+    let mut troubles: Vec<String> = document.pools.iter().filter_map(not_killed).collect();
+    troubles.extend(document.pools.iter().filter_map(trouble));
     if let (Some(failed), None) = (&document.last_failed_rollout, &document.rollout) {
         let part = if failed.kept.is_empty() { "" } else { " in part" };
         troubles.push(format!(
@@ -73,6 +74,16 @@ fn troubles(document: &StatusDocument) -> Vec<String> {
         troubles.push(format!("listener {}: {}", listener.name, listener.drift.join(", ")));
     }
     troubles
+}
+
+/// Workers that cannot be ended.
+fn not_killed(pool: &Pool) -> Option<String> {
+    let workers = pool.slots.iter().flat_map(|slot| &slot.workers);
+    let left = workers.filter(|worker| worker.state == WorkerState::LetGo);
+    let pids: Vec<String> = left.map(|worker| worker.pid.unwrap_or_default().to_string()).collect();
+    let plural = if pids.len() == 1 { "" } else { "es" };
+    (!pids.is_empty())
+        .then(|| format!("pool {}: process{plural} {} cannot be ended", pool.name, pids.join(", ")))
 }
 
 /// What is wrong with a pool that runs: a start or a rollout in its proper course is no trouble.

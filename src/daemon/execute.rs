@@ -91,7 +91,7 @@ impl Daemon {
             Action::Forget { generation } => self.forget(generation),
             Action::Answer { request, outcome } => self.answer(request, outcome),
             Action::Tell(state) => self.tell(state),
-            Action::ExtendTimeout { by } => self.manager.extend_timeout(by, self.now()),
+            Action::ExtendTimeout { by } => self.manager.extend_timeout(by, self.clock_now()),
             Action::Note(note) => self.take_note(&note),
             Action::Exit { failure } => self.ended = Some(failure),
         }
@@ -261,10 +261,16 @@ impl Daemon {
             };
             return self.inbox.push_back(Event::SpawnFailed { worker, failure });
         }
-        if let Some(entry) = self.table.get(worker)
-            && let Err(error) = entry.process.kill()
-        {
-            tracing::error!(worker = worker.0, %error, "worker not killed");
+        let Some(entry) = self.table.get(worker) else { return };
+        match entry.process.kill() {
+            Ok(()) => {
+                let who = who(worker, &entry.place, &self.table);
+                self.happened(What::WorkerKilled(who));
+            }
+            Err(error) => {
+                let reason = format!("process {}: {}", entry.process.pid(), words(&error));
+                self.inbox.push_back(Event::KillFailed { worker, reason });
+            }
         }
     }
 

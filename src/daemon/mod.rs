@@ -46,6 +46,7 @@ mod source;
 mod start;
 mod stored;
 mod table;
+mod timing;
 mod turn;
 mod unwritten;
 mod wish;
@@ -86,11 +87,13 @@ use crate::listeners::Drift;
 use crate::observe::{Limits, Log, Writer};
 use crate::os::clock::Clock;
 use crate::os::spawn::Helper;
-use crate::supervisor::{Event, Supervisor};
+use crate::supervisor::{CountedTime, Event, Supervisor};
 
 /// Everything that the shell owns.
 struct Daemon {
     clock: Clock,
+    /// The clock, less the time in which nobody ran.
+    time: CountedTime,
     machine: Supervisor,
     /// Events that the machine has not seen yet.
     inbox: VecDeque<Event>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use crate::control::Verdict;
-use crate::control::event::{Asked, Command, Drifted, What, Who};
+use crate::control::event::{Asked, Command, Drifted, StopEffect, What, Who};
 
 /// Writes the line.
 pub(super) fn log(what: &What) {
@@ -21,6 +21,7 @@ pub(super) fn log(what: &What) {
         | What::WorkerDraining { .. }
         | What::WorkerKilled(_)
         | What::SuccessorWaits(_)
+        | What::WorkerLetGo { .. }
         | What::WorkerFailed { .. }
         | What::WorkerEnded { .. }
         | What::WorkerStatusLost { .. }
@@ -48,6 +49,8 @@ pub(super) fn log(what: &What) {
         | What::ListenerClosed { .. }
         | What::ListenerDrifted(_)
         | What::ListenerMended(_) => listener(what),
+        What::StopSignal { effect } => stop_signal(*effect),
+        What::TimeLost { by, in_a_row } => warn!(by_ms = millis(*by), in_a_row, "time lost"),
         What::DaemonReady => info!("ready"),
         What::DaemonReloading => debug!("reloading"),
         What::DaemonStopping => info!("stopping"),
@@ -82,6 +85,9 @@ fn worker(what: &What) {
         What::SuccessorWaits(_) => {
             info!(pool, slot, generation, worker, pid, "successor waits for the end of this worker");
         }
+        What::WorkerLetGo { reason, .. } => {
+            error!(pool, slot, generation, worker, pid, reason, "worker not killed");
+        }
         What::WorkerFailed { failure, restart_in, crash_loop, .. } => {
             warn!(
                 pool,
@@ -104,6 +110,17 @@ fn worker(what: &What) {
         What::WorkerGone(_) => debug!(pool, slot, generation, worker, pid, "nothing is left of the worker"),
         // Whatever a worker says is in the status; it may say it a thousand times a second.
         _ => {}
+    }
+}
+
+fn stop_signal(effect: StopEffect) {
+    match effect {
+        StopEffect::Graceful => info!(
+            hint = "to end at once: SIGQUIT, or another SIGTERM or SIGINT at least a second later",
+            "stopping on a signal"
+        ),
+        StopEffect::Ignored => info!("signal ignored: it came within a second of the first"),
+        StopEffect::Now => warn!("second signal: workers are killed"),
     }
 }
 

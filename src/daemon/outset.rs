@@ -44,7 +44,7 @@ use crate::os::hangup::Hangups;
 use crate::os::limits;
 use crate::os::signal::Signals;
 use crate::os::spawn::Helper;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{CountedTime, Supervisor};
 use crate::time::Monotonic;
 
 /// Reports of workers that may wait for the loop.
@@ -143,6 +143,7 @@ impl Outset {
         let daemon = Daemon {
             machine: Supervisor::new(now, seed ^ u64::from(std::process::id()), policies.collect()),
             clock,
+            time: CountedTime::new(now),
             inbox: VecDeque::new(),
             waiting_starts: VecDeque::new(),
             ended: None,

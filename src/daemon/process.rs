@@ -54,9 +54,11 @@ impl Process {
 
     /// Kills the whole process group.
     pub(super) fn kill(&self) -> io::Result<()> {
-        // A process that left its own group would be missed by the group's signal.
-        self.signal(SIGKILL)?;
-        self.signal_group(SIGKILL)
+        // A process that left its own group would be missed by the group's signal; and where it may not be killed, its
+        // children may be.
+        let process = self.signal(SIGKILL);
+        let group = self.signal_group(SIGKILL);
+        process.and(group)
     }
 
     /// Gives the pid back.

@@ -7,7 +7,7 @@ use crate::control::document::{self, Failure};
 use crate::control::event::{End, Of, What, Who};
 use crate::id::{Generation, WorkerId};
 use crate::supervisor::{
-    Action, Event, ExitStatus, ManagerState, Note, Place, RolloutFailure, WorkerFailure,
+    Action, Event, ExitStatus, ManagerState, Note, Place, Request, RolloutFailure, WorkerFailure,
 };
 
 /// What the machine is about to be told.
@@ -21,7 +21,10 @@ pub(super) fn of_event(event: &Event, table: &Table) -> Option<What> {
         Event::Requested { request, what } => What::requested(request.0, what),
         Event::PrepareRefused { reason } => What::ReloadRefused { reason: reason.clone() },
         Event::Broken { reason } => What::DaemonBroken { reason: reason.clone() },
+        Event::StopSignal { request } => What::requested(request.0, &Request::Stop { now: false }),
         Event::DeadlinePassed
+        | Event::TimeLost(_)
+        | Event::KillFailed { .. }
         | Event::Ready { .. }
         | Event::ReadinessUnknown { .. }
         | Event::Heartbeat { .. }
@@ -42,7 +45,6 @@ pub(super) fn of_event(event: &Event, table: &Table) -> Option<What> {
 pub(super) fn of_action(action: &Action, table: &Table) -> Option<What> {
     Some(match action {
         Action::Note(note) => of_note(note, table),
-        Action::Kill { worker } => What::WorkerKilled(who(*worker, &table.get(*worker)?.place, table)),
         Action::Tell(ManagerState::Ready) => What::DaemonReady,
         Action::Tell(ManagerState::Reloading) => What::DaemonReloading,
         Action::Tell(ManagerState::Stopping) => What::DaemonStopping,
@@ -54,6 +56,8 @@ pub(super) fn of_action(action: &Action, table: &Table) -> Option<What> {
         | Action::Drain { .. }
         | Action::Ping { .. }
         | Action::Signal { .. }
+        // It may fail: whoever carries it out tells of it.
+        | Action::Kill { .. }
         | Action::EndGroup { .. }
         | Action::Prepare { .. }
         | Action::ExtendTimeout { .. } => return None,
@@ -62,6 +66,11 @@ pub(super) fn of_action(action: &Action, table: &Table) -> Option<What> {
 
 fn of_note(note: &Note, table: &Table) -> What {
     match note {
+        Note::TimeLost(lost) => What::TimeLost { by: lost.by, in_a_row: lost.in_a_row },
+        Note::StopSignal { effect } => What::StopSignal { effect: *effect },
+        Note::WorkerLetGo { worker, place, reason } => {
+            What::WorkerLetGo { who: who(*worker, place, table), reason: reason.clone() }
+        }
         Note::WorkerReady { worker, place, after } => {
             What::WorkerReady { who: who(*worker, place, table), after: *after }
         }

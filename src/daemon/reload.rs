@@ -86,7 +86,7 @@ impl Daemon {
         if self.machine.is_stopping() {
             self.readings.give_up(|_| true).into_iter().for_each(end_plan);
         }
-        for (purpose, reason) in self.readings.overdue(self.now()) {
+        for (purpose, reason) in self.readings.overdue(self.time.now()) {
             tracing::warn!(reason, "a reading is given up");
             self.use_reading(purpose, Err(reason));
         }

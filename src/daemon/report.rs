@@ -178,6 +178,7 @@ impl Daemon {
             lines_lost: lines_lost + self.unwritten.lost(),
             stray_outputs: u32::try_from(self.unwritten.strays()).unwrap_or(u32::MAX),
             manager_texts_lost: self.manager.lost(),
+            seconds_lost: self.time.lost().1.as_secs(),
             orphans: self.orphans(),
             control_refused: self.traffic.refused(),
             messages_refused: self.messages_refused,

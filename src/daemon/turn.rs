@@ -18,7 +18,6 @@ use crate::notify::Message;
 use crate::os::hangup::Hangups;
 use crate::os::signal::{Arrived, Signals};
 use crate::supervisor::{Event, ExitStatus, Request, Scope, StartFailure};
-use crate::time::Monotonic;
 
 /// Reports that one turn takes at most, so that commands and signals get their turn, too.
 const REPORTS_PER_TURN: usize = 256;
@@ -76,8 +75,11 @@ impl Daemon {
             () = tokio::task::yield_now(), if self.has_waiting_starts() => {}
             () = sleep_until(deadline) => {}
         }
-        if wake_at.is_some_and(|at| at <= self.now()) {
+        if wake_at.is_some_and(|at| at <= self.clock_now()) {
             self.catch_up(inputs).await;
+        }
+        self.look();
+        if self.has_reached_a_deadline() {
             self.inbox.push_back(Event::DeadlinePassed);
         }
     }
@@ -96,13 +98,6 @@ impl Daemon {
             let Ok((worker, report)) = inputs.reports.try_recv() else { break };
             self.take_report(worker, report);
         }
-    }
-
-    fn next_wake(&self) -> Option<Monotonic> {
-        let of_machine = self.machine.next_deadline().into_iter();
-        let of_readings = [self.readings.next_deadline(), self.watcher.next_deadline()];
-        let of_shell = [self.manager.next_feed(), self.deadlines.next()].into_iter().chain(of_readings);
-        of_machine.chain(of_shell.flatten()).min()
     }
 
     /// Gives everything in the inbox to the machine, and carries out what it says.
@@ -125,8 +120,8 @@ impl Daemon {
         }
         self.barriers.clear();
         self.strangers = None;
-        let now = self.now();
-        self.manager.feed(now, self.machine.is_healthy(now));
+        let healthy = self.machine.is_healthy(self.time.now());
+        self.manager.feed(self.clock_now(), healthy);
         if self.manager.listens() {
             self.manager.show(&self.machine.status());
         }
@@ -134,6 +129,7 @@ impl Daemon {
 
     /// Gives what has been found to the machine at once, and carries out what it says.
     fn hand_in(&mut self) {
+        self.look();
         let events = std::mem::take(&mut self.inbox);
         for event in &events {
             self.before(event);
@@ -141,9 +137,8 @@ impl Daemon {
                 self.happened(what);
             }
         }
-        let now = self.now();
         let gone: Vec<WorkerId> = events.iter().filter_map(whose_end).collect();
-        self.machine.handle_together(now, events);
+        self.machine.handle_together(self.time.now(), events);
         self.carry_out();
         if !gone.is_empty() {
             for worker in gone {
@@ -157,10 +152,6 @@ impl Daemon {
         if std::mem::take(&mut self.slots_may_be_gone) {
             self.retain_stored();
         }
-    }
-
-    pub(super) fn now(&self) -> Monotonic {
-        Monotonic::from_origin(self.clock.now())
     }
 
     /// What the shell itself keeps of an event.
@@ -192,8 +183,8 @@ impl Daemon {
             Arrived::Hup => roll(true),
             Arrived::Usr1 => roll(false),
             Arrived::Term | Arrived::Int => {
-                // The second one is the way to say that the first takes too long.
-                Request::Stop { now: self.machine.is_stopping() }
+                let request = self.next_request();
+                return self.inbox.push_back(Event::StopSignal { request });
             }
             Arrived::Quit => Request::Stop { now: true },
             Arrived::Usr2 => return tracing::warn!("upgrade in place is not supported yet"),

@@ -88,7 +88,7 @@ pub mod event {
     pub use crate::control::answer::Verdict;
     #[doc(inline)]
     pub use crate::control::event::{
-        Asked, At, Command, Drifted, End, Event, Identity, Of, Retirement, What, Who,
+        Asked, At, Command, Drifted, End, Event, Identity, Of, Retirement, StopEffect, What, Who,
     };
 }
 

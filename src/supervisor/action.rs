@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::event::{ExitStatus, Scope, StartFailure};
+use super::pause::TimeLost;
 use crate::config::model::Signal;
 use crate::id::{Generation, ListenerName, PoolName, RequestId, SlotIndex, WorkerId};
 use crate::time::Timeout;
@@ -48,7 +49,7 @@ pub enum Action {
         /// What.
         signal: Signal,
     },
-    /// Send `SIGKILL` to the worker's whole process group.
+    /// Send `SIGKILL` to the worker's whole process group. Answered by `KillFailed` where that is not possible.
     Kill {
         /// Which.
         worker: WorkerId,
@@ -227,6 +228,22 @@ pub enum WorkerFailure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "note")]
 pub enum Note {
+    /// Nobody ran for a while, and all deadlines have moved by that.
+    TimeLost(TimeLost),
+    /// A signal asked the daemon to stop.
+    StopSignal {
+        /// What comes of it.
+        effect: StopEffect,
+    },
+    /// A worker cannot be ended; nothing waits for it any more. Its process lives on.
+    WorkerLetGo {
+        /// Which.
+        worker: WorkerId,
+        /// Its place.
+        place: Place,
+        /// Why; for a person.
+        reason: String,
+    },
     /// A worker is able to serve.
     WorkerReady {
         /// Which.
@@ -319,6 +336,18 @@ pub enum Note {
         /// Slots that still run it.
         kept: Vec<Place>,
     },
+}
+
+/// What comes of a `SIGTERM` or `SIGINT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopEffect {
+    /// It is the first: workers have their time to end.
+    Graceful,
+    /// It came too soon after the first to be meant as a second one: nothing.
+    Ignored,
+    /// Workers are killed now.
+    Now,
 }
 
 /// Why a worker is asked to end.

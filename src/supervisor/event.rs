@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::pause::TimeLost;
 use crate::config::model::Policy;
 use crate::id::{ListenerName, PoolName, RequestId, WorkerId};
 
@@ -17,6 +18,8 @@ use crate::id::{ListenerName, PoolName, RequestId, WorkerId};
 pub enum Event {
     /// Time passed. Harmless at any moment; wanted when [`next_deadline`](super::Supervisor::next_deadline) is reached.
     DeadlinePassed,
+    /// Nobody ran for a while; the time with which the machine is called does not include it.
+    TimeLost(TimeLost),
     /// The worker's program was executed.
     Spawned {
         /// Which.
@@ -107,6 +110,13 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
+    /// The worker's process group could not be sent `SIGKILL`: an answer to [`Action::Kill`](super::Action::Kill).
+    KillFailed {
+        /// Which.
+        worker: WorkerId,
+        /// Which process, and why not; for a person.
+        reason: String,
+    },
     /// The next generation is made: the answer to [`Action::Prepare`](super::Action::Prepare).
     Prepared {
         /// The pools that move to it, and how each is to be treated there; `None` where the pool is
@@ -132,6 +142,11 @@ pub enum Event {
         request: RequestId,
         /// What.
         what: Request,
+    },
+    /// The daemon was sent `SIGTERM` or `SIGINT`. A second one ends the waiting, if it comes late enough to be meant so.
+    StopSignal {
+        /// The number under which it is answered.
+        request: RequestId,
     },
     /// A promise can no longer be kept while this process lives; the daemon must end with 1 so that its
     /// owner starts it afresh.

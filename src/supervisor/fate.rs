@@ -9,6 +9,7 @@ use super::action::{Action, Note, Place, Retirement, RolloutFailure, WorkerFailu
 use super::backoff::FailureKind;
 use super::context::Context;
 use super::event::{ExitStatus, StartFailure};
+use super::let_go::kill_patience;
 use super::pool::{Pool, settled_at};
 use super::wanted::Stage;
 use super::worker::{Escalation, State, Worker};
@@ -61,9 +62,16 @@ impl Pool {
         }
     }
 
-    pub(super) fn more_time(&mut self, slot: SlotIndex, id: WorkerId, by: Duration, cx: &mut Context) {
-        if let Some((worker, _)) = self.worker_and_policy(slot, id) {
-            worker.allow_more_time(cx.now + by);
+    pub(super) fn more_time(
+        &mut self,
+        slot: SlotIndex,
+        id: WorkerId,
+        by: Duration,
+        stopping_since: Option<Monotonic>,
+        cx: &mut Context,
+    ) {
+        if let Some((worker, policy)) = self.worker_and_policy(slot, id) {
+            worker.allow_more_time(cx.now, by, stopping_since, policy);
         }
     }
 
@@ -164,18 +172,18 @@ impl Pool {
         cx: &mut Context,
     ) {
         let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
-        if worker.is_ending() {
+        if worker.has_exited() {
             return;
         }
         let (before, signal) = (worker.clone(), policy.stop_signal);
         let latest = cx.now.after(policy.stop_timeout);
-        let kill_at = match before.state {
+        let until = match before.state {
             State::Draining { until: Some(until), next: Escalation::Kill, .. } => Some(until),
-            State::Killed { .. } => None,
+            State::Killed { .. } | State::LetGo { .. } => Some(cx.now + kill_patience(policy)),
             _ => latest,
         };
-        let killed = matches!(before.state, State::Killed { .. });
-        worker.state = State::Ending { kill_at, killed };
+        let killed = matches!(before.state, State::Killed { .. } | State::LetGo { .. });
+        worker.state = State::Ending { until, killed };
         cx.ask(Action::EndGroup { worker: id, signal });
         self.release_kept(slot);
         if let Some(failure) = failure_of_exit(&before, status, cx.now) {
@@ -185,8 +193,9 @@ impl Pool {
 
     /// Nothing is left of the worker.
     pub(super) fn group_ended(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
-        let is_ending = self.slots.get(&slot).and_then(|slot| slot.worker(id)).is_some_and(Worker::is_ending);
-        if is_ending {
+        let has_exited =
+            self.slots.get(&slot).and_then(|slot| slot.worker(id)).is_some_and(Worker::has_exited);
+        if has_exited {
             self.remove(slot, id, cx);
         }
     }
@@ -212,7 +221,7 @@ impl Pool {
         let place = self.place(index, worker.generation);
         let wished = matches!(
             worker.state,
-            State::Draining { why: Retirement::OwnWish, .. } | State::Killed { why: Retirement::OwnWish }
+            State::Draining { why: Retirement::OwnWish, .. } | State::Killed { why: Retirement::OwnWish, .. }
         );
         let restart_in = if wished || worker.is_paced() {
             // Paced when it said so.
@@ -312,14 +321,16 @@ impl Pool {
                 cx.ask(Action::Signal { worker: id, signal });
             }
             State::Draining { why, .. } => {
-                worker.state = State::Killed { why };
+                worker.state = State::Killed { why, give_up: cx.now + kill_patience(policy) };
                 cx.ask(Action::Kill { worker: id });
             }
-            State::Ending { .. } => {
-                worker.state = State::Ending { kill_at: None, killed: true };
+            State::Ending { killed: false, .. } => {
+                let give_up = cx.now + kill_patience(policy);
+                worker.state = State::Ending { until: Some(give_up), killed: true };
                 cx.ask(Action::Kill { worker: id });
             }
-            State::Killed { .. } => {}
+            State::Killed { .. } | State::Ending { .. } => self.give_up(slot, id, cx),
+            State::LetGo { .. } => {}
         }
     }
 
@@ -356,11 +367,13 @@ impl Pool {
 fn failure_of_exit(worker: &Worker, status: ExitStatus, now: Monotonic) -> Option<WorkerFailure> {
     let asked_by_us = match worker.state {
         State::Starting { .. } | State::Ready { .. } | State::Ending { .. } => false,
-        State::Draining { why, .. } | State::Killed { why } => why != Retirement::OwnWish,
+        State::Draining { why, .. } | State::Killed { why, .. } => why != Retirement::OwnWish,
+        State::LetGo { why } => why != Some(Retirement::OwnWish),
     };
-    let as_it_wished = matches!(worker.state, State::Draining { .. } | State::Killed { .. })
-        && worker.ready.is_some()
-        && status == ExitStatus::Code(0);
+    let as_it_wished =
+        matches!(worker.state, State::Draining { .. } | State::Killed { .. } | State::LetGo { .. })
+            && worker.ready.is_some()
+            && status == ExitStatus::Code(0);
     if asked_by_us || as_it_wished {
         return None;
     }

@@ -55,7 +55,7 @@ impl Supervisor {
 
     fn check_phase(&self) {
         if self.phase == Phase::Ended {
-            assert_eq!(self.cx.living(), 0, "ended with living workers");
+            assert!(self.only_let_go_live(), "ended with living workers");
         }
         let rolled = self.lost.values().any(|lost| lost.not_before.is_none());
         assert!(!rolled || self.is_rolling(), "no rollout for {:?}", self.lost);

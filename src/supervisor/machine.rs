@@ -44,6 +44,10 @@ pub(super) enum Phase {
         requests: Vec<RequestId>,
         /// Why, where nobody asked for it.
         failure: Option<String>,
+        /// Since when.
+        since: Monotonic,
+        /// When the first signal asked for it.
+        signalled: Option<Monotonic>,
     },
     /// Nothing is left.
     Ended,
@@ -208,6 +212,7 @@ impl Supervisor {
     fn take_in(&mut self, event: Event) {
         match event {
             Event::DeadlinePassed => {}
+            Event::TimeLost(lost) => self.time_lost(lost),
             Event::Spawned { worker } => self.with_worker(worker, |pool, slot, _, cx| {
                 pool.spawned(slot, worker, cx);
             }),
@@ -245,15 +250,22 @@ impl Supervisor {
             Event::ChannelLost { worker } => self.with_worker(worker, |pool, slot, stage, cx| {
                 pool.channel_lost(slot, worker, stage, cx);
             }),
-            Event::MoreTime { worker, by } => self.with_speaker(worker, |pool, slot, _, cx| {
-                pool.more_time(slot, worker, by, cx);
-            }),
+            Event::MoreTime { worker, by } => {
+                let stopping_since = self.stopping_since();
+                self.with_speaker(worker, |pool, slot, _, cx| {
+                    pool.more_time(slot, worker, by, stopping_since, cx);
+                });
+            }
             Event::NotHeard { worker, by } => self.with_worker(worker, |pool, slot, _, _| {
                 pool.not_heard(slot, worker, by);
             }),
             Event::Exited { worker, status } => self.with_worker(worker, |pool, slot, stage, cx| {
                 pool.exited(slot, worker, status, stage, cx);
             }),
+            Event::KillFailed { worker, reason } => self.with_worker(worker, |pool, slot, _, cx| {
+                pool.let_go(slot, worker, reason, cx);
+            }),
+            Event::StopSignal { request } => self.stop_signalled(request),
             Event::GroupEnded { worker } => self.with_worker(worker, |pool, slot, _, cx| {
                 pool.group_ended(slot, worker, cx);
             }),

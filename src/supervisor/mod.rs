@@ -22,6 +22,8 @@
 //!   gone
 //! ```
 //!
+//! A worker that cannot be killed is let go: it is known until it ends, and nothing waits for it (`let_go`).
+//!
 //! A worker that is retired before its program was executed is killed at once. One that speaks on its channel is told to
 //! drain there, gets its signal at the deadline of that, and is killed later still. The event × state table is
 //! in `docs/architecture.md`, written by `tests/exhaustive.rs`.
@@ -35,10 +37,13 @@ mod backoff;
 mod channel;
 mod context;
 mod event;
+mod extend;
 mod fate;
 mod invariants;
+mod let_go;
 mod lost;
 mod machine;
+mod pause;
 mod planner;
 mod pool;
 mod requests;
@@ -52,7 +57,10 @@ mod tests;
 mod wanted;
 mod worker;
 
-pub use action::{Action, ManagerState, Note, Outcome, Place, Retirement, RolloutFailure, WorkerFailure};
+pub use action::{
+    Action, ManagerState, Note, Outcome, Place, Retirement, RolloutFailure, StopEffect, WorkerFailure,
+};
 pub use event::{Event, ExitStatus, Request, Scope, StartFailure};
 pub use machine::Supervisor;
+pub use pause::{CountedTime, TimeLost};
 pub use status::{PoolStatus, RolloutStatus, SlotStatus, Status, WorkerState, WorkerStatus};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Note, Place, Retirement};
 use super::context::Context;
+use super::let_go::kill_patience;
 use super::slot::Slot;
 use super::wanted::Part;
 use super::worker::{Escalation, State, Worker};
@@ -112,7 +113,7 @@ impl Pool {
         worker.ping = None;
         let until = cx.now.after(patience);
         worker.state = match way {
-            Way::Kill => State::Killed { why },
+            Way::Kill => State::Killed { why, give_up: cx.now + kill_patience(policy) },
             Way::Drain => State::Draining { until, next: Escalation::Signal, why },
             Way::Signal(_) | Way::Wait => State::Draining { until, next: Escalation::Kill, why },
         };

@@ -104,6 +104,8 @@ pub enum WorkerState {
     Killed,
     /// Its main process is gone, the rest of its process group is not.
     Ending,
+    /// It cannot be ended, and nothing waits for it.
+    LetGo,
 }
 
 /// A rollout under way.
@@ -215,6 +217,7 @@ fn worker_status(worker: &Worker, now: Monotonic) -> WorkerStatus {
             State::Draining { .. } => WorkerState::Draining,
             State::Killed { .. } => WorkerState::Killed,
             State::Ending { .. } => WorkerState::Ending,
+            State::LetGo { .. } => WorkerState::LetGo,
         },
         worn: worker.worn && worker.is_active(),
         bakes: worker.bakes(),

@@ -1,13 +1,24 @@
 //! Ending the daemon: all workers first, with `stop_timeout` for each; a request to stop at once ends the
-//! waiting.
+//! waiting, and so does a second signal.
+//!
+//! A signal can come twice by accident: `timeout` and some wrappers send it to the process and to its group, a terminal to
+//! both the wrapper and us. So a second one counts only if it comes late enough to be somebody's second thought. What
+//! a client asks for is no signal: after `handover stop` the first signal is a first signal.
+
+use std::time::Duration;
 
 use super::Supervisor;
-use super::action::{Action, ManagerState, Outcome, Retirement};
+use super::action::{Action, ManagerState, Note, Outcome, Retirement, StopEffect};
 use super::context::Context;
+use super::let_go::kill_patience;
 use super::machine::Phase;
 use super::pool::Pool;
 use super::worker::State;
 use crate::id::{RequestId, SlotIndex, WorkerId};
+use crate::time::Monotonic;
+
+/// The least time between a signal to stop and the one that ends the waiting.
+const SECOND_THOUGHT: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     pub(super) fn stop_requested(&mut self, request: RequestId, now: bool) {
@@ -21,6 +32,31 @@ impl Supervisor {
         }
     }
 
+    /// `SIGTERM` or `SIGINT` came.
+    pub(super) fn stop_signalled(&mut self, request: RequestId) {
+        self.stop_requested(request, false);
+        let now = self.cx.now;
+        let Phase::Stopping { signalled, .. } = &mut self.phase else { return };
+        let effect = match *signalled {
+            None => StopEffect::Graceful,
+            Some(first) if now.since(first) < SECOND_THOUGHT => StopEffect::Ignored,
+            Some(_) => StopEffect::Now,
+        };
+        signalled.get_or_insert(now);
+        self.cx.note(Note::StopSignal { effect });
+        if effect == StopEffect::Now {
+            self.kill_all();
+        }
+    }
+
+    /// Since when the daemon is stopping, if it is.
+    pub(super) fn stopping_since(&self) -> Option<Monotonic> {
+        match self.phase {
+            Phase::Stopping { since, .. } => Some(since),
+            Phase::Starting | Phase::Running | Phase::Ended => None,
+        }
+    }
+
     /// Something that only a fresh start can mend.
     pub(super) fn broken(&mut self, reason: String) {
         if !self.phase.is_stopping() {
@@ -29,7 +65,7 @@ impl Supervisor {
     }
 
     pub(super) fn begin_stop(&mut self, requests: Vec<RequestId>, failure: Option<String>) {
-        self.phase = Phase::Stopping { requests, failure };
+        self.phase = Phase::Stopping { requests, failure, since: self.cx.now, signalled: None };
         self.cx.ask(Action::Tell(ManagerState::Stopping));
         // The service manager's clock for a stop starts afresh: what it granted before is over.
         self.extended_until = None;
@@ -57,10 +93,14 @@ impl Supervisor {
     fn kill_all(&mut self) {
         for pool in self.pools.values_mut() {
             for worker in pool.slots.values_mut().flat_map(|slot| &mut slot.workers) {
+                let Some(policy) = pool.policies.get(&worker.generation) else { continue };
+                let give_up = self.cx.now + kill_patience(policy);
                 worker.state = match worker.state {
-                    State::Killed { .. } | State::Ending { killed: true, .. } => continue,
-                    State::Ending { .. } => State::Ending { kill_at: None, killed: true },
-                    _ => State::Killed { why: Retirement::DaemonStops },
+                    State::Killed { .. } | State::Ending { killed: true, .. } | State::LetGo { .. } => {
+                        continue;
+                    }
+                    State::Ending { .. } => State::Ending { until: Some(give_up), killed: true },
+                    _ => State::Killed { why: Retirement::DaemonStops, give_up },
                 };
                 self.cx.ask(Action::Kill { worker: worker.id });
             }
@@ -69,16 +109,18 @@ impl Supervisor {
 
     /// Ends the daemon when nothing is left.
     pub(super) fn judge_stop(&mut self) {
-        if self.cx.living() > 0 {
+        if !self.only_let_go_live() {
             return;
         }
-        let Phase::Stopping { requests, failure } = std::mem::replace(&mut self.phase, Phase::Ended) else {
+        let Phase::Stopping { requests, failure, .. } = std::mem::replace(&mut self.phase, Phase::Ended)
+        else {
             return;
         };
+        let (outcome, left_behind) = self.outcome_of_stop();
         for request in requests {
-            self.answer(request, Outcome::Done { generation: None });
+            self.answer(request, outcome.clone());
         }
-        self.cx.ask(Action::Exit { failure });
+        self.cx.ask(Action::Exit { failure: failure.or(left_behind) });
     }
 }
 
@@ -91,7 +133,7 @@ fn end_workers(pool: &mut Pool, cx: &mut Context) {
     }
     for worker in pool.slots.values_mut().flat_map(|slot| &mut slot.workers) {
         let Some(policy) = pool.policies.get(&worker.generation) else { continue };
-        if let State::Draining { until: at, .. } | State::Ending { kill_at: at, killed: false } =
+        if let State::Draining { until: at, .. } | State::Ending { until: at, killed: false } =
             &mut worker.state
             && let Some(latest) = cx.now.after(policy.stop_timeout)
         {

@@ -42,13 +42,20 @@ pub(super) enum State {
     Killed {
         /// Why it was to end in the first place.
         why: Retirement,
+        /// When it is let go.
+        give_up: Monotonic,
     },
     /// Its main process ended; the rest of its group was asked to.
     Ending {
-        /// Then the rest is killed.
-        kill_at: Option<Monotonic>,
-        /// It was.
+        /// Then the rest is killed, or let go.
+        until: Option<Monotonic>,
+        /// It was killed.
         killed: bool,
+    },
+    /// It cannot be ended, and nothing waits for it.
+    LetGo {
+        /// Why it was to end in the first place; `None`: its main process has ended.
+        why: Option<Retirement>,
     },
 }
 
@@ -149,8 +156,13 @@ impl Worker {
         matches!(self.state, State::Draining { .. } | State::Killed { .. })
     }
 
-    pub(super) fn is_ending(&self) -> bool {
-        matches!(self.state, State::Ending { .. })
+    pub(super) fn is_let_go(&self) -> bool {
+        matches!(self.state, State::LetGo { .. })
+    }
+
+    /// Its main process has ended, as far as is known.
+    pub(super) fn has_exited(&self) -> bool {
+        matches!(self.state, State::Ending { .. } | State::LetGo { why: None })
     }
 
     /// When its successor may start was settled when it asked to be replaced, or lost its channel.
@@ -186,8 +198,9 @@ impl Worker {
             State::Ready { watchdog_by } => {
                 watchdog_by.into_iter().chain(self.ping.map(|ping| ping.at)).min()
             }
-            State::Draining { until: at, .. } | State::Ending { kill_at: at, killed: false } => at,
-            State::Killed { .. } | State::Ending { killed: true, .. } => None,
+            State::Draining { until: at, .. } | State::Ending { until: at, .. } => at,
+            State::Killed { give_up, .. } => Some(give_up),
+            State::LetGo { .. } => None,
         }
     }
 
@@ -254,17 +267,6 @@ impl Worker {
         {
             // Never forward: it may have been put off for longer.
             *by = (*by).max(now + every);
-        }
-    }
-
-    /// It asked for more time for a start or an end (`EXTEND_TIMEOUT_USEC=`, `sd_notify(3)`): a deadline
-    /// is moved back, never forward.
-    pub(super) fn allow_more_time(&mut self, until: Monotonic) {
-        match &mut self.state {
-            State::Starting { ready_by: Some(deadline) } | State::Draining { until: Some(deadline), .. } => {
-                *deadline = (*deadline).max(until)
-            }
-            _ => {}
         }
     }
 

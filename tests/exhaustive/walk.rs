@@ -250,6 +250,7 @@ impl Node {
             self.request(Request::Scale { pool: PoolName::new("web"), workers: Some(2) }),
             self.request(Request::Stop { now: false }),
             self.request(Request::Stop { now: true }),
+            Event::StopSignal { request: RequestId(self.requests + 1) },
         ];
         for worker in self.living() {
             events.extend(of_worker(worker));
@@ -262,7 +263,7 @@ impl Node {
             let Some(deadline) = self.machine.next_deadline() else { return };
             self.now = deadline;
         }
-        if let Event::Requested { .. } = event {
+        if let Event::Requested { .. } | Event::StopSignal { .. } = event {
             self.requests += 1;
         }
         let before = self.machine.status();
@@ -313,6 +314,7 @@ impl Node {
             WorkerState::Killed if wish => "killed after its wish",
             WorkerState::Killed => "killed",
             WorkerState::Ending => "ending",
+            WorkerState::LetGo => "let go",
         }
     }
 
@@ -370,5 +372,6 @@ fn of_worker(worker: WorkerId) -> Vec<Event> {
         Event::Exited { worker, status: ExitStatus::Code(0) },
         Event::Exited { worker, status: ExitStatus::Code(1) },
         Event::GroupEnded { worker },
+        Event::KillFailed { worker, reason: "operation not permitted".to_owned() },
     ]
 }

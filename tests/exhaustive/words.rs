@@ -26,6 +26,7 @@ pub(crate) fn cause(worker: WorkerId, event: &Event, due: &[WorkerId], actions: 
             _ => "exits with 1",
         },
         Event::GroupEnded { worker: who } if *who == worker => "its group has ended",
+        Event::KillFailed { worker: who, .. } if *who == worker => "cannot be killed",
         Event::DeadlinePassed if due.contains(&worker) => "its time is up",
         Event::Requested { what: Request::Stop { now: true }, .. } => "stop now",
         _ => return retired(worker, actions),
@@ -57,6 +58,7 @@ pub(crate) fn orders_for(worker: WorkerId, actions: &[Action]) -> Vec<&'static s
         Action::Signal { worker: who, .. } if *who == worker => Some("signal"),
         Action::Kill { worker: who } if *who == worker => Some("kill"),
         Action::EndGroup { worker: who, .. } if *who == worker => Some("end the group"),
+        Action::Note(Note::WorkerLetGo { worker: who, .. }) if *who == worker => Some("let go"),
         Action::Note(Note::WorkerFailed { worker: who, .. }) if *who == worker => Some("counts as failed"),
         _ => None,
     };
@@ -72,6 +74,7 @@ pub(crate) fn daemon_cause(event: &Event, actions: &[Action]) -> Option<String> 
         Event::Prepared { .. } => "generation prepared",
         Event::PrepareRefused { .. } => "generation refused",
         Event::Broken { .. } => "a promise is broken",
+        Event::StopSignal { .. } => "SIGTERM or SIGINT",
         Event::Requested { what, .. } => match what {
             Request::Roll(_) => "reload or restart",
             Request::Cancel { .. } => "cancel",

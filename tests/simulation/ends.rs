@@ -128,7 +128,8 @@ impl Shadow {
         if stage == Stage::Back {
             return Ok(());
         }
-        let draining = self.in_pool(name).filter(|w| w.asked.is_some() && !w.exited).count();
+        let drains = |w: &&Worker| w.asked.is_some() && !w.exited && !w.let_go;
+        let draining = self.in_pool(name).filter(drains).count();
         let most = self.governing(name).map_or(0, |policy| policy.rollout.max_draining);
         hold(draining < most as usize, "at most max_draining drain", detail)?;
         let for_canary = stage == Stage::Canary && !own && !worker.worn;

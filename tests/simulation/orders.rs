@@ -20,7 +20,10 @@ impl Shadow {
             Action::Drain { worker, why, patience } => self.drain(*worker, *why, *patience),
             Action::Ping { worker } => self.ping(*worker),
             Action::Signal { worker, .. } => self.signal(*worker),
-            Action::Kill { worker } => self.kill(*worker),
+            Action::Kill { worker } => {
+                self.learn_killed(*worker);
+                self.kill(*worker)
+            }
             Action::EndGroup { worker, .. } => {
                 let worker = self.living(*worker, "EndGroup")?;
                 let first = worker.exited && !worker.group_asked;
@@ -109,6 +112,9 @@ impl Shadow {
             watchdog_by: None,
             kill_from: None,
             killed: false,
+            gone_by: None,
+            unkillable: false,
+            let_go: false,
             signalled: false,
             group_asked: false,
             said_stopping: false,
@@ -243,13 +249,16 @@ impl Shadow {
     }
 
     fn exit(&mut self, failure: bool) -> Check {
-        hold(self.workers.is_empty(), "Exit leaves nobody behind", || format!("{:?}", self.workers))?;
+        let left = self.workers.values().any(|worker| worker.let_go);
+        let none = self.workers.values().all(|worker| worker.let_go);
+        hold(none, "Exit leaves nobody behind", || format!("{:?}", self.workers))?;
         hold(self.stopping.is_some(), "Exit follows a stop", String::new)?;
         hold(self.requests.is_empty(), "everybody is answered before Exit", || {
             format!("{:?}", self.requests)
         })?;
         let asked = self.stop_asked && !failure;
-        let failed = failure && (self.broken || !self.started);
+        let failed = failure && (self.broken || !self.started || left);
+        hold(failure || !left, "Exit says that somebody was left behind", String::new)?;
         hold(asked || failed, "Exit says whether it failed", || failure.to_string())?;
         self.ended = true;
         Ok(())
@@ -259,7 +268,8 @@ impl Shadow {
         let detail = || format!("{what:?}: {outcome:?}");
         if self.stopping.is_some() {
             let stop = matches!(what, Request::Stop { .. });
-            let fits = matches!(outcome, Outcome::Failed { .. } | Outcome::Refused { .. }) != stop;
+            let left = self.workers.values().any(|worker| worker.let_go) && !self.ended;
+            let fits = matches!(outcome, Outcome::Failed { .. } | Outcome::Refused { .. }) != (stop && !left);
             return hold(fits, "a stopping daemon finishes nothing else", detail);
         }
         let fits = match (what, outcome) {
@@ -341,7 +351,9 @@ impl Shadow {
                     self.workers.get(worker).is_some_and(|worker| worker.worn && !worker.channel.counted);
                 hold(worn, "a wish is told when it is made", || format!("{note:?}"))
             }
-            Note::RolloutDone { .. } => Ok(()),
+            Note::RolloutDone { .. } | Note::TimeLost(_) => Ok(()),
+            Note::StopSignal { effect } => self.check_effect(*effect),
+            Note::WorkerLetGo { worker, .. } => self.let_go(*worker),
             Note::RolledBack { generation, kept } => {
                 let really = self.kept(*generation);
                 hold(really == *kept, "what is kept is said", || format!("{really:?}, said {kept:?}"))?;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use handover::config::model::Policy;
 use handover::id::{Generation, PoolName, RequestId, WorkerId};
 use handover::supervisor::{Action, Event, ExitStatus, Outcome, Request, Scope};
-use handover::time::Monotonic;
 
 use super::bench::{Bench, Step};
+use super::pauses::{Clock, Lives};
 use super::rng::Rng;
 use super::shadow::{Check, Violation, hold};
 use super::swarm::Setup;
@@ -30,6 +30,8 @@ pub(crate) struct Failure {
 struct Run {
     world: World,
     bench: Bench,
+    clock: Clock,
+    lives: Lives,
     /// When the machine is written down and read back; a stream of its own, so that it changes nothing else.
     copies: Rng,
 }
@@ -44,8 +46,9 @@ pub(crate) fn run(seed: u64, with_copies: bool) -> Result<Vec<Step>, Box<Failure
     if !with_copies {
         world.faults.snapshot = 0;
     }
-    let mut run = Run { world, bench, copies: Rng::new(seed ^ 0xC0B1) };
-    run.obey(&first);
+    let (clock, lives) = (Clock::new(), Lives::new());
+    let mut run = Run { world, bench, clock, lives, copies: Rng::new(seed ^ 0xC0B1) };
+    run.obey(&first).map_err(|violation| fail(violation, Vec::new()))?;
     match run.whole(steps) {
         Ok(()) => Ok(run.bench.trace),
         Err(violation) => Err(fail(violation, run.bench.trace)),
@@ -78,31 +81,46 @@ impl Run {
 
     /// The next thing that happens, and sometimes a fault of the shell; false where nothing ever will.
     fn step(&mut self) -> Result<bool, Violation> {
-        let deadline = self.bench.machine.next_deadline();
-        let Some((at, event)) = self.world.next(deadline) else { return Ok(false) };
-        self.give_at(at, event.clone())?;
+        let event = loop {
+            let deadline = self.bench.machine.next_deadline();
+            let Some(event) = self.world.next(self.clock.wakes(deadline)) else { return Ok(false) };
+            if let Some(pause) = self.world.pause() {
+                self.clock.pause(pause);
+            }
+            self.look()?;
+            let deadline = self.bench.machine.next_deadline();
+            if event != Event::DeadlinePassed || deadline.is_some_and(|at| at <= self.clock.time.now()) {
+                break event;
+            }
+        };
+        self.give(event.clone())?;
         if self.world.buggify() {
             self.disturb(event)?;
         }
         Ok(true)
     }
 
-    fn give(&mut self, event: Event) -> Result<Vec<Action>, Violation> {
-        self.give_at(self.world.now, event)
+    /// The loop looks at the clock, whatever it woke up for.
+    fn look(&mut self) -> Check {
+        let lost = self.clock.look(self.world.now, self.bench.machine.next_deadline());
+        lost.map_or(Ok(()), |lost| self.give(lost).map(drop))
     }
 
-    fn give_at(&mut self, at: Monotonic, event: Event) -> Result<Vec<Action>, Violation> {
+    fn give(&mut self, event: Event) -> Result<Vec<Action>, Violation> {
         // With its orders still to be fetched: a state like any other.
         self.bench.copy_next = self.copies.chance(self.world.faults.snapshot);
-        let actions = self.bench.step(at, event)?;
-        self.obey(&actions);
+        self.lives.learn(self.world.now, &event, &self.bench.shadow);
+        let actions = self.bench.step(self.clock.time.now(), event)?;
+        self.obey(&actions)?;
         Ok(actions)
     }
 
-    fn obey(&mut self, actions: &[Action]) {
+    fn obey(&mut self, actions: &[Action]) -> Check {
         for action in actions {
+            self.lives.check(self.world.now, action, &self.bench.shadow)?;
             self.world.obey(action);
         }
+        Ok(())
     }
 
     /// An event twice, one too late, or a needless wake-up.
@@ -147,10 +165,10 @@ impl Run {
     /// What comes too late has no more effect than time has.
     fn check_stale(&mut self, stale: Event) -> Check {
         let mut without = self.bench.machine.clone();
-        without.handle(self.world.now, Event::DeadlinePassed);
+        without.handle(self.clock.time.now(), Event::DeadlinePassed);
         let text = format!("{stale:?}");
         let mut with = self.bench.machine.clone();
-        with.handle(self.world.now, stale);
+        with.handle(self.clock.time.now(), stale);
         hold(with == without, "a late event changes nothing", || text)
     }
 
@@ -264,6 +282,8 @@ fn may_come_twice(event: &Event) -> bool {
     !matches!(
         event,
         Event::Requested { .. }
+            | Event::TimeLost(_)
+            | Event::StopSignal { .. }
             | Event::Prepared { .. }
             | Event::PrepareRefused { .. }
             | Event::Broken { .. }

@@ -53,6 +53,11 @@ pub(crate) struct Worker {
     /// When it may be killed, and must be.
     pub(crate) kill_from: Option<Monotonic>,
     pub(crate) killed: bool,
+    /// When it was, and when it must be gone or let go.
+    pub(crate) gone_by: Option<Monotonic>,
+    /// It was reported that it cannot be killed.
+    pub(crate) unkillable: bool,
+    pub(crate) let_go: bool,
     pub(crate) signalled: bool,
     pub(crate) group_asked: bool,
     pub(crate) said_stopping: bool,
@@ -138,6 +143,8 @@ pub(crate) struct Shadow {
     pub(crate) stopping: Option<Monotonic>,
     pub(crate) stop_asked: bool,
     pub(crate) stop_now: bool,
+    /// When the first signal asked for the stop.
+    pub(crate) signalled: Option<Monotonic>,
     pub(crate) broken: bool,
     pub(crate) ended: bool,
     pub(crate) extended_until: Option<Monotonic>,
@@ -170,6 +177,7 @@ impl Shadow {
             stopping: None,
             stop_asked: false,
             stop_now: false,
+            signalled: None,
             broken: false,
             ended: false,
             extended_until: None,
@@ -259,7 +267,9 @@ impl Shadow {
             Event::ListenerReplaced { listener, pools } => self.learn_replaced(listener, pools),
             Event::Requested { request, what } => self.learn_request(*request, what),
             Event::Broken { .. } => self.broken = true,
-            Event::DeadlinePassed => {}
+            Event::DeadlinePassed | Event::TimeLost(_) => {}
+            Event::StopSignal { request } => self.learn_signal(*request),
+            Event::KillFailed { worker, .. } => self.learn_unkillable(*worker),
             Event::SpawnFailed { worker, failure } => {
                 if let Some(gone) = self.workers.remove(worker)
                     && gone.is_active()
@@ -321,14 +331,7 @@ impl Shadow {
             }
             Event::WatchdogTriggered { .. } => worker.triggered |= worker.is_active(),
             Event::Stopping { .. } => worker.said_stopping |= worker.is_active(),
-            Event::MoreTime { by, .. } => {
-                let until = now + *by;
-                worker.ready_by = worker.ready_by.map(|at| at.max(until));
-                if !worker.exited && worker.asked.is_some() && !worker.killed {
-                    worker.kill_from = worker.kill_from.map(|at| at.max(until));
-                    worker.channel.signal_from = worker.channel.signal_from.map(|at| at.max(until));
-                }
-            }
+            Event::MoreTime { by, .. } => worker.learn_more_time(now, *by, self.stopping, &policy),
             _ => {}
         }
     }
@@ -343,8 +346,11 @@ impl Shadow {
         if was_active {
             self.unasked_end(&before);
         }
+        let gone_by = self.now + kill_patience(self.policy(&before.place));
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.exited = true;
+        worker.let_go = false;
+        worker.gone_by = worker.killed.then_some(gone_by);
         worker.ready_by = None;
         worker.watchdog_by = None;
         worker.channel.forget_times();
@@ -414,6 +420,12 @@ pub(crate) fn patience(policy: &Policy, why: Retirement) -> Timeout {
         Retirement::StartTimeout | Retirement::Watchdog | Retirement::DaemonStops => policy.stop_timeout,
         _ => policy.drain_timeout,
     }
+}
+
+/// How long a killed worker may take to be gone.
+pub(crate) fn kill_patience(policy: &Policy) -> Duration {
+    let seconds = |seconds| Duration::from_secs(seconds);
+    policy.stop_timeout.duration().unwrap_or(seconds(30)).max(seconds(10)).min(seconds(300))
 }
 
 /// A wake-up that is due may come this much later: the machine's next call.

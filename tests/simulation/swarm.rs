@@ -50,6 +50,8 @@ pub(crate) struct Faults {
     pub(crate) hangs: u64,
     pub(crate) triggers: u64,
     pub(crate) extends: u64,
+    /// `SIGKILL` is not permitted, or has no effect.
+    pub(crate) unkillable: u64,
     pub(crate) ignores_stop: u64,
     pub(crate) group_lingers: u64,
     pub(crate) program_changed: u64,
@@ -61,6 +63,8 @@ pub(crate) struct Faults {
     pub(crate) buggify: u64,
     /// The machine is written down and read back.
     pub(crate) snapshot: u64,
+    /// Nobody runs for a while, neither the daemon nor any worker.
+    pub(crate) pauses: u64,
 }
 
 impl Setup {
@@ -106,6 +110,8 @@ impl Faults {
             pools_change: rate(700),
             buggify: rate(200),
             snapshot: rate(60),
+            unkillable: rate(300),
+            pauses: rate(100),
             ends_listener: rate(300),
         }
     }

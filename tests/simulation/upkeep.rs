@@ -61,6 +61,7 @@ impl Shadow {
             "a wish that comes too early is told as a failure",
             detail,
         )?;
+        self.check_let_go(worker, deadline)?;
         let due = match active {
             true => {
                 let bakes_until = worker.bakes_until.filter(|_| worker.ready.is_none());

@@ -53,6 +53,7 @@ pub(crate) struct Process {
     pub(crate) client: Client,
     pub(crate) asked: bool,
     killed: bool,
+    unkillable: bool,
     ignores_stop: bool,
     extends_stop: bool,
     group_lingers: bool,
@@ -82,8 +83,8 @@ impl World {
         }
     }
 
-    /// The next thing that happens, with its time; the machine wants to be woken at `deadline`.
-    pub(crate) fn next(&mut self, deadline: Option<Monotonic>) -> Option<(Monotonic, Event)> {
+    /// The next thing that happens; the loop wants to be woken at `deadline`.
+    pub(crate) fn next(&mut self, deadline: Option<Monotonic>) -> Option<Event> {
         loop {
             let queued = self.queue.first_key_value().map(|(key, _)| key.0);
             let person = (!self.calm).then_some(self.next_request);
@@ -93,22 +94,27 @@ impl World {
                 let (_, event) = self.queue.pop_first()?;
                 if self.happens(&event) {
                     self.end_a_listener(&event);
-                    return Some((self.now, event));
+                    return Some(event);
                 }
             } else if person == Some(at) {
                 self.next_request = self.now + self.rng.millis(1, 1 + self.quiet.as_millis() as u64 * 2);
-                return Some((self.now, self.draw_request()));
+                return Some(self.draw_request());
             } else {
                 if self.buggify() {
                     self.now = self.now + self.rng.millis(0, 1500);
                 }
-                return Some((self.now, Event::DeadlinePassed));
+                return Some(Event::DeadlinePassed);
             }
         }
     }
 
     pub(crate) fn buggify(&mut self) -> bool {
         !self.calm && self.rng.chance(self.faults.buggify)
+    }
+
+    /// How long nobody runs now; mostly they do. What is shorter than a look and its lateness cannot be noticed.
+    pub(crate) fn pause(&mut self) -> Option<Duration> {
+        self.fault(|faults| faults.pauses).then(|| self.rng.millis(2_001, 200_000))
     }
 
     pub(crate) fn fault(&mut self, rate: fn(&Faults) -> u64) -> bool {
@@ -137,6 +143,7 @@ impl World {
             | Event::Answered { worker }
             | Event::ReplacementWished { worker, .. }
             | Event::ChannelLost { worker }
+            | Event::KillFailed { worker, .. }
             | Event::MoreTime { worker, .. }
             | Event::NotHeard { worker, .. } => (worker, None),
             _ => return true,
@@ -163,7 +170,7 @@ impl World {
             }
             _ => {}
         }
-        alive || matches!(event, Event::GroupEnded { .. })
+        alive || matches!(event, Event::GroupEnded { .. } | Event::KillFailed { .. })
     }
 
     /// A worker may end a listener for all when it begins to serve, and when it dies.
@@ -216,6 +223,7 @@ impl World {
             client: Client::new(policy.and_then(|policy| policy.ping_timeout)),
             asked: false,
             killed: false,
+            unkillable: self.fault(|faults| faults.unkillable),
             ignores_stop: self.fault(|faults| faults.ignores_stop),
             extends_stop: self.fault(|faults| faults.extends),
             group_lingers: self.fault(|faults| faults.group_lingers),
@@ -307,6 +315,14 @@ impl World {
     fn kill(&mut self, worker: WorkerId) {
         let Some(process) = self.processes.get_mut(&worker) else { return };
         process.killed = true;
+        if process.unkillable && !self.calm {
+            // It is refused, or has no effect.
+            if self.rng.chance(500) {
+                let reason = "operation not permitted".to_owned();
+                self.push(SOON, Event::KillFailed { worker, reason });
+            }
+            return;
+        }
         match process.life {
             Life::Forking | Life::Running => self.push(SOON, Event::Exited { worker, status: KILLED }),
             Life::Dead => self.push(SOON, Event::GroupEnded { worker }),
@@ -382,7 +398,11 @@ impl World {
 
     fn draw_request(&mut self) -> Event {
         if self.rng.chance(self.stops) {
-            return match self.rng.below(4) {
+            return match self.rng.below(6) {
+                4..=5 => {
+                    self.last_request += 1;
+                    Event::StopSignal { request: RequestId(self.last_request) }
+                }
                 0 => Event::Broken { reason: "a listener no longer listens".to_owned() },
                 1 => self.request(Request::Stop { now: true }),
                 _ => self.request(Request::Stop { now: false }),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Asked, Command, Drifted, End, Failure, What, Who};
+use super::{Asked, Command, Drifted, End, Failure, StopEffect, What, Who};
 use crate::control::answer::Verdict;
 use crate::supervisor::ExitStatus;
 
@@ -29,6 +29,7 @@ impl fmt::Display for What {
             Self::WorkerDraining { who, why } => write!(f, "{who} is asked to end: {why}"),
             Self::WorkerKilled(who) => write!(f, "{who} is killed"),
             Self::SuccessorWaits(who) => write!(f, "the next worker of its slot waits for the end of {who}"),
+            Self::WorkerLetGo { who, reason } => write!(f, "{who} cannot be ended, and is let go: {reason}"),
             Self::WorkerFailed { who, failure, restart_in, crash_loop } => {
                 failed(f, who, failure, *restart_in, *crash_loop)
             }
@@ -49,22 +50,15 @@ impl fmt::Display for What {
                 write!(f, "rolling generation {generation} back: {}", failure.text)
             }
             Self::RolloutDone(of) => write!(f, "generation {} serves", of.generation),
-            Self::RolledBack { generation, kept } if kept.is_empty() => {
-                write!(f, "generation {generation} is thrown away")
-            }
-            Self::RolledBack { generation, kept } => {
-                write!(f, "generation {generation} is thrown away, {} slots still run it", kept.len())
-            }
+            Self::RolledBack { generation, kept } => rolled_back(f, *generation, kept.len()),
             Self::RequestReceived { request, asked } => write!(f, "request {request}: {asked}"),
             Self::RequestAnswered { request, result, reason, .. } => {
                 write!(f, "request {request}: {}", word(*result))?;
                 reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
             }
-            Self::ReloadRefused { reason } => write!(f, "reload refused: {reason}"),
             Self::GenerationCommitted(of) => {
                 write!(f, "generation {} is the one to build on", of.generation)
             }
-            Self::GenerationForgotten(of) => write!(f, "nothing needs generation {} any more", of.generation),
             Self::ListenerBound { at, afresh: false } => write!(f, "listener {}: bound", at.listener),
             Self::ListenerBound { at, afresh: true } => write!(f, "listener {}: bound afresh", at.listener),
             Self::ListenerAdopted(at) => write!(f, "listener {}: taken over", at.listener),
@@ -73,12 +67,15 @@ impl fmt::Display for What {
                 write!(f, "listener {}: closed, {reset} waiting connections were reset", at.listener)
             }
             Self::ListenerDrifted(drifted) | Self::ListenerMended(drifted) => drifted.fmt(f),
-            Self::DaemonReady => f.write_str("the daemon is ready"),
-            Self::DaemonReloading => f.write_str("the daemon reloads"),
-            Self::DaemonStopping => f.write_str("the daemon stops"),
-            Self::DaemonBroken { reason } => write!(f, "the daemon has to be started afresh: {reason}"),
-            Self::DaemonEnded { failure: None } => f.write_str("the daemon has ended"),
-            Self::DaemonEnded { failure: Some(reason) } => write!(f, "the daemon has ended: {reason}"),
+            Self::ReloadRefused { .. }
+            | Self::GenerationForgotten(_)
+            | Self::StopSignal { .. }
+            | Self::TimeLost { .. }
+            | Self::DaemonReady
+            | Self::DaemonReloading
+            | Self::DaemonStopping
+            | Self::DaemonBroken { .. }
+            | Self::DaemonEnded { .. } => daemon(f, self),
         }
     }
 }
@@ -91,6 +88,38 @@ fn late(
     hint: &str,
 ) -> fmt::Result {
     write!(f, "{who} is not ready after {after:.1?}, waiting for {waiting_for} (hint: {hint})")
+}
+
+/// What the daemon itself does.
+fn daemon(f: &mut fmt::Formatter<'_>, what: &What) -> fmt::Result {
+    match what {
+        What::ReloadRefused { reason } => write!(f, "reload refused: {reason}"),
+        What::GenerationForgotten(of) => write!(f, "nothing needs generation {} any more", of.generation),
+        What::StopSignal { effect } => f.write_str(stop_signal(*effect)),
+        What::TimeLost { by, .. } => {
+            write!(f, "nobody ran for {by:.1?}: all deadlines have moved by that")
+        }
+        What::DaemonReady => f.write_str("the daemon is ready"),
+        What::DaemonReloading => f.write_str("the daemon reloads"),
+        What::DaemonStopping => f.write_str("the daemon stops"),
+        What::DaemonBroken { reason } => write!(f, "the daemon has to be started afresh: {reason}"),
+        What::DaemonEnded { failure: None } => f.write_str("the daemon has ended"),
+        What::DaemonEnded { failure: Some(reason) } => write!(f, "the daemon has ended: {reason}"),
+        _ => Ok(()),
+    }
+}
+
+fn rolled_back(f: &mut fmt::Formatter<'_>, generation: u64, kept: usize) -> fmt::Result {
+    write!(f, "generation {generation} is thrown away")?;
+    if kept == 0 { Ok(()) } else { write!(f, ", {kept} slots still run it") }
+}
+
+fn stop_signal(effect: StopEffect) -> &'static str {
+    match effect {
+        StopEffect::Graceful => "a signal stops the daemon",
+        StopEffect::Ignored => "a signal to stop came too soon after the first, and is ignored",
+        StopEffect::Now => "a second signal stops the daemon at once",
+    }
 }
 
 fn failed(

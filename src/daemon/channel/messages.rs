@@ -241,7 +241,7 @@ impl Daemon {
 
     /// Tells those who have waited too long.
     pub(in crate::daemon) fn look_after_questions(&mut self) {
-        let now = self.now();
+        let now = self.time.now();
         while let Some((receiver, id)) = self.deadlines.pop(now) {
             let Some(open) = self.link(receiver).and_then(|link| link.close_question(id)) else { continue };
             let reason = format!("worker {receiver} did not answer in time");

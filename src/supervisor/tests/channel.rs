@@ -84,6 +84,8 @@ fn when_the_daemon_stops_the_stop_timeout_takes_the_place_of_the_drain_timeout()
     );
     m.wait(30_000);
     assert_eq!(m.orders(), ["signal 1 with 15", "kill 2"]);
+    m.ends(2, 0);
+    m.orders();
     m.wait(30_000);
     assert_eq!(m.orders(), ["kill 1"]);
 }

@@ -4,12 +4,16 @@
 //! (`"spawn 2 in web/0 of 1"`), notes in brackets, so that a test reads like the log of a daemon.
 
 mod channel;
+mod extend;
+mod let_go;
 mod limits;
 mod lost;
+mod pause;
 mod requests;
 mod restart;
 mod rollback;
 mod rollout;
+mod signals;
 mod snapshot;
 mod start;
 mod stop;
@@ -201,6 +205,13 @@ impl Machine {
         self.request(Request::Scale { pool: PoolName::new("web"), workers: Some(workers) })
     }
 
+    /// `SIGTERM` or `SIGINT`.
+    fn stop_signal(&mut self) -> u64 {
+        self.requests += 1;
+        self.event(Event::StopSignal { request: RequestId(self.requests) });
+        self.requests
+    }
+
     fn stop(&mut self, now: bool) -> u64 {
         self.request(Request::Stop { now })
     }
@@ -297,6 +308,9 @@ fn note_line(note: &Note) -> Option<String> {
         Note::SuccessorWaits { worker, .. } => format!("[successor waits for {worker}]"),
         Note::CanaryProven { .. } => "[canary proven]".to_owned(),
         Note::RollingBack { reason, .. } => format!("[rolling back: {reason}]"),
+        Note::TimeLost(lost) => format!("[time lost: {:?}, {} in a row]", lost.by, lost.in_a_row),
+        Note::StopSignal { effect } => format!("[signal: {effect:?}]"),
+        Note::WorkerLetGo { worker, reason, .. } => format!("[let go {worker}: {reason}]"),
         Note::WorkerReady { .. }
         | Note::WorkerNotReady { .. }
         | Note::RolloutStarted { .. }
