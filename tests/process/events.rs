@@ -91,7 +91,14 @@ fn a_start_and_a_stop_are_told_from_the_first_to_the_last() {
     }
     assert_eq!(
         of_no_worker(&seen),
-        ["daemon_ready", "request_received", "daemon_stopping", "request_answered", "daemon_ended"]
+        [
+            "daemon_ready",
+            "request_received",
+            "daemon_stopping",
+            "stop_signal",
+            "request_answered",
+            "daemon_ended"
+        ]
     );
     assert_eq!(seen.last().map(|event| &event.what), Some(&What::DaemonEnded { failure: None }));
     drop(plan);

@@ -1,7 +1,10 @@
 //! Ends: of a worker with its process group, of the daemon, asked for and forced.
 
+use std::time::Duration;
+
 use crate::support::child::Handle;
 use crate::support::client::Connection;
+use crate::support::freezer::elapse;
 use crate::support::load::Load;
 use crate::support::service::{Plan, Service};
 use crate::support::{deadline, eventually, proc};
@@ -65,7 +68,8 @@ fn a_second_sigterm_a_sigquit_and_stop_now_do_not_wait() {
             "twice" => {
                 service.daemon.signal(libc::SIGTERM);
                 service.manager().wait_for("STOPPING=1");
-                service.daemon.signal(libc::SIGTERM);
+                elapse(Duration::from_millis(1_100));
+                service.daemon.signal(libc::SIGINT);
             }
             "quit" => service.daemon.signal(libc::SIGQUIT),
             _ => drop(service.daemon.cli(&["stop", "--now"])),

@@ -16,6 +16,12 @@ pub(crate) fn die_of(signal: libc::c_int) {
     }
 }
 
+/// A program that is set-user-ID becomes root altogether: whoever started it may not signal it any more.
+pub(crate) fn become_root() -> std::io::Result<()> {
+    // SAFETY: takes no pointer.
+    if unsafe { libc::setreuid(0, 0) } < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Starts a copy of this program that does `steps`, in this process group or in a session of its own. Returns its pid, once
 /// it has said `tell-parent` or is gone.
 pub(crate) fn fork_child(own_session: bool, steps: &[&str]) -> std::io::Result<u32> {

@@ -118,6 +118,7 @@ impl Worker {
             "eprint" => writeln!(io::stderr(), "{}", unescape(&step.value))?,
             "flood" => harm::flood(step.number()),
             "long-line" => harm::long_line(step.number())?,
+            "become-root" => harm::become_root()?,
             "close-output" => harm::close_output(),
             "tell-parent" => harm::tell_parent(),
             "leak-fds" => harm::leak_fds(step.number()),

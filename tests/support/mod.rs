@@ -14,6 +14,7 @@ pub mod client;
 pub mod clock;
 pub mod daemon;
 pub mod events;
+pub mod freezer;
 pub mod gathered;
 pub mod inbox;
 pub mod journal;
