@@ -186,7 +186,7 @@ impl Pool {
 
     fn fill_slots(&mut self, wanted: &Wanted, budget: &mut Budget, stage: Stage, cx: &mut Context) {
         for (index, generation) in self.unfilled(wanted, stage, cx) {
-            if budget.stop_first && self.slots.get(&index).is_some_and(|slot| !slot.workers.is_empty()) {
+            if budget.stop_first && self.slots.get(&index).is_some_and(|slot| !slot.is_vacant()) {
                 self.make_room(index, generation, budget, stage, cx);
                 continue;
             }
@@ -246,7 +246,7 @@ impl Pool {
     fn await_end(&mut self, index: SlotIndex, cx: &mut Context) {
         let Some(slot) = self.slots.get_mut(&index) else { return };
         let mut unsaid = Vec::new();
-        for worker in slot.workers.iter_mut().filter(|worker| !worker.awaited) {
+        for worker in slot.workers.iter_mut().filter(|worker| !worker.awaited && !worker.is_let_go()) {
             worker.awaited = true;
             unsaid.push((worker.id, worker.generation));
         }

@@ -220,7 +220,8 @@ impl Rollout {
         let is_awaited = |slot: SlotIndex| self.stage != Stage::Canary || Some(slot) == canary;
         let places = pool.wanted_places(pool.wanted_slots(self.stage));
         places.filter(|(index, _)| is_awaited(*index)).find_map(|(index, slot)| {
-            let ending = slot.filter(|slot| slot.active().next().is_none())?.workers.first()?;
+            let slot = slot.filter(|slot| slot.active().next().is_none())?;
+            let ending = slot.workers.iter().find(|worker| !worker.is_let_go())?;
             Some((index, ending.id))
         })
     }

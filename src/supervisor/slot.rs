@@ -39,6 +39,11 @@ impl Slot {
         self.workers.iter().any(Worker::is_ready)
     }
 
+    /// No process of a worker holds the slot. One that cannot be ended does not: nothing waits for it.
+    pub(super) fn is_vacant(&self) -> bool {
+        self.workers.iter().all(Worker::is_let_go)
+    }
+
     /// The active worker that the slot is to have: of the wanted generation, and not worn.
     pub(super) fn right(&self, wanted: Option<Generation>) -> Option<&Worker> {
         self.of(wanted).find(|worker| !worker.worn)

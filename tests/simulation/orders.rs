@@ -94,7 +94,7 @@ impl Shadow {
                 format!("{}, {pace:?}, {}", wrong("pace"), self.now)
             })?;
         }
-        let alone = !self.is_stop_first(&at.pool) || self.in_slot(at).next().is_none();
+        let alone = !self.is_stop_first(&at.pool) || self.in_slot(at).all(|w| w.let_go);
         hold(alone, "stop-first: a slot is empty before its next worker starts", || wrong("beside another"))?;
         self.check_starts(at)?;
         self.check_live_limit(&at.pool, most, stage)?;

@@ -24,6 +24,10 @@ pub(crate) struct Clock {
 struct Life {
     place: Place,
     started: Monotonic,
+    /// Since when nothing but its staying can say that it is ready.
+    bakes: Option<Monotonic>,
+    /// It became ready by staying.
+    stayed: bool,
     ready: Option<Monotonic>,
     fed: Option<Monotonic>,
     asked: Option<Monotonic>,
@@ -68,9 +72,10 @@ impl Lives {
             Event::Spawned { worker } => {
                 let place = self.lives.get(worker).map(|life| life.place.clone());
                 if place.is_some_and(|place| shadow.policy(&place).ready == Ready::Exec) {
-                    self.is_ready(*worker, world);
+                    self.bakes(*worker, world);
                 }
             }
+            Event::ReadinessUnknown { worker } => self.bakes(*worker, world),
             Event::Heartbeat { worker } => {
                 self.lives.get_mut(worker).into_iter().for_each(|life| life.fed = Some(world));
             }
@@ -83,6 +88,11 @@ impl Lives {
         }
     }
 
+    fn bakes(&mut self, worker: WorkerId, world: Monotonic) {
+        let life = self.lives.get_mut(&worker).into_iter();
+        life.for_each(|life| life.bakes = life.bakes.or(Some(world)));
+    }
+
     fn is_ready(&mut self, worker: WorkerId, world: Monotonic) {
         let life = self.lives.get_mut(&worker).filter(|life| life.ready.is_none());
         life.into_iter().for_each(|life| (life.ready, life.fed) = (Some(world), Some(world)));
@@ -92,10 +102,19 @@ impl Lives {
         match action {
             Action::Spawn { worker, at, .. } => {
                 let place = at.clone();
-                let life = Life { place, started: world, ready: None, fed: None, asked: None };
+                let life = Life {
+                    place,
+                    started: world,
+                    bakes: None,
+                    stayed: false,
+                    ready: None,
+                    fed: None,
+                    asked: None,
+                };
                 self.lives.insert(*worker, life);
                 Ok(())
             }
+            Action::Note(Note::WorkerReady { worker, .. }) => self.check_ready(*worker, world, shadow),
             Action::Note(Note::Retiring { worker, why, .. }) => {
                 self.check_retired(*worker, *why, world, shadow)
             }
@@ -106,6 +125,18 @@ impl Lives {
             }
             _ => Ok(()),
         }
+    }
+
+    /// One that said nothing has become ready by staying.
+    fn check_ready(&mut self, id: WorkerId, world: Monotonic, shadow: &Shadow) -> Check {
+        let Some(life) = self.lives.get_mut(&id).filter(|life| life.ready.is_none()) else { return Ok(()) };
+        let bake = shadow.policy(&life.place).rollout.bake_time;
+        let ran = life.bakes.map(|since| world.since(since));
+        life.stayed = true;
+        self.is_ready(id, world);
+        hold(ran >= Some(bake), "no worker is ready for a pause", || {
+            format!("worker {id}, {ran:?} of {bake:?}")
+        })
     }
 
     fn check_retired(&mut self, id: WorkerId, why: Retirement, world: Monotonic, shadow: &Shadow) -> Check {
@@ -149,7 +180,8 @@ impl Lives {
             let bake = shadow.policies[&(name.clone(), target)].rollout.bake_time;
             let baked = self.lives.values().any(|life| {
                 let new = &life.place.pool == name && life.place.generation == target;
-                new && life.ready.is_some_and(|since| world.since(since) >= bake)
+                let since = if life.stayed { life.bakes } else { life.ready };
+                new && life.ready.and(since).is_some_and(|since| world.since(since) >= bake)
             });
             hold(baked, "no canary is proven by a pause", || format!("pool {name}, {bake:?}"))?;
         }

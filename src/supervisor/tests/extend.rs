@@ -47,8 +47,8 @@ fn a_stop_counts_from_its_own_beginning_for_a_worker_that_drained_before() {
     m.reload_to(policy(1));
     m.starts(2);
     m.wait(2_000);
-    m.ends(2, 0);
     m.stop(false);
+    m.ends(2, 0);
     m.orders();
     asks(&mut m, 1, FOR_EVER);
     m.wait(59_999);

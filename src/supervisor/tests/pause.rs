@@ -150,18 +150,21 @@ fn a_ping_does_not_count_a_pause_before_it_or_after_it() {
 fn a_wait_before_a_restart_and_what_is_stable_do_not_count_a_pause() {
     let mut p = Paused::new(Machine::new(policy_with(1, |policy| policy.restart.backoff = SECOND * 10)));
     p.m.starts(1);
+    // The first death is followed at once, the second after a wait.
     p.m.ends(1, 1);
+    p.m.starts(2);
+    p.m.ends(2, 1);
     p.runs(1_000);
     p.pauses_unharmed("a backoff");
     // The wait is shortened by up to a fifth.
     p.runs(6_999);
     assert!(p.m.orders().is_empty(), "too soon");
     p.runs(3_001);
-    assert_eq!(p.m.orders(), ["spawn 2 in web/0 of 1"]);
-    p.m.starts(2);
+    assert_eq!(p.m.orders(), ["spawn 3 in web/0 of 1"]);
+    p.m.starts(3);
     p.runs(9_000);
     p.pauses_unharmed("a worker that is nearly stable");
-    p.m.ends(2, 1);
+    p.m.ends(3, 1);
     assert!(!p.m.orders().iter().any(|order| order.starts_with("spawn")), "it was not");
 }
 

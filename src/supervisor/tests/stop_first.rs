@@ -33,6 +33,19 @@ fn a_rollout_waits_for_the_whole_process_group_and_says_so() {
 }
 
 #[test]
+fn one_that_cannot_be_ended_is_not_waited_for() {
+    let mut m = Machine::running(stop_first(1));
+    m.reload_to(stop_first(1));
+    m.wait(30_000);
+    assert!(m.orders().contains(&"kill 1".to_owned()));
+    m.event(Event::KillFailed {
+        worker: WorkerId(1),
+        reason: "process 7: operation not permitted".to_owned(),
+    });
+    assert!(m.orders().contains(&"spawn 2 in web/0 of 2".to_owned()));
+}
+
+#[test]
 fn a_crash_waits_for_the_rest_of_the_group() {
     let mut m = Machine::running(stop_first(1));
     m.exits(1, 1);
