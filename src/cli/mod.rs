@@ -13,6 +13,7 @@ mod complete;
 mod console;
 mod demo;
 mod demo_worker;
+mod ending;
 pub mod entry;
 mod events;
 mod generate;

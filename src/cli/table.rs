@@ -36,15 +36,21 @@ pub(super) fn status(document: &StatusDocument, every_slot: bool) -> String {
     text
 }
 
-fn head(daemon: &Daemon) -> String {
+/// Is it fine, and if not, why; with its newline.
+pub(super) fn first_line(daemon: &Daemon) -> String {
+    let Daemon { name, summary, fine, healthy, .. } = daemon;
     let style =
-        if daemon.fine { AnsiColor::Green.on_default() } else { AnsiColor::Yellow.on_default().bold() };
-    let Daemon { name, summary, pid, version, phase, .. } = daemon;
+        if *fine && *healthy { AnsiColor::Green.on_default() } else { AnsiColor::Yellow.on_default().bold() };
+    format!("{style}{name}: {}{style:#}\n", printable(summary))
+}
+
+fn head(daemon: &Daemon) -> String {
+    let Daemon { pid, version, phase, .. } = daemon;
     let ready = if daemon.ready { "" } else { ", not yet ready" };
     let config = daemon.config.as_deref().map_or_else(|| "command line".to_owned(), printable);
     format!(
-        "{style}{name}: {}{style:#}\n{phase}{ready} for {}, pid {pid}, version {version}, {config}\n",
-        printable(summary),
+        "{}{phase}{ready} for {}, pid {pid}, version {version}, {config}\n",
+        first_line(daemon),
         span(daemon.started.seconds_ago),
     )
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::args::Target;
-use crate::control::client::{Client, ClientError};
+use super::client;
+use crate::control::client::ClientError;
 use crate::control::paths::{SOCKET, Surroundings};
 use crate::daemon::read_text_in_time;
 use crate::exit;
@@ -116,7 +117,7 @@ fn name_of_config(path: &Path) -> Result<String, TargetError> {
 async fn only_one(bases: &[PathBuf]) -> Result<PathBuf, TargetError> {
     let (mut running, mut closed) = (Vec::new(), Vec::new());
     for socket in bases.iter().flat_map(|base| sockets_below(base)) {
-        match Client::connect(&socket).await {
+        match client::connect(&socket).await {
             // A daemon that is there and does not answer counts: it is the one to complain about.
             Ok(_) | Err(ClientError::Silent { .. }) => running.push(socket),
             Err(ClientError::Closed { .. }) => closed.push(socket),

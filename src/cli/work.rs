@@ -7,13 +7,18 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::args::Target;
 use super::console::{printable, printable_lines};
+use super::ending::Ending;
 use super::live::{self, Live};
 use super::{client, console, status, table};
 use crate::control::answer::{Finish, Line, Progress, Verdict};
 use crate::control::client::{Answer, ClientError};
 use crate::control::event::{Event, What};
 use crate::control::protocol::Request;
+use crate::os::process::{State, state};
 use crate::{exit, visible};
+
+/// How often is looked whether a daemon that says nothing is stopped, and so will say nothing.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What a command wants.
 pub(super) struct Work {
@@ -72,27 +77,58 @@ impl Work {
             Ok(socket) => socket,
             Err(code) => return code,
         };
-        let answer = match client::send(&socket, &self.request).await {
+        let mut client = match client::connect(&socket).await {
+            Ok(client) => client,
+            Err(error) => return client::complain(&error),
+        };
+        let pid = client.pid();
+        let ending = matches!(self.request, Request::Stop(_)).then(|| Ending::of(&mut client, &socket));
+        let answer = match client::send_on(client, &socket, &self.request).await {
             Ok(answer) => answer,
             Err(error) => return client::complain(&error),
         };
-        match self.read(answer, &socket).await {
-            Ok(Some((text, finish))) => self.show(&text, &finish),
-            Ok(None) => self.end(None),
-            Err(error) => self.end(Some(error)),
+        let end = match self.read(answer, &socket, pid).await {
+            Ok(Some(end)) => Ok(end),
+            Ok(None) => self.without_result(None),
+            Err(error) => self.without_result(Some(error)),
+        };
+        match end {
+            Ok((text, finish)) => {
+                // Whoever starts another daemon next may do so.
+                if let Some(ending) = ending.filter(|_| finish.result == Verdict::Done) {
+                    ending.wait(finish.process_ends).await;
+                }
+                self.show(&text, &finish)
+            }
+            Err(code) => code,
         }
     }
 
     /// Shows how it goes, and gives how it ended, as it came and as it is read; `None` where that is never told. What
     /// changes on a terminal is gone then, so that what is said next stays.
-    async fn read(&self, mut answer: Answer, socket: &Path) -> Result<Option<(String, Finish)>, ClientError> {
+    async fn read(
+        &self,
+        mut answer: Answer,
+        socket: &Path,
+        pid: Option<u32>,
+    ) -> Result<Option<(String, Finish)>, ClientError> {
         // A message is answered at once.
         let is_soon_done = matches!(self.request, Request::Send(_));
         let mut live = if self.json || is_soon_done { None } else { Live::on_terminal() };
         let mut redraw = Instant::now();
+        let mut look = Some(Instant::now() + LOOK);
         loop {
             let next = tokio::select! {
                 next = answer.next() => next,
+                () = sleep_until(look.unwrap_or(redraw)), if look.is_some() => {
+                    let is_held = pid.and_then(state).is_some_and(State::is_held);
+                    if is_held {
+                        client::say_silent(socket, pid);
+                    }
+                    // Once is enough.
+                    look = (!is_held).then(|| Instant::now() + LOOK);
+                    continue;
+                }
                 () = sleep_until(redraw), if live.is_some() => {
                     if let (Some(live), Ok((_, document))) = (&mut live, status::ask(socket).await) {
                         live.show(&document);
@@ -115,17 +151,17 @@ impl Work {
         }
     }
 
-    /// There is no result, and there will be none.
-    fn end(&self, error: Option<ClientError>) -> u8 {
+    /// There is no result, and there will be none: gives the one that it has all the same, or the exit code.
+    fn without_result(&self, error: Option<ClientError>) -> Result<(String, Finish), u8> {
         match error {
             // It was accepted; that the daemon is gone is then what was wanted.
             None | Some(ClientError::Lost { .. }) if matches!(self.request, Request::Stop(_)) => {
                 let finish = Finish::new(Verdict::Done, "stopped");
                 let line = Line::Result(finish.clone());
-                self.show(&visible::json(serde_json::to_string(&line).unwrap_or_default()), &finish)
+                Ok((visible::json(serde_json::to_string(&line).unwrap_or_default()).to_string(), finish))
             }
-            None => client::complain_of_end(),
-            Some(error) => client::complain(&error),
+            None => Err(client::complain_of_end()),
+            Some(error) => Err(client::complain(&error)),
         }
     }
 

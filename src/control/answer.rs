@@ -55,6 +55,9 @@ pub struct Finish {
     /// What became of a message to workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent: Option<Sent>,
+    /// After a stop: the daemon's process ends, too. Left out where the program that it is a part of goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub process_ends: bool,
 }
 
 /// How it ended, in one word.
@@ -86,6 +89,8 @@ pub struct Standing {
     pub wanted: u32,
     /// It is ending.
     pub stopping: bool,
+    /// Its process is its own, and ends with it.
+    pub own_process: bool,
     /// Since the request came.
     pub took: Duration,
 }
@@ -102,6 +107,7 @@ impl Finish {
             kept: Vec::new(),
             plan: None,
             sent: None,
+            process_ends: false,
         }
     }
 
@@ -119,6 +125,7 @@ impl Finish {
         match outcome {
             Outcome::Done { generation } => Self {
                 generation: generation.map(|number| number.0),
+                process_ends: now.stopping && now.own_process,
                 ..Self::new(Verdict::Done, done(*generation, now))
             },
             Outcome::RolledBack { generation, reason, kept } => Self {
@@ -206,6 +213,7 @@ mod tests {
             ready: 2,
             wanted: 2,
             stopping: false,
+            own_process: true,
             took: Duration::from_millis(5120),
         };
         let done = Outcome::Done { generation: Some(Generation(4)) };

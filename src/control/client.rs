@@ -22,7 +22,8 @@ use tokio::time::{sleep, timeout};
 use super::answer::{Line, Refusal};
 use super::document::{StatusDocument, VERSION};
 use super::protocol::{JSON, Request};
-use crate::os::words;
+use crate::os::process::Pidfd;
+use crate::os::{peer, words};
 
 /// The time in which a daemon must take a connection, and then a request.
 pub const ANSWER_TIME: Duration = Duration::from_secs(15);
@@ -87,6 +88,8 @@ pub enum ClientError {
 /// A connection to a daemon, good for one request.
 pub struct Client {
     path: PathBuf,
+    pid: Option<u32>,
+    process: io::Result<Pidfd>,
     sender: http1::SendRequest<Full<Bytes>>,
     connection: Driver,
 }
@@ -115,11 +118,27 @@ impl Client {
                 _ => ClientError::NoDaemon { path, source },
             }
         })?;
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
+        let process = peer::process(&stream);
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(path, &error))?;
         // How the connection ended shows in the answer.
         let connection = Driver(tokio::spawn(async move { drop(connection.await) }));
-        Ok(Self { path: path.to_owned(), sender, connection })
+        Ok(Self { path: path.to_owned(), pid: pid.filter(|pid| *pid > 0), process, sender, connection })
+    }
+
+    /// The daemon's process, where it has a number here.
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    /// The daemon's process, to wait for its end.
+    ///
+    /// # Errors
+    ///
+    /// See [`peer::process`].
+    pub fn process(&mut self) -> io::Result<Pidfd> {
+        std::mem::replace(&mut self.process, Err(io::ErrorKind::NotFound.into()))
     }
 
     /// Asks for the status document, as the daemon wrote it and as this version reads it.

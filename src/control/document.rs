@@ -68,6 +68,9 @@ pub struct Daemon {
     pub ready: bool,
     /// Nothing needs attention.
     pub fine: bool,
+    /// It runs, and what is configured serves: what `handover status --check` tells by its exit code.
+    #[serde(default)]
+    pub healthy: bool,
     /// One line: is it fine, and if not, why.
     pub summary: String,
     /// The configuration file; `null` where it was started with flags.

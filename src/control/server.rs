@@ -3,7 +3,8 @@
 //! Runs as tasks of the daemon's `LocalSet`, and trusts no client: there may be [`CONNECTIONS_MAX`] connections
 //! at a time (fewer for clients that may only look, and for event streams: see `traffic`), each carries one
 //! request, a request must be there within [`REQUEST_TIME`], and who does not read its answer is cut off. The
-//! daemon never waits for a client: [`Reply`] only queues.
+//! daemon never waits for a client: [`Reply`] only queues. A request whose client left before the daemon took it is not carried
+//! out ([`Reply::has_left`]): a daemon that was stopped would do hours later what nobody waits for any more.
 
 use std::convert::Infallible;
 use std::io;
@@ -34,10 +35,12 @@ pub use reply::{BACKLOG_MAX, BEHIND_TIME, Delivery, Reply, Telling};
 pub use traffic::{CONNECTIONS_MAX, READER_STREAMS_MAX, READERS_MAX, STREAMS_MAX, Traffic};
 
 use plain::Plain;
-use reply::{Answer, Part, Patience, out_of_patience, refusal};
+use reply::{Answer, Part, Patience, Way, out_of_patience, refusal};
 
 use super::access::{Access, Peer};
 use super::protocol::{JSON, JSON_LINES, Level, ROUTES, Request, Route};
+use crate::os::foreign::Guarded;
+use crate::os::peer;
 
 /// The time in which a request must have come, head and body each; the time in which the daemon must answer
 /// what is not long work; and the time in which a client must take the end of its answer.
@@ -77,7 +80,7 @@ pub async fn serve<C: From<Call> + 'static>(
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let level = peer(&stream, access, groups).and_then(|peer| access.level(&peer));
+        let level = client(&stream, access, groups).and_then(|peer| access.level(&peer));
         match traffic.enter(level) {
             Some(presence) => {
                 let (calls, traffic) = (calls.clone(), traffic.clone());
@@ -95,7 +98,7 @@ pub async fn serve<C: From<Call> + 'static>(
 }
 
 /// Who is at the other end; `None` if the kernel does not say, which is nobody.
-fn peer(stream: &UnixStream, access: Access, groups: PeerGroups) -> Option<Peer> {
+fn client(stream: &UnixStream, access: Access, groups: PeerGroups) -> Option<Peer> {
     let credentials = stream.peer_cred().ok()?;
     let mut peer = Peer { uid: credentials.uid(), groups: vec![credentials.gid()] };
     if access.group.is_some() {
@@ -118,22 +121,29 @@ async fn connection<C: From<Call>>(
     calls: mpsc::Sender<C>,
     traffic: Rc<Traffic>,
 ) {
+    // One more handle on the socket: to be told when the client leaves, and to look before something is begun.
+    let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return turn_away(&stream) };
+    let socket = Arc::new(Guarded::new(socket));
     let (patience, mut limit) = watch::channel(Patience::Request);
     let patience = Arc::new(patience);
     let service = service_fn(|request| {
-        let (calls, traffic, patience) = (calls.clone(), traffic.clone(), Arc::clone(&patience));
-        async move { Ok::<_, Infallible>(answer(request, level, calls, traffic, patience).await) }
+        let way = Way { patience: Arc::clone(&patience), socket: Some(Arc::downgrade(&socket)) };
+        let (calls, traffic) = (calls.clone(), traffic.clone());
+        async move { Ok::<_, Infallible>(answer(request, level, calls, traffic, way).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
         .max_buf_size(HEAD_MAX)
         .keep_alive(false)
+        // Who has said all it wants (`nc -N`) may still read.
+        .half_close(cfg!(target_os = "linux"))
         .serve_connection(TokioIo::new(Plain::new(stream)), service);
     tokio::select! {
         // An error is the client's: it went away, or sent what is not HTTP and has been told so.
         _ = connection => {}
         () = out_of_patience(&mut limit) => {}
+        Ok(()) = peer::leaves(socket.clone()) => {}
     }
 }
 
@@ -142,7 +152,7 @@ async fn answer<C: From<Call>>(
     level: Option<Level>,
     calls: mpsc::Sender<C>,
     traffic: Rc<Traffic>,
-    patience: Arc<watch::Sender<Patience>>,
+    way: Way,
 ) -> Response<Answer> {
     let unavailable = |error: &str| Refused::new(StatusCode::SERVICE_UNAVAILABLE, error).response();
     let (route, request) = match understand(request, level).await {
@@ -158,9 +168,9 @@ async fn answer<C: From<Call>>(
         _ => None,
     };
     if route.streams {
-        patience.send_replace(Patience::Endless);
+        way.patience.send_replace(Patience::Endless);
     }
-    let (reply, mut received) = Reply::new(&request, level, patience);
+    let (reply, mut received) = Reply::new(&request, level, way);
     match timeout(REQUEST_TIME, calls.send(Call { level, request, reply }.into())).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) => return unavailable("the daemon is ending"),

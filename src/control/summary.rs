@@ -1,11 +1,31 @@
 //! Is it fine, and if not, why: one line from a status document.
 //!
-//! Pure. The same line is the first of `handover status` and, through `daemon.summary`, whatever a monitor shows.
+//! Pure. The same line is the first of `handover status` and, through `daemon.summary`, whatever a monitor shows. What a probe
+//! asks (`handover status --check`) is answered here, too, from the same troubles: a service is not restarted for a deploy that
+//! was rolled back, so what only a person need look at does not make it unhealthy.
 
 use super::document::{Pool, Reading, Rollout, Slot, StatusDocument, WorkerState};
 
-/// `true` where nothing needs attention, and the line.
-pub(super) fn summary(document: &StatusDocument) -> (bool, String) {
+/// What a document comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Summary {
+    /// Nothing needs attention.
+    pub(super) fine: bool,
+    /// What is configured serves.
+    pub(super) healthy: bool,
+    /// One line.
+    pub(super) line: String,
+}
+
+/// Something that needs attention.
+struct Trouble {
+    text: String,
+    /// Less serves than is configured, or may.
+    of_service: bool,
+}
+
+/// See the module.
+pub(super) fn summary(document: &StatusDocument) -> Summary {
     let troubles = troubles(document);
     let ready: u32 = document.pools.iter().map(|pool| pool.ready).sum();
     let wanted: u32 = document.pools.iter().map(|pool| pool.wanted).sum();
@@ -18,10 +38,25 @@ pub(super) fn summary(document: &StatusDocument) -> (bool, String) {
         }
     };
     let first = doing.map_or_else(|| serving.clone(), |doing| format!("{doing}; {serving}"));
-    if troubles.is_empty() {
-        return (true, format!("fine: {first}"));
-    }
-    (false, format!("needs attention: {}; {first}", troubles.join("; ")))
+    let (fine, idle) = (troubles.is_empty(), idle(document));
+    let is_running = document.daemon.phase == "running";
+    let healthy = is_running && idle.is_none() && !troubles.iter().any(|trouble| trouble.of_service);
+    let line = match (fine, idle) {
+        (false, _) => {
+            let texts: Vec<_> = troubles.iter().map(|trouble| trouble.text.as_str()).collect();
+            format!("needs attention: {}; {first}", texts.join("; "))
+        }
+        (true, _) if !is_running => format!("{}: {serving}", document.daemon.phase),
+        (true, Some(pool)) => format!("pool {pool} has no ready worker: {first}"),
+        (true, None) => format!("fine: {first}"),
+    };
+    Summary { fine, healthy, line }
+}
+
+/// A pool of which nobody serves, which may be in the course of a rollout.
+fn idle(document: &StatusDocument) -> Option<&str> {
+    let idle = document.pools.iter().find(|pool| pool.wanted > 0 && pool.ready == 0);
+    idle.map(|pool| pool.name.as_str())
 }
 
 /// What a worker that has been starting for long has not done yet.
@@ -50,7 +85,8 @@ fn rolling(rollout: &Rollout) -> String {
     text
 }
 
-fn troubles(document: &StatusDocument) -> Vec<String> {
+fn troubles(document: &StatusDocument) -> Vec<Trouble> {
+    let of_service = |text| Trouble { text, of_service: true };
     // While it starts, rolls or stops, workers that are not ready are in its proper course.
     let settled = document.daemon.phase == "running" && document.rollout.is_none();
     let starts = document.daemon.phase == "starting";
@@ -58,8 +94,19 @@ fn troubles(document: &StatusDocument) -> Vec<String> {
         let missing = missing(pool).filter(|_| settled || (starts && has_failed(pool)));
         pool_trouble(pool).or(missing).or_else(|| behind(pool).filter(|_| settled))
     };
-    let mut troubles: Vec<String> = document.pools.iter().filter_map(not_killed).collect();
-    troubles.extend(document.pools.iter().filter_map(trouble));
+    let left = document.pools.iter().filter_map(not_killed);
+    let mut troubles: Vec<_> = left.map(|text| Trouble { text, of_service: false }).collect();
+    troubles.extend(document.pools.iter().filter_map(trouble).map(of_service));
+    troubles.extend(for_people(document).map(|text| Trouble { text, of_service: false }));
+    for listener in document.listeners.iter().filter(|listener| listener.harmed) {
+        troubles.push(of_service(format!("listener {}: {}", listener.name, listener.drift.join(", "))));
+    }
+    troubles
+}
+
+/// What happened and hinders nobody: the old generation serves as before.
+fn for_people(document: &StatusDocument) -> impl Iterator<Item = String> {
+    let mut troubles = Vec::new();
     if let (Some(failed), None) = (&document.last_failed_rollout, &document.rollout) {
         let part = if failed.kept.is_empty() { "" } else { " in part" };
         troubles.push(format!(
@@ -70,10 +117,7 @@ fn troubles(document: &StatusDocument) -> Vec<String> {
     for stuck in document.readings.iter().filter(|reading| reading.given_up) {
         troubles.push(format!("{}, and does not end", reading(stuck)));
     }
-    for listener in document.listeners.iter().filter(|listener| listener.harmed) {
-        troubles.push(format!("listener {}: {}", listener.name, listener.drift.join(", ")));
-    }
-    troubles
+    troubles.into_iter()
 }
 
 /// Workers that cannot be ended.
@@ -129,7 +173,7 @@ fn behind(pool: &Pool) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::document::{Failure, Listener, Moment, SlotFailure};
+    use super::super::document::{Daemon, Failure, Listener, Moment, SlotFailure};
     use super::*;
 
     fn document() -> StatusDocument {
@@ -141,19 +185,54 @@ mod tests {
     #[test]
     fn the_line_of_the_documented_example_is_what_its_facts_give() {
         let document = document();
-        assert_eq!(summary(&document), (document.daemon.fine, document.daemon.summary.clone()));
+        let Daemon { fine, healthy, summary: line, .. } = document.daemon.clone();
+        assert_eq!(summary(&document), Summary { fine, healthy, line });
     }
 
     #[test]
-    fn a_daemon_without_trouble_is_fine_whatever_it_is_doing() {
+    fn a_daemon_without_trouble_is_fine_and_healthy_when_it_serves() {
         let mut document = document();
         document.last_failed_rollout = None;
         document.listeners.clear();
         document.pools.iter_mut().for_each(|pool| pool.slots.clear());
         document.rollout = None;
-        assert_eq!(summary(&document), (true, "fine: 2 of 2 workers ready".into()));
+        let fine = |healthy, line: &str| Summary { fine: true, healthy, line: line.to_owned() };
+        assert_eq!(summary(&document), fine(true, "fine: 2 of 2 workers ready"));
         document.daemon.phase = "stopping".into();
-        assert_eq!(summary(&document), (true, "fine: stopping; 2 of 2 workers ready".into()));
+        assert_eq!(summary(&document), fine(false, "stopping: 2 of 2 workers ready"));
+        document.daemon.phase = "starting".into();
+        document.pools[0].ready = 0;
+        assert_eq!(summary(&document), fine(false, "starting: 0 of 2 workers ready"));
+    }
+
+    #[test]
+    fn a_rollout_is_healthy_while_somebody_serves() {
+        let mut document = document();
+        document.last_failed_rollout = None;
+        document.listeners.clear();
+        document.pools.iter_mut().for_each(|pool| pool.slots.clear());
+        document.rollout = Some(some_rollout());
+        document.pools[0].ready = 1;
+        assert!(summary(&document).healthy, "{:?}", summary(&document));
+        document.pools[0].ready = 0;
+        let now = summary(&document);
+        assert!(now.fine && !now.healthy);
+        assert!(
+            now.line.starts_with("pool web has no ready worker: rolling to generation 2"),
+            "{}",
+            now.line
+        );
+    }
+
+    #[test]
+    fn what_hinders_nobody_is_for_people_and_not_for_probes() {
+        let mut document = document();
+        document.rollout = None;
+        document.listeners.clear();
+        document.pools.iter_mut().for_each(|pool| pool.slots.clear());
+        assert!(document.last_failed_rollout.is_some());
+        let now = summary(&document);
+        assert!(!now.fine && now.healthy, "a deploy that was rolled back changes nothing: {}", now.line);
     }
 
     #[test]
@@ -180,14 +259,14 @@ mod tests {
             stored_fds_refused: 0,
         };
         document.pools[0].slots = vec![slot(0, true), slot(1, true)];
-        let (fine, line) = summary(&document);
-        assert!(!fine);
+        let Summary { fine, healthy, line } = summary(&document);
+        assert!(!fine && !healthy);
         assert!(line.starts_with(
             "needs attention: crash loop in pool web, slots 0, 1: exited with status 1; listener http: backlog 511; "
         ));
         document.pools[0].slots = vec![slot(1, false)];
         assert!(
-            summary(&document).1.contains("pool web, slot 1 waits for its restart: exited with status 1")
+            summary(&document).line.contains("pool web, slot 1 waits for its restart: exited with status 1")
         );
     }
 
@@ -201,15 +280,15 @@ mod tests {
         document.pools[0].slots[0].workers.clear();
         let why = "exited with status 1 before it was ready; 1 of 2 workers ready";
         let expected = format!("needs attention: pool web: 1 of 2 workers ready: {why}");
-        assert_eq!(summary(&document), (false, expected));
+        assert_eq!(summary(&document), Summary { fine: false, healthy: false, line: expected });
         document.pools[0].slots[0].last_failure = None;
-        let (fine, line) = summary(&document);
+        let Summary { fine, line, .. } = summary(&document);
         assert!(!fine && line.contains("1 of 2 workers ready: starting;"), "{line}");
         document.daemon.phase = "stopping".into();
-        assert!(summary(&document).0);
+        assert!(summary(&document).fine);
         document.daemon.phase = "running".into();
         document.rollout = rollout.or_else(|| Some(some_rollout()));
-        assert!(summary(&document).0);
+        assert!(summary(&document).fine);
     }
 
     #[test]
@@ -217,12 +296,12 @@ mod tests {
         let mut document = document();
         document.last_failed_rollout = None;
         document.pools[0].lost_listeners = vec!["http".into()];
-        let (fine, line) = summary(&document);
+        let Summary { fine, line, .. } = summary(&document);
         assert!(
             !fine && line.contains("pool web: workers may have a socket of listener http that was ended")
         );
         document.rollout = Some(some_rollout());
-        assert!(summary(&document).0);
+        assert!(summary(&document).fine);
     }
 
     fn some_rollout() -> Rollout {

@@ -9,7 +9,7 @@ use super::document::{
     Channel, Counters, Daemon, FailedRollout, Failure, Generation, Listener, Moment, Place, Pool, Reading,
     Rollout, Slot, SlotFailure, StatusDocument, VERSION, Worker,
 };
-use super::summary::summary;
+use super::summary::{Summary, summary};
 use crate::id::{PoolName, SlotIndex, WorkerId};
 use crate::stamp;
 use crate::supervisor::{PoolStatus, RolloutStatus, SlotStatus, Status, WorkerStatus};
@@ -104,7 +104,8 @@ impl StatusDocument {
         document.generations = facts.generations;
         document.readings = facts.readings;
         document.counters = facts.counters;
-        (document.daemon.fine, document.daemon.summary) = summary(&document);
+        let Summary { fine, healthy, line } = summary(&document);
+        document.daemon = Daemon { fine, healthy, summary: line, ..document.daemon };
         document
     }
 }
@@ -124,6 +125,7 @@ impl View<'_> {
             phase: self.status.phase.clone(),
             ready: self.facts.ready,
             fine: false,
+            healthy: false,
             summary: String::new(),
             config: self.facts.config.clone(),
             last_event: self.facts.last_event,

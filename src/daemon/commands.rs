@@ -33,6 +33,9 @@ impl Daemon {
     }
 
     pub(super) fn take_call(&mut self, call: Call, before: Option<(u64, Source)>) {
+        if call.reply.has_left() {
+            return self.drop_call(&call.request);
+        }
         if let Some(scope) = call.request.dry_run() {
             return self.begin_plan(scope, call.reply);
         }
@@ -59,6 +62,18 @@ impl Daemon {
             call.reply.finish(Finish::accepted());
         }
         self.inbox.push_back(Event::Requested { request, what });
+    }
+
+    /// Nobody waits for what has not been begun: who gave up on a daemon that was stopped has been told that it does not answer.
+    fn drop_call(&mut self, request: &Request) {
+        let now = self.now();
+        if let Some(held_back) = self.limits.pass("request dropped", now) {
+            tracing::warn!(
+                request = request.route().path,
+                held_back,
+                "request dropped: its client left before it was begun"
+            );
+        }
     }
 
     pub(super) fn answer(&mut self, request: RequestId, outcome: Outcome) {
@@ -91,6 +106,7 @@ impl Daemon {
             ready: status.ready(),
             wanted: status.wanted(),
             stopping: self.machine.is_stopping(),
+            own_process: self.log.is_some(),
             took: self.now().since(since),
         }
     }

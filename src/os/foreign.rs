@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -146,6 +146,13 @@ impl IntoFd for tokio::net::UnixDatagram {
     }
 }
 
+/// Another handle on such a socket.
+impl IntoFd for OwnedFd {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        Ok(self)
+    }
+}
+
 /// A socket of ours, nobody else's, in whose queue others may have put fds: unless that is empty, it is not closed here, as with
 /// [`Foreign`].
 #[derive(Debug)]
@@ -163,6 +170,12 @@ impl<S: IntoFd> Deref for Guarded<S> {
 
     fn deref(&self) -> &S {
         self.0.as_ref().expect("it is there until the end")
+    }
+}
+
+impl<S: IntoFd + AsRawFd> AsRawFd for Guarded<S> {
+    fn as_raw_fd(&self) -> RawFd {
+        (**self).as_raw_fd()
     }
 }
 

@@ -16,6 +16,26 @@ pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The process that made the socket at the other end: of a connection, the one that called `listen(2)` (`SO_PEERPIDFD`, Linux
+/// 6.5). It need not have a number in our pid namespace.
+pub(super) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut fd: RawFd = -1;
+    let mut bytes = libc::socklen_t::try_from(size_of::<RawFd>()).unwrap_or(0);
+    // SAFETY: the kernel writes one number into a place for one.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut bytes,
+        )
+    };
+    Errno::result(done)?;
+    // SAFETY: the kernel has just made this fd, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// `pidfd_send_signal(2)` (Linux 5.1). Signal 0 only asks.
 pub(super) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let info: *const libc::siginfo_t = std::ptr::null();

@@ -103,6 +103,13 @@ impl Lock {
     }
 }
 
+/// The process that holds the lock at `path`, as the file says: for a person. It may be gone.
+pub fn holder_at(path: &Path) -> Option<u32> {
+    let (directory, name) = OpenDirectory::of(path).ok()?;
+    let file = directory.open_file(name, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()).ok()?;
+    holder(&file)
+}
+
 /// Neither waits for the other end of a FIFO nor follows a link.
 fn open(directory: &OpenDirectory, name: &OsStr) -> io::Result<File> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK;

@@ -1,10 +1,16 @@
 //! Who is at the other end of a Unix stream socket.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
+
+use super::foreign::Guarded;
+use super::poll::{Entry, poll};
+use super::process::Pidfd;
 
 /// The process that connected, as it was then.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +62,59 @@ pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
     Ok(Peer { pid: u32::try_from(pid).unwrap_or(0), uid: who.cr_uid, gid, groups })
 }
 
+/// The process at the other end, to wait for its end: of a connection, the one that listens. Within a tokio runtime with I/O.
+///
+/// # Errors
+/// Where it is gone already; where it is in another pid namespace and the kernel is older than 6.5.
+#[cfg(target_os = "linux")]
+pub fn process(socket: impl AsFd) -> io::Result<Pidfd> {
+    let pid = u32::try_from(getsockopt(&socket, sockopt::PeerCredentials)?.pid()).unwrap_or(0);
+    match super::linux::peer_pidfd(socket.as_fd()) {
+        Ok(pidfd) => Pidfd::from_fd(pidfd, pid),
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) && pid > 0 => Pidfd::open(pid),
+        Err(error) => Err(error),
+    }
+}
+
+/// Only a child can be held here, and the daemon is not one.
+///
+/// # Errors
+/// Always.
+#[cfg(target_os = "macos")]
+pub fn process(_socket: impl AsFd) -> io::Result<Pidfd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The other end is closed, and not only its half for writing (`shutdown(2)`): nobody can read there any more.
+///
+/// On macOS a half that was shut down may count as all of it.
+pub fn has_left(socket: impl AsFd) -> bool {
+    // Asked for nothing, `poll` reports the end all the same.
+    let mut entries = [Entry::either(socket.as_fd(), false, false)];
+    poll(&mut entries, Some(Duration::ZERO)).unwrap_or(false) && entries[0].is_readable()
+}
+
+/// Returns when [`has_left`] is so. Needs a tokio runtime. On macOS, where nothing tells of that alone, never.
+///
+/// # Errors
+/// Any of `epoll_ctl(2)`.
+pub async fn leaves(socket: Arc<Guarded<OwnedFd>>) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use tokio::io::Interest;
+        use tokio::io::unix::AsyncFd;
+        // Of what a stream socket can report, only its end counts as urgent: not bytes, and not half of its end.
+        // SAFETY: a Guarded keeps its fd, open and under one number, until its last owner drops it.
+        let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::PRIORITY) }?;
+        socket.ready(Interest::PRIORITY).await.map(drop)
+    }
+    #[cfg(target_os = "macos")]
+    {
+        let _socket = socket;
+        std::future::pending().await
+    }
+}
+
 /// The groups of a `struct xucred`: the first ones, as many as it says.
 #[cfg(any(target_os = "macos", test))]
 fn in_use(places: &[u32; 16], count: i16) -> Vec<u32> {
@@ -93,7 +152,36 @@ fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Shutdown;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(flavor = "current_thread")]
+    async fn half_of_an_end_is_none() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut leaving = Box::pin(leaves(Arc::new(Guarded::new(ours.try_clone().unwrap().into()))));
+        let soon = std::time::Duration::from_millis(20);
+        std::io::Write::write_all(&mut &theirs, b"x").unwrap();
+        theirs.shutdown(Shutdown::Write).unwrap();
+        assert!(!has_left(&ours));
+        assert!(tokio::time::timeout(soon, &mut leaving).await.is_err());
+        drop(theirs);
+        assert!(has_left(&ours));
+        leaving.await.unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_process_that_listens_is_found_by_a_connection() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let process = process(UnixStream::connect(&path).unwrap()).unwrap();
+        assert_eq!(process.pid(), std::process::id());
+        assert!(process.peek().unwrap().is_none());
+    }
 
     #[test]
     fn places_for_groups_that_are_not_in_use_are_no_groups() {

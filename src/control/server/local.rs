@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::Call;
-use super::reply::{Patience, Received, Reply};
+use super::reply::{Patience, Received, Reply, Way};
 use crate::control::answer::Line;
 use crate::control::document::StatusDocument;
 use crate::control::event::Event;
@@ -20,7 +20,8 @@ use crate::control::protocol::{Level, Request};
 pub fn ask(request: Request) -> (Call, Answered) {
     // Without a receiver nobody waits for the delivery: what is said can be read when the daemon is gone.
     let (patience, _) = watch::channel(Patience::Endless);
-    let (reply, received) = Reply::new(&request, Level::Admin, Arc::new(patience));
+    let way = Way { patience: Arc::new(patience), socket: None };
+    let (reply, received) = Reply::new(&request, Level::Admin, way);
     (Call { level: Level::Admin, request, reply }, Answered { received })
 }
 

@@ -6,9 +6,10 @@
 
 use std::cell::OnceCell;
 use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ use crate::control::answer::{Finish, Line, Progress, Refusal};
 use crate::control::document::StatusDocument;
 use crate::control::event::{Event, What};
 use crate::control::protocol::{Level, Request};
-use crate::os::clock;
+use crate::os::foreign::Guarded;
+use crate::os::{clock, peer};
 use crate::visible::json_bytes;
 
 /// What may wait for a client to read, in bytes: the events of a stop of a thousand workers, and more.
@@ -41,6 +43,14 @@ pub struct Reply {
     parts: mpsc::UnboundedSender<Part>,
     backlog: Arc<Backlog>,
     patience: Arc<watch::Sender<Patience>>,
+    socket: Option<Weak<Guarded<OwnedFd>>>,
+}
+
+/// The connection that an answer goes out on.
+pub(super) struct Way {
+    pub(super) patience: Arc<watch::Sender<Patience>>,
+    /// Ends with the connection. `None`: a client in this process, which may leave when it has said what it wants.
+    pub(super) socket: Option<Weak<Guarded<OwnedFd>>>,
 }
 
 /// In which form a client gets events.
@@ -155,11 +165,7 @@ impl<'a> Telling<'a> {
 
 impl Reply {
     /// Both ends of an answer to `request`, of a client of `level`.
-    pub(super) fn new(
-        request: &Request,
-        level: Level,
-        patience: Arc<watch::Sender<Patience>>,
-    ) -> (Self, Received) {
+    pub(super) fn new(request: &Request, level: Level, Way { patience, socket }: Way) -> (Self, Received) {
         let form = if *request == Request::Events { Form::Stream(level) } else { Form::Progress };
         let (parts, received) = mpsc::unbounded_channel();
         let backlog = Arc::<Backlog>::default();
@@ -169,7 +175,7 @@ impl Reply {
             backlog: Arc::clone(&backlog),
             patience: Arc::clone(&patience),
         };
-        (Self { level, form, parts, backlog, patience }, received)
+        (Self { level, form, parts, backlog, patience, socket }, received)
     }
 
     /// Answers a status request; without output of workers where the client may only look.
@@ -223,6 +229,14 @@ impl Reply {
     /// The client is gone.
     pub fn is_gone(&self) -> bool {
         self.parts.is_closed()
+    }
+
+    /// A client on the socket closed its connection, though nobody may have read that yet: asks the kernel. One that only said
+    /// that it has nothing more to say did not.
+    pub fn has_left(&self) -> bool {
+        self.socket
+            .as_ref()
+            .is_some_and(|socket| socket.upgrade().is_none_or(|socket| peer::has_left(&**socket)))
     }
 
     /// The client has missed something, and has not read yet what there was before.

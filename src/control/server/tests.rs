@@ -258,10 +258,10 @@ fn the_kernel_says_who_is_at_the_other_end() {
     run(async {
         let (_other, stream) = UnixStream::pair().unwrap();
         let access = Access { group: Some(50), ..ours() };
-        let seen = peer(&stream, access, |_| Ok(vec![50, 60])).unwrap();
+        let seen = client(&stream, access, |_| Ok(vec![50, 60])).unwrap();
         let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         assert_eq!(seen, Peer { uid, groups: vec![gid, 50, 60] });
-        let seen = peer(&stream, ours(), |_| panic!("no group, no question")).unwrap();
+        let seen = client(&stream, ours(), |_| panic!("no group, no question")).unwrap();
         assert_eq!(seen.groups, [gid]);
     });
 }
@@ -306,7 +306,8 @@ fn a_client_that_may_only_look_gets_no_output_of_workers() {
     for (level, sees) in [(Level::Read, false), (Level::Admin, true)] {
         run(async {
             let patience = Arc::new(watch::Sender::new(Patience::Endless));
-            let (reply, mut received) = Reply::new(&Request::Status, level, patience);
+            let way = Way { patience, socket: None };
+            let (reply, mut received) = Reply::new(&Request::Status, level, way);
             reply.status(&document);
             let (status, json) = received.whole().await.expect("there is an answer");
             assert_eq!(status, StatusCode::OK);

@@ -16,6 +16,7 @@ mod name;
 mod orphans;
 #[cfg(target_os = "linux")]
 mod pidfd;
+mod state;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests;
@@ -32,4 +33,5 @@ pub use name::process_name;
 pub use orphans::{Reaped, become_subreaper, count_orphans, reap_hidden_orphans, reap_orphans};
 #[cfg(target_os = "linux")]
 pub use pidfd::{Pidfd, own_inode};
+pub use state::{State, state};
 pub use wait::Exit;
