@@ -147,6 +147,10 @@ pub fn run(options: Options) -> Result<(), RunError> {
         for socket in &closed {
             tracing::warn!(socket, "inherited socket closed: no listener takes it over");
         }
+        let ignored = signal::ignored();
+        if !ignored.is_empty() {
+            tracing::info!(signals = ignored.join(", "), "signals ignored, as they were at the start");
+        }
         let signals = Signals::install().map_err(|error| RunError::System("signals", error))?;
         let outset = Outset {
             helper,

@@ -181,6 +181,11 @@ impl Daemon {
         let roll = |reread| Request::Roll(Scope { reread, pools: None, changed_only: false });
         let what = match signal {
             Arrived::Hup => roll(true),
+            // However often: nobody asked for haste. Nobody sees us any more, so nobody would end us.
+            Arrived::TerminalClosed => {
+                tracing::info!("terminal closed");
+                Request::Stop { now: false }
+            }
             Arrived::Usr1 => roll(false),
             Arrived::Term | Arrived::Int => {
                 let request = self.next_request();

@@ -22,7 +22,7 @@
 //! - `sealed`: memory that is passed on and cannot change
 //! - `regular`: opening what others name
 //! - `kind`, `same`, `user`, `program`, `limits`, `directory`, `lock`, `peer`, `pin`,
-//!   `threads`: one question each
+//!   `terminal`, `threads`: one question each
 //!
 //! Linux and macOS have the same functions with the same signatures. Calls that only one of them has stand in
 //! `linux.rs` and `macos.rs`; a file that is one system's own ends in its name. What behaves differently is in
@@ -90,6 +90,8 @@ pub mod socket;
 #[cfg(feature = "supervisor")]
 pub mod spawn;
 pub mod stream;
+#[cfg(feature = "supervisor")]
+pub mod terminal;
 pub mod threads;
 #[cfg(feature = "supervisor")]
 pub mod user;

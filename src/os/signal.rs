@@ -1,12 +1,17 @@
 //! The signals that the daemon answers to, as one stream.
 //!
 //! A handler only marks that a signal came; several of one kind may be seen as one, as always with signals.
+//!
+//! Whoever starts this process may have it ignore `SIGHUP` (`nohup`), `SIGINT` or `SIGQUIT` (a shell's `&` without job control):
+//! then it does.
 
 use std::io;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::terminal;
 
 /// A signal that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +24,8 @@ pub enum Arrived {
     Quit,
     /// `SIGHUP`
     Hup,
+    /// `SIGHUP`, because the controlling terminal closed that this process was started on.
+    TerminalClosed,
     /// `SIGUSR1`
     Usr1,
     /// `SIGUSR2`
@@ -27,14 +34,16 @@ pub enum Arrived {
     Child,
 }
 
-/// Handlers for all of [`Arrived`], from the moment it exists; as PID 1, too, where a signal without a
-/// handler has no effect. The runtime keeps the handlers for good.
+/// Handlers for all of [`Arrived`] that are not to stay ignored, from the moment it exists; as PID 1, too, where a signal
+/// without a handler has no effect. The runtime keeps the handlers for good.
 #[derive(Debug)]
 pub struct Signals {
     term: Signal,
-    int: Signal,
-    quit: Signal,
-    hup: Signal,
+    int: Option<Signal>,
+    quit: Option<Signal>,
+    hup: Option<Signal>,
+    /// There was a controlling terminal when this was made.
+    has_terminal: bool,
     usr1: Signal,
     usr2: Signal,
     child: Signal,
@@ -48,9 +57,10 @@ impl Signals {
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hup: signal(SignalKind::hangup())?,
+            int: unless_ignored(SignalKind::interrupt())?,
+            quit: unless_ignored(SignalKind::quit())?,
+            hup: unless_ignored(SignalKind::hangup())?,
+            has_terminal: terminal::is_there(),
             usr1: signal(SignalKind::user_defined1())?,
             usr2: signal(SignalKind::user_defined2())?,
             child: signal(SignalKind::child())?,
@@ -62,14 +72,39 @@ impl Signals {
     pub async fn next(&mut self) -> Arrived {
         tokio::select! {
             biased;
-            _ = self.quit.recv() => Arrived::Quit,
+            () = next_of(&mut self.quit) => Arrived::Quit,
             _ = self.term.recv() => Arrived::Term,
-            _ = self.int.recv() => Arrived::Int,
+            () = next_of(&mut self.int) => Arrived::Int,
             _ = self.child.recv() => Arrived::Child,
-            _ = self.hup.recv() => Arrived::Hup,
+            () = next_of(&mut self.hup) => match self.has_terminal && terminal::is_gone() {
+                true => Arrived::TerminalClosed,
+                false => Arrived::Hup,
+            },
             _ = self.usr1.recv() => Arrived::Usr1,
             _ = self.usr2.recv() => Arrived::Usr2,
         }
+    }
+}
+
+/// The names of those signals that stay ignored, because this process was started so.
+pub fn ignored() -> Vec<&'static str> {
+    let candidates = [(libc::SIGHUP, "SIGHUP"), (libc::SIGINT, "SIGINT"), (libc::SIGQUIT, "SIGQUIT")];
+    candidates
+        .iter()
+        .filter(|(number, _)| is_ignored(*number).unwrap_or(false))
+        .map(|(_, name)| *name)
+        .collect()
+}
+
+fn unless_ignored(kind: SignalKind) -> io::Result<Option<Signal>> {
+    (!is_ignored(kind.as_raw_value())?).then(|| signal(kind)).transpose()
+}
+
+/// Never, where there is none.
+async fn next_of(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 

@@ -49,6 +49,7 @@ mod start;
 mod stop;
 mod stop_first;
 mod stored;
+mod terminal;
 mod unreadable;
 mod watch;
 mod watchdog;

@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "no safe call opens a pidfd")]
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Instant;
 
@@ -43,6 +44,23 @@ impl Handle {
             }
         }
     }
+}
+
+/// Signals that whoever runs the tests may have ignored (`nohup`, a shell's `&`) have their default effect; with `on_terminal`,
+/// standard input is its controlling terminal, in a session of its own.
+pub fn settle(command: &mut Command, on_terminal: bool) {
+    let settle = move || {
+        // SAFETY: system calls that may be made between fork and exec, with numbers only.
+        let done = unsafe {
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            !on_terminal || (libc::setsid() >= 0 && libc::ioctl(0, libc::TIOCSCTTY, 0) >= 0)
+        };
+        if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: as above; it allocates nothing.
+    unsafe { command.pre_exec(settle) };
 }
 
 /// A child process.

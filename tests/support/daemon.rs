@@ -12,7 +12,7 @@ use std::time::Instant;
 use handover::control::What;
 use sendfd::SendWithFd;
 
-use super::child::OwnedChild;
+use super::child::{OwnedChild, settle};
 use super::events::Events;
 use super::log::Log;
 use super::scratch::Scratch;
@@ -44,6 +44,7 @@ pub struct Setup {
     only_this_environment: bool,
     passed: Option<(Vec<OwnedFd>, String)>,
     stderr: Option<Stdio>,
+    terminal: Option<OwnedFd>,
     directory: PathBuf,
     mark: String,
 }
@@ -62,6 +63,7 @@ impl Setup {
             only_this_environment: false,
             passed: None,
             stderr: None,
+            terminal: None,
             directory: PathBuf::from("/"),
         }
     }
@@ -115,19 +117,30 @@ impl Setup {
         self
     }
 
+    /// On this terminal, as the first process of its session.
+    #[must_use]
+    pub fn terminal(mut self, slave: OwnedFd) -> Self {
+        self.terminal = Some(slave);
+        self
+    }
+
     /// Starts it.
     pub fn start(mut self) -> Daemon {
         let runtime = self.scratch.join("run");
         std::fs::create_dir_all(&runtime).expect("our directory");
         let mut command = self.command(&runtime);
-        let read_stderr = self.stderr.is_none();
+        settle(&mut command, self.terminal.is_some());
+        let read_stderr = self.stderr.is_none() && self.terminal.is_none();
         command.stdout(Stdio::null()).stderr(self.stderr.take().unwrap_or_else(Stdio::piped));
         let sockets = self.passed.take().map(|passed| {
             let (ours, theirs) = UnixStream::pair().expect("a socket pair");
             command.stdin(OwnedFd::from(theirs));
             (ours, passed)
         });
-        if sockets.is_none() {
+        if let Some(slave) = self.terminal.take() {
+            let end = || slave.try_clone().expect("an fd");
+            command.stdin(end()).stdout(end()).stderr(slave);
+        } else if sockets.is_none() {
             command.stdin(File::open("/dev/null").expect("/dev/null"));
         }
         let mut child = OwnedChild::spawn(&mut command);
