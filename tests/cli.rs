@@ -301,11 +301,11 @@ fn what_is_typed_is_what_is_asked() {
         ),
         (
             &["scale", "web", "3", "--wait"],
-            Request::Scale(Scale { pool: web(), workers: Some(3), reset: false, wait: true }),
+            Request::Scale(Scale { pool: web(), workers: Some(3), by: None, reset: false, wait: true }),
         ),
         (
             &["scale", "web", "--reset"],
-            Request::Scale(Scale { pool: web(), workers: None, reset: true, wait: true }),
+            Request::Scale(Scale { pool: web(), workers: None, by: None, reset: true, wait: true }),
         ),
         (&["stop", "--now"], Request::Stop(Stop { now: true })),
     ] {

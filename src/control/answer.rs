@@ -10,7 +10,7 @@ use super::document::{Failure, Place};
 use super::event::Event;
 use super::plan::Plan;
 use super::sent::Sent;
-use crate::id::Generation;
+use crate::id::{Generation, PoolName};
 use crate::supervisor::{self, Outcome};
 
 /// One line of an answer to long work.
@@ -55,9 +55,21 @@ pub struct Finish {
     /// What became of a message to workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent: Option<Sent>,
+    /// How the number of slots changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled: Option<Scaled>,
     /// After a stop: the daemon's process ends, too. Left out where the program that it is a part of goes on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub process_ends: bool,
+}
+
+/// How the number of slots of a pool changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaled {
+    /// Slots before.
+    pub from: u32,
+    /// Slots since.
+    pub to: u32,
 }
 
 /// How it ended, in one word.
@@ -107,6 +119,7 @@ impl Finish {
             kept: Vec::new(),
             plan: None,
             sent: None,
+            scaled: None,
             process_ends: false,
         }
     }
@@ -127,6 +140,10 @@ impl Finish {
                 generation: generation.map(|number| number.0),
                 process_ends: now.stopping && now.own_process,
                 ..Self::new(Verdict::Done, done(*generation, now))
+            },
+            Outcome::Scaled { pool, from, to } => Self {
+                scaled: Some(Scaled { from: *from, to: *to }),
+                ..Self::new(Verdict::Done, scaled(pool, *from, *to, now))
             },
             Outcome::RolledBack { generation, reason, kept } => Self {
                 generation: Some(generation.0),
@@ -149,6 +166,12 @@ fn done(generation: Option<Generation>, now: &Standing) -> String {
         None => "done".to_owned(),
     };
     format!("{name}: {done}, {ready} of {wanted} workers ready, after {took}")
+}
+
+fn scaled(pool: &PoolName, from: u32, to: u32, now: &Standing) -> String {
+    let Standing { name, ready, wanted, took, .. } = now;
+    let took = rough(*took);
+    format!("{name}: pool {pool} scaled from {from} to {to}, {ready} of {wanted} workers ready, after {took}")
 }
 
 fn rolled_back(reason: &supervisor::RolloutFailure, kept: &[supervisor::Place], now: &Standing) -> String {

@@ -171,9 +171,12 @@ pub struct Cancel {
 pub struct Scale {
     /// Which pool.
     pub pool: PoolName,
-    /// The number of slots, 1 to [`WORKERS_MAX`]. Either this or `reset`.
+    /// The number of slots, 1 to [`WORKERS_MAX`]. Exactly one of this, `by` and `reset`.
     #[serde(default)]
     pub workers: Option<u32>,
+    /// So many slots more, or fewer, than are wanted when the daemon begins it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<i32>,
     /// Back to the number in the configuration.
     #[serde(default)]
     pub reset: bool,
@@ -224,12 +227,17 @@ impl Reload {
 
 impl Scale {
     fn checked(self) -> Result<Self, BadRequest> {
-        match (self.workers, self.reset) {
-            (Some(1..=WORKERS_MAX), false) | (None, true) => Ok(self),
-            (Some(workers), false) => {
+        match (self.workers, self.by, self.reset) {
+            (Some(1..=WORKERS_MAX), None, false) | (None, None, true) => Ok(self),
+            (Some(workers), None, false) => {
                 Err(BadRequest(format!("workers: {workers} is not between 1 and {WORKERS_MAX}")))
             }
-            _ => Err(BadRequest("either workers or reset is needed".to_owned())),
+            (None, Some(0), false) => Err(BadRequest("by: 0 changes nothing".to_owned())),
+            (None, Some(by), false) if by.unsigned_abs() > WORKERS_MAX => {
+                Err(BadRequest(format!("by: {by} is more than {WORKERS_MAX} workers")))
+            }
+            (None, Some(_), false) => Ok(self),
+            _ => Err(BadRequest("exactly one of workers, by and reset is needed".to_owned())),
         }
     }
 }
@@ -294,6 +302,9 @@ impl Request {
                 supervisor::Request::Roll(Scope { reread: false, pools, changed_only: false })
             }
             Self::Cancel(cancel) => supervisor::Request::Cancel { pool: cancel.pool.clone() },
+            Self::Scale(Scale { pool, by: Some(by), .. }) => {
+                supervisor::Request::ScaleBy { pool: pool.clone(), by: *by }
+            }
             Self::Scale(scale) => {
                 supervisor::Request::Scale { pool: scale.pool.clone(), workers: scale.workers }
             }
@@ -331,7 +342,20 @@ mod tests {
             Request::Reload(Reload { changed: true, wait: false, ..Reload::default() }),
             Request::Restart(Restart { pools: [PoolName::new("web")].into(), wait: true }),
             Request::Cancel(Cancel { pool: Some(PoolName::new("web")) }),
-            Request::Scale(Scale { pool: PoolName::new("web"), workers: Some(3), reset: false, wait: true }),
+            Request::Scale(Scale {
+                pool: PoolName::new("web"),
+                workers: Some(3),
+                by: None,
+                reset: false,
+                wait: true,
+            }),
+            Request::Scale(Scale {
+                pool: PoolName::new("web"),
+                workers: None,
+                by: Some(-1),
+                reset: false,
+                wait: true,
+            }),
             Request::Stop(Stop { now: true }),
             Request::Send(Send {
                 pool: Some(PoolName::new("web")),
@@ -368,6 +392,12 @@ mod tests {
             ("/v1/scale", r#"{"pool": "web", "workers": 0}"#),
             ("/v1/scale", r#"{"pool": "web", "workers": 10001}"#),
             ("/v1/scale", r#"{"pool": "web", "workers": 2, "reset": true}"#),
+            ("/v1/scale", r#"{"pool": "web", "workers": 2, "by": 1}"#),
+            ("/v1/scale", r#"{"pool": "web", "by": 0}"#),
+            ("/v1/scale", r#"{"pool": "web", "by": 10001}"#),
+            ("/v1/scale", r#"{"pool": "web", "by": -10001}"#),
+            ("/v1/scale", r#"{"pool": "web", "by": 4294967297}"#),
+            ("/v1/scale", r#"{"pool": "web", "by": "+1"}"#),
         ] {
             assert!(read(path, body).is_err(), "{path} {body}");
         }

@@ -130,8 +130,11 @@ fn request(request: u64, asked: &Asked) {
         Command::Restart => info!(request, "restart requested"),
         Command::Cancel => info!(request, "cancel requested"),
         Command::Scale => {
-            let workers =
-                asked.workers.map_or_else(|| "as configured".to_owned(), |workers| workers.to_string());
+            let workers = match (asked.workers, asked.by) {
+                (Some(workers), _) => workers.to_string(),
+                (None, Some(by)) => format!("{by:+}"),
+                (None, None) => "as configured".to_owned(),
+            };
             info!(request, pool = asked.pool, workers, "scale requested");
         }
         Command::Stop => info!(request, now = asked.now, "stop requested"),

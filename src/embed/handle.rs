@@ -237,6 +237,21 @@ impl Supervisor {
         self.work(scaled(pool, Some(workers))).await
     }
 
+    /// The same, by so many workers more or fewer than are wanted when the supervisor begins it: of two callers that want one
+    /// more at the same time, each gets one.
+    ///
+    /// ```no_run
+    /// # async fn example(supervisor: handover::embed::Supervisor) -> Result<(), Box<dyn std::error::Error>> {
+    /// supervisor.scale_by("web", -1).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`scale`](Self::scale).
+    pub async fn scale_by(&self, pool: &str, by: i32) -> Result<Done, Error> {
+        self.work(Request::Scale(Scale { by: Some(by), reset: false, ..scale(pool) })).await
+    }
+
     /// Sets the number of workers of a pool back to that of the configuration.
     ///
     /// ```no_run
@@ -407,8 +422,12 @@ fn done(finish: Finish) -> Result<Done, Error> {
     }
 }
 
+fn scale(pool: &str) -> Scale {
+    Scale { pool: PoolName::new(pool), workers: None, by: None, reset: true, wait: true }
+}
+
 fn scaled(pool: &str, workers: Option<u32>) -> Request {
-    Request::Scale(Scale { pool: PoolName::new(pool), workers, reset: workers.is_none(), wait: true })
+    Request::Scale(Scale { workers, reset: workers.is_none(), ..scale(pool) })
 }
 
 /// What happens, event by event; see [`Supervisor::events`].

@@ -134,6 +134,15 @@ pub enum Outcome {
         /// The generation that it made, for a rollout.
         generation: Option<Generation>,
     },
+    /// A pool has as many slots as was wanted, and all of them serve.
+    Scaled {
+        /// Which.
+        pool: PoolName,
+        /// Slots before.
+        from: u32,
+        /// Slots since.
+        to: u32,
+    },
     /// The rollout failed or was cancelled; the old generation serves.
     RolledBack {
         /// The generation that was thrown away.

@@ -174,6 +174,13 @@ pub enum Request {
         /// `None`: as configured.
         workers: Option<u32>,
     },
+    /// Change the number of slots of a pool, from what is wanted at that moment.
+    ScaleBy {
+        /// Which pool.
+        pool: PoolName,
+        /// How many more, or fewer.
+        by: i32,
+    },
     /// End all workers, then the daemon.
     Stop {
         /// At once, without waiting for what they have in hand.

@@ -45,6 +45,9 @@ impl Queued {
 pub(super) struct PendingScale {
     pub(super) request: RequestId,
     pub(super) pool: PoolName,
+    /// Slots that were wanted before it, and that are wanted since.
+    pub(super) from: u32,
+    pub(super) to: u32,
 }
 
 impl Supervisor {
@@ -58,7 +61,13 @@ impl Supervisor {
         match what {
             Request::Roll(scope) => self.roll_requested(request, scope),
             Request::Cancel { pool } => self.cancel_requested(request, pool),
-            Request::Scale { pool, workers } => self.scale_requested(request, pool, workers),
+            Request::Scale { pool, workers } => {
+                if workers.is_none_or(|workers| workers <= SCALE_MAX) {
+                    self.outdo_scales(&pool);
+                }
+                self.scale_requested(request, pool, workers);
+            }
+            Request::ScaleBy { pool, by } => self.scale_by_requested(request, pool, by),
             Request::Stop { .. } => {}
         }
     }
@@ -175,43 +184,78 @@ impl Supervisor {
         self.begin_queued(true);
     }
 
-    fn scale_requested(&mut self, request: RequestId, name: PoolName, workers: Option<u32>) {
-        if workers.is_some_and(|workers| workers > SCALE_MAX) {
-            return self.refuse(request, &format!("a pool has at most {SCALE_MAX} workers"));
+    /// An absolute number takes the place of what was asked for before.
+    fn outdo_scales(&mut self, name: &PoolName) {
+        if !self.pools.get(name).is_some_and(|pool| pool.base.is_some()) {
+            return;
         }
-        let Some(pool) = self.pools.get_mut(&name).filter(|pool| pool.base.is_some()) else {
-            return self.refuse(request, &format!("there is no pool {name}"));
-        };
-        pool.scale = workers;
         for earlier in std::mem::take(&mut self.scales) {
-            if earlier.pool == name {
+            if earlier.pool == *name {
                 let reason = "another scale command for this pool came after it".to_owned();
                 self.answer(earlier.request, Outcome::Failed { reason });
             } else {
                 self.scales.push(earlier);
             }
         }
-        self.scales.push(PendingScale { request, pool: name });
+    }
+
+    /// Of two clients that want one more at the same time, each gets one, and is answered when both are there.
+    fn scale_by_requested(&mut self, request: RequestId, name: PoolName, by: i32) {
+        let Some(pool) = self.pools.get(&name).filter(|pool| pool.base.is_some()) else {
+            return self.refuse(request, &format!("there is no pool {name}"));
+        };
+        let from = self.slots_asked_for(pool);
+        match from.checked_add_signed(by) {
+            Some(workers @ 1..=SCALE_MAX) => self.scale_requested(request, name, Some(workers)),
+            sum => {
+                let sum = sum.map_or_else(|| "fewer than none".to_owned(), |sum| sum.to_string());
+                let reason = format!(
+                    "pool {name} has {from} workers, and {by:+} makes {sum}: there are 1 to {SCALE_MAX}"
+                );
+                self.refuse(request, &reason);
+            }
+        }
+    }
+
+    /// The slots of a pool, without the place that a canary may need beyond them.
+    fn slots_asked_for(&self, pool: &Pool) -> u32 {
+        let stage = pool.stage(self.stage());
+        pool.wanted_slots(if stage == Stage::Canary { Stage::Steady } else { stage })
+    }
+
+    fn scale_requested(&mut self, request: RequestId, name: PoolName, workers: Option<u32>) {
+        if workers.is_some_and(|workers| workers > SCALE_MAX) {
+            return self.refuse(request, &format!("a pool has at most {SCALE_MAX} workers"));
+        }
+        let Some(pool) = self.pools.get(&name).filter(|pool| pool.base.is_some()) else {
+            return self.refuse(request, &format!("there is no pool {name}"));
+        };
+        let from = self.slots_asked_for(pool);
+        if let Some(pool) = self.pools.get_mut(&name) {
+            pool.scale = workers;
+        }
+        let to = self.pools.get(&name).map_or(from, |pool| self.slots_asked_for(pool));
+        self.scales.push(PendingScale { request, pool: name, from, to });
     }
 
     /// Answers the `scale` commands that are fulfilled, or cannot be.
     pub(super) fn judge_scales(&mut self) {
         for pending in std::mem::take(&mut self.scales) {
-            match self.scale_outcome(&pending.pool) {
+            match self.scale_outcome(&pending) {
                 Some(outcome) => self.answer(pending.request, outcome),
                 None => self.scales.push(pending),
             }
         }
     }
 
-    fn scale_outcome(&self, name: &PoolName) -> Option<Outcome> {
+    fn scale_outcome(&self, PendingScale { pool: name, from, to, .. }: &PendingScale) -> Option<Outcome> {
         let Some(pool) = self.pools.get(name).filter(|pool| pool.base.is_some()) else {
             return Some(Outcome::Failed { reason: format!("pool {name} was removed") });
         };
         let stage = pool.stage(self.stage());
         let wanted = pool.wanted(stage);
         // The place that a canary needs beyond the slots is not what was asked for.
-        let slots = pool.wanted_slots(if stage == Stage::Canary { Stage::Steady } else { stage });
+        let slots = self.slots_asked_for(pool);
         let loops = |(index, slot): &(SlotIndex, Option<&Slot>)| {
             slot.is_some_and(|found| found.pacing.is_crash_loop(wanted.of(*index, *slot)))
         };
@@ -221,6 +265,6 @@ impl Supervisor {
         let surplus = pool.slots.range(SlotIndex(slots)..).any(|(_, slot)| slot.active().next().is_some());
         let served = pool.wanted_places(slots).all(|(_, slot)| slot.is_some_and(Slot::has_ready));
         let fulfilled = served && !surplus;
-        fulfilled.then_some(Outcome::Done { generation: None })
+        fulfilled.then(|| Outcome::Scaled { pool: name.clone(), from: *from, to: *to })
     }
 }

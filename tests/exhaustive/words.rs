@@ -78,7 +78,7 @@ pub(crate) fn daemon_cause(event: &Event, actions: &[Action]) -> Option<String> 
         Event::Requested { what, .. } => match what {
             Request::Roll(_) => "reload or restart",
             Request::Cancel { .. } => "cancel",
-            Request::Scale { .. } => "scale",
+            Request::Scale { .. } | Request::ScaleBy { .. } => "scale",
             Request::Stop { now: false } => "stop",
             Request::Stop { now: true } => "stop now",
         },
@@ -96,7 +96,7 @@ pub(crate) fn daemon_orders(actions: &[Action]) -> Vec<&'static str> {
         Action::Tell(ManagerState::Stopping) => Some("STOPPING"),
         Action::Exit { .. } => Some("exit"),
         Action::Answer { outcome, .. } => Some(match outcome {
-            Outcome::Done { .. } => "answer: done",
+            Outcome::Done { .. } | Outcome::Scaled { .. } => "answer: done",
             Outcome::RolledBack { .. } => "answer: rolled back",
             Outcome::Refused { .. } => "answer: refused",
             Outcome::Failed { .. } => "answer: failed",

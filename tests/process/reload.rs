@@ -177,6 +177,26 @@ fn a_client_that_is_interrupted_ends_alone() {
 }
 
 #[test]
+fn scale_with_a_sign_changes_the_number_that_is_wanted() {
+    let service = Plan::new().workers(2).start();
+    let scale = |by: &str| service.daemon.cli(&["scale", "web", by]);
+    scale("+1").assert_code(0).assert_says("pool web scaled from 2 to 3, 3 of 3 workers ready");
+    // Several at the same time: none is lost.
+    let all: Vec<_> = (0..4).map(|_| service.daemon.begin(&["scale", "web", "+1"])).collect();
+    for one in all {
+        one.finish().assert_code(0);
+    }
+    assert_eq!(service.ready().len(), 7);
+    scale("-5").assert_code(0).assert_says("from 7 to 2");
+    scale("-2").assert_code(handover::exit::USAGE).assert_says("pool web has 2 workers, and -2 makes 0");
+    for nonsense in ["+0", "-0", "0", "+", "-", "++1", "+-1", "10001", "+10001", "1.5", "web"] {
+        scale(nonsense).assert_code(handover::exit::USAGE).assert_says("not a number of workers");
+    }
+    assert_eq!(service.ready().len(), 2);
+    service.stop();
+}
+
+#[test]
 fn scale_changes_the_number_of_slots_until_it_is_reset() {
     let service = Plan::new().workers(2).start();
     let load = Load::open(service.address(), 200).start();

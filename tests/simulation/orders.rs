@@ -285,8 +285,13 @@ impl Shadow {
                 self.rollout.is_none() && (self.cancels > 0 || self.unprepared)
             }
             (Request::Cancel { .. }, Outcome::Failed { .. }) => true,
-            (Request::Scale { pool, .. }, Outcome::Done { .. }) => self.is_scaled(pool),
-            (Request::Scale { .. }, Outcome::Refused { .. } | Outcome::Failed { .. }) => true,
+            (Request::Scale { pool, .. } | Request::ScaleBy { pool, .. }, Outcome::Scaled { .. }) => {
+                self.is_scaled(pool)
+            }
+            (
+                Request::Scale { .. } | Request::ScaleBy { .. },
+                Outcome::Refused { .. } | Outcome::Failed { .. },
+            ) => true,
             _ => false,
         };
         hold(fits, "an answer says what is so", detail)?;

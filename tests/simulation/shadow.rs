@@ -404,6 +404,13 @@ impl Shadow {
                 let takes_part = |pool: &PoolName| self.stage(pool) != Stage::Steady;
                 self.cancels += u32::from(pool.as_ref().is_none_or(takes_part) && self.rollout.is_some());
             }
+            Request::ScaleBy { pool: name, by } if self.stopping.is_none() => {
+                let has_base = self.pools.get(name).is_some_and(|pool| pool.base.is_some());
+                let sum = has_base.then(|| self.slots(name).checked_add_signed(*by)).flatten();
+                if let (Some(1..=10_000), Some(pool)) = (sum, self.pools.get_mut(name)) {
+                    pool.scale = sum;
+                }
+            }
             Request::Scale { pool, workers } if self.stopping.is_none() => {
                 if let Some(pool) = self.pools.get_mut(pool).filter(|pool| pool.base.is_some()) {
                     pool.scale = *workers;

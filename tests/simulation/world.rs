@@ -416,6 +416,7 @@ impl World {
                 changed_only: self.rng.chance(200),
             }),
             6 => Request::Cancel { pool: self.rng.chance(300).then_some(pool) },
+            7 => Request::ScaleBy { pool, by: self.rng.pick(&[-3, -1, 1, 2, 10_000]) },
             _ => {
                 let workers = self.rng.pick(&[None, Some(0), Some(1), Some(2), Some(3), Some(5)]);
                 Request::Scale { pool, workers }

@@ -181,6 +181,7 @@ impl fmt::Display for Asked {
         }
         match self.workers {
             Some(workers) => write!(f, " to {workers} workers")?,
+            None if self.by.is_some() => write!(f, " by {:+} workers", self.by.unwrap_or_default())?,
             None if self.reset == Some(true) => f.write_str(" as configured")?,
             None => {}
         }

@@ -70,6 +70,9 @@ pub struct Asked {
     /// The number of slots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<u32>,
+    /// So many slots more, or fewer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<i32>,
     /// Back to the number in the configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<bool>,
@@ -125,6 +128,7 @@ impl What {
             changed: None,
             pool: None,
             workers: None,
+            by: None,
             reset: None,
             now: None,
         };
@@ -143,6 +147,9 @@ impl What {
                 reset: Some(workers.is_none()),
                 ..plain(Command::Scale)
             },
+            supervisor::Request::ScaleBy { pool, by } => {
+                Asked { pool: Some(pool.to_string()), by: Some(*by), ..plain(Command::Scale) }
+            }
             supervisor::Request::Stop { now } => Asked { now: Some(*now), ..plain(Command::Stop) },
         };
         Self::RequestReceived { request, asked }
@@ -152,6 +159,7 @@ impl What {
     pub(crate) fn answered(request: u64, outcome: &Outcome) -> Self {
         let (result, generation, reason) = match outcome {
             Outcome::Done { generation } => (Verdict::Done, *generation, None),
+            Outcome::Scaled { .. } => (Verdict::Done, None, None),
             Outcome::RolledBack { generation, reason, .. } => {
                 (Verdict::RolledBack, Some(*generation), Some(reason.to_string()))
             }

@@ -81,6 +81,7 @@ fn samples_of_requests() -> Vec<What> {
         supervisor::Request::Cancel { pool: Some(web()) },
         supervisor::Request::Scale { pool: web(), workers: Some(3) },
         supervisor::Request::Scale { pool: web(), workers: None },
+        supervisor::Request::ScaleBy { pool: web(), by: -1 },
         supervisor::Request::Stop { now: true },
     ];
     let outcomes = [

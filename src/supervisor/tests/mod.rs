@@ -280,7 +280,7 @@ fn line(action: &Action) -> Option<String> {
 
 fn outcome_line(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Done { generation: None } => "done".to_owned(),
+        Outcome::Done { generation: None } | Outcome::Scaled { .. } => "done".to_owned(),
         Outcome::Done { generation: Some(generation) } => format!("done with {generation}"),
         Outcome::RolledBack { generation, kept, .. } if kept.is_empty() => {
             format!("rolled back from {generation}")

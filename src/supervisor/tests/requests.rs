@@ -155,6 +155,44 @@ fn of_two_scales_of_a_pool_the_first_is_told_that_it_was_overtaken() {
 }
 
 #[test]
+fn of_two_clients_that_want_one_more_each_gets_one_and_its_answer() {
+    let mut m = Machine::running(policy(2));
+    let web = PoolName::new("web");
+    m.request(Request::ScaleBy { pool: web.clone(), by: 1 });
+    m.request(Request::ScaleBy { pool: web.clone(), by: 1 });
+    assert_eq!(m.status().pools[&web].wanted, 4);
+    m.orders();
+    m.starts(3);
+    assert_eq!(m.orders(), [""; 0], "both wait for both");
+    m.starts(4);
+    assert_eq!(m.orders(), ["answer 1: done", "answer 2: done"]);
+    m.request(Request::ScaleBy { pool: web.clone(), by: -3 });
+    assert_eq!(m.status().pools[&web].wanted, 1);
+}
+
+#[test]
+fn more_or_fewer_workers_than_there_can_be_are_refused() {
+    let mut m = Machine::running(policy(2));
+    for by in [-2, -3, i32::MIN, 9_999, i32::MAX] {
+        m.request(Request::ScaleBy { pool: PoolName::new("web"), by });
+    }
+    m.request(Request::ScaleBy { pool: PoolName::new("mail"), by: 1 });
+    let refused = |number: u32, what: &str| format!("answer {number}: refused, {what}: there are 1 to 10000");
+    assert_eq!(
+        m.orders(),
+        [
+            refused(1, "pool web has 2 workers, and -2 makes 0"),
+            refused(2, "pool web has 2 workers, and -3 makes fewer than none"),
+            refused(3, "pool web has 2 workers, and -2147483648 makes fewer than none"),
+            refused(4, "pool web has 2 workers, and +9999 makes 10001"),
+            refused(5, "pool web has 2 workers, and +2147483647 makes 2147483649"),
+            "answer 6: refused, there is no pool mail".to_owned(),
+        ]
+    );
+    assert!(!m.status().pools[&PoolName::new("web")].scaled, "nothing was changed");
+}
+
+#[test]
 fn scaling_into_a_crash_loop_fails() {
     let mut m = Machine::running(policy_with(1, |policy| policy.restart.burst = 1));
     m.scale(2);
