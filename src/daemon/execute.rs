@@ -140,10 +140,7 @@ impl Daemon {
         let notify_path = self.runtime.notify_path().map_err(|error| fault("notify", &error))?;
         let mut plan = start::plan(worker, &at, exact, record, &self.surroundings, &notify_path, &given)?;
         self.program.add_to(&mut plan.spec, worker, &at)?;
-        let draft = self.runtime.notify_path().map_err(|error| fault("notify", &error))?;
-        let notify = bind_notify_socket(&notify_path, &draft)
-            .and_then(UnixDatagram::from_std)
-            .map_err(|error| fault("notify", &at_path(&notify_path, &error)))?;
+        let notify = self.open_notify_socket(&notify_path).map_err(|error| fault("notify", &error))?;
         let has_channel = plan.channel.is_some();
         let pipes =
             Pipes::open(self.output, ready_fd, has_channel).map_err(|error| fault("pipes", &error))?;
@@ -193,6 +190,12 @@ impl Daemon {
         self.table.insert(worker, entry);
         self.happened(What::WorkerStarted(who(worker, &at, &self.table)));
         Ok(())
+    }
+
+    fn open_notify_socket(&self, path: &Path) -> io::Result<UnixDatagram> {
+        let draft = self.runtime.notify_path()?;
+        let socket = bind_notify_socket(path, &draft).and_then(UnixDatagram::from_std);
+        socket.map_err(|error| at_path(path, &error))
     }
 
     fn start(&self, plan: Plan<'_>, pipes: Pipes) -> io::Result<Made> {

@@ -234,7 +234,7 @@ impl Supervisor {
             let most = crate::control::protocol::WORKERS_MAX;
             return Err(Error::Refused(format!("workers: {workers} is not between 1 and {most}")));
         }
-        self.work(scaled(pool, Some(workers))).await
+        self.work(scaled(pool, Some(workers), None)).await
     }
 
     /// The same, by so many workers more or fewer than are wanted when the supervisor begins it: of two callers that want one
@@ -249,7 +249,7 @@ impl Supervisor {
     /// # Errors
     /// As [`scale`](Self::scale).
     pub async fn scale_by(&self, pool: &str, by: i32) -> Result<Done, Error> {
-        self.work(Request::Scale(Scale { by: Some(by), reset: false, ..scale(pool) })).await
+        self.work(scaled(pool, None, Some(by))).await
     }
 
     /// Sets the number of workers of a pool back to that of the configuration.
@@ -263,7 +263,7 @@ impl Supervisor {
     /// # Errors
     /// As [`scale`](Self::scale).
     pub async fn scale_as_configured(&self, pool: &str) -> Result<Done, Error> {
-        self.work(scaled(pool, None)).await
+        self.work(scaled(pool, None, None)).await
     }
 
     /// Rolls back the rollout that runs.
@@ -422,12 +422,9 @@ fn done(finish: Finish) -> Result<Done, Error> {
     }
 }
 
-fn scale(pool: &str) -> Scale {
-    Scale { pool: PoolName::new(pool), workers: None, by: None, reset: true, wait: true }
-}
-
-fn scaled(pool: &str, workers: Option<u32>) -> Request {
-    Request::Scale(Scale { workers, reset: workers.is_none(), ..scale(pool) })
+fn scaled(pool: &str, workers: Option<u32>, by: Option<i32>) -> Request {
+    let reset = workers.is_none() && by.is_none();
+    Request::Scale(Scale { pool: PoolName::new(pool), workers, by, reset, wait: true })
 }
 
 /// What happens, event by event; see [`Supervisor::events`].

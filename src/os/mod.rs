@@ -97,6 +97,7 @@ pub mod threads;
 pub mod user;
 #[cfg(feature = "supervisor")]
 pub mod waiting;
+#[cfg(feature = "supervisor")]
 mod walk;
 #[cfg(feature = "tokio")]
 pub mod watch;

@@ -7,14 +7,49 @@
 //! - A drain gets at most another `drain_timeout` from the request on.
 //! - A stop (of the daemon, or of a worker that hangs) takes at most twice `stop_timeout`, whatever is asked for.
 //!
+//! The service manager is asked for more time as long as a start, a rollout or a stop makes progress.
+//!
 //! Who needs more asks again in time, as long as it starts or drains: that is a sign of life each time.
 
 use std::time::Duration;
 
-use super::action::Retirement;
+use super::Supervisor;
+use super::action::{Action, Retirement};
+use super::machine::Phase;
 use super::worker::{Escalation, State, Worker};
 use crate::config::model::Policy;
 use crate::time::{Monotonic, Timeout};
+
+/// A request for more time reaches this far beyond the next deadline, so that what the deadline brings
+/// about can still be told.
+const EXTENSION_MARGIN: Duration = Duration::from_secs(5);
+/// What is asked for where no deadline is in sight.
+const EXTENSION_UNBOUNDED: Duration = Duration::from_secs(30);
+/// A request that would gain less than this is not sent.
+const EXTENSION_STEP: Duration = Duration::from_secs(1);
+impl Supervisor {
+    /// Asks the service manager to wait until what is due next has been dealt with.
+    pub(super) fn extend_timeout(&mut self) {
+        let in_progress = match self.phase {
+            Phase::Starting => self.rollout.is_some() || !self.start_is_stuck(),
+            Phase::Running => self.rollout.is_some(),
+            Phase::Stopping { .. } => true,
+            Phase::Ended => false,
+        };
+        if !in_progress {
+            self.extended_until = None;
+            return;
+        }
+        let now = self.cx.now;
+        // To tell a person what is missing is no progress.
+        let due = self.find_deadline(Worker::deadline);
+        let until = due.unwrap_or(now + EXTENSION_UNBOUNDED) + EXTENSION_MARGIN;
+        if self.extended_until.is_none_or(|extended| until >= extended + EXTENSION_STEP) {
+            self.extended_until = Some(until);
+            self.cx.ask(Action::ExtendTimeout { by: until.since(now) });
+        }
+    }
+}
 
 impl Worker {
     /// It asked for `by` more time, counted from now. `stopping_since`: the daemon is being stopped since then.

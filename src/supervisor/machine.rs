@@ -18,13 +18,6 @@ use crate::config::model::Policy;
 use crate::id::{Generation, ListenerName, PoolName, RequestId, SlotIndex, WorkerId};
 use crate::time::Monotonic;
 
-/// A request for more time reaches this far beyond the next deadline, so that what the deadline brings
-/// about can still be told.
-const EXTENSION_MARGIN: Duration = Duration::from_secs(5);
-/// What is asked for where no deadline is in sight.
-const EXTENSION_UNBOUNDED: Duration = Duration::from_secs(30);
-/// A request that would gain less than this is not sent.
-const EXTENSION_STEP: Duration = Duration::from_secs(1);
 /// The least that lies between an event and the next deadline.
 const MOMENT: Duration = Duration::from_nanos(1);
 /// A deadline that nobody has dealt with for so long means that the loop does not turn as it should.
@@ -167,7 +160,7 @@ impl Supervisor {
         self.due
     }
 
-    fn find_deadline(&self, of_worker: fn(&Worker) -> Option<Monotonic>) -> Option<Monotonic> {
+    pub(super) fn find_deadline(&self, of_worker: fn(&Worker) -> Option<Monotonic>) -> Option<Monotonic> {
         let now = self.cx.now;
         let of_rollout = self.rollout.iter().flat_map(|rollout| rollout.deadlines(self.pools.values()));
         let of_rollout = of_rollout.filter(|deadline| *deadline > now);
@@ -418,27 +411,6 @@ impl Supervisor {
     /// Does a rollout run, or is its generation being made? Then it decides what is told to whom.
     pub(super) fn is_rolling(&self) -> bool {
         self.rollout.is_some() || self.preparing.is_some()
-    }
-
-    fn extend_timeout(&mut self) {
-        let in_progress = match self.phase {
-            Phase::Starting => self.rollout.is_some() || !self.start_is_stuck(),
-            Phase::Running => self.rollout.is_some(),
-            Phase::Stopping { .. } => true,
-            Phase::Ended => false,
-        };
-        if !in_progress {
-            self.extended_until = None;
-            return;
-        }
-        let now = self.cx.now;
-        // To tell a person what is missing is no progress.
-        let due = self.find_deadline(Worker::deadline);
-        let until = due.unwrap_or(now + EXTENSION_UNBOUNDED) + EXTENSION_MARGIN;
-        if self.extended_until.is_none_or(|extended| until >= extended + EXTENSION_STEP) {
-            self.extended_until = Some(until);
-            self.cx.ask(Action::ExtendTimeout { by: until.since(now) });
-        }
     }
 
     fn forget_generations(&mut self) {

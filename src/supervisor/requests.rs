@@ -186,7 +186,7 @@ impl Supervisor {
 
     /// An absolute number takes the place of what was asked for before.
     fn outdo_scales(&mut self, name: &PoolName) {
-        if !self.pools.get(name).is_some_and(|pool| pool.base.is_some()) {
+        if self.pools.get(name).is_none_or(|pool| pool.base.is_none()) {
             return;
         }
         for earlier in std::mem::take(&mut self.scales) {

@@ -359,14 +359,8 @@ impl World {
             let named = scope.pools.as_ref().is_none_or(|pools| pools.contains(name));
             named && (!scope.changed_only || old.get(name) != new.get(name))
         };
-        let pools: BTreeMap<PoolName, Option<Policy>> = names
-            .into_iter()
-            .filter(in_scope)
-            .map(|name| {
-                let policy = new.get(&name).cloned();
-                (name, policy)
-            })
-            .collect();
+        let pools: BTreeMap<PoolName, Option<Policy>> =
+            names.into_iter().filter(in_scope).map(|name| (name.clone(), new.get(&name).cloned())).collect();
         for (name, policy) in &pools {
             if let Some(policy) = policy {
                 self.policies.insert((name.clone(), generation), policy.clone());
@@ -416,7 +410,7 @@ impl World {
                 changed_only: self.rng.chance(200),
             }),
             6 => Request::Cancel { pool: self.rng.chance(300).then_some(pool) },
-            7 => Request::ScaleBy { pool, by: self.rng.pick(&[-3, -1, 1, 2, 10_000]) },
+            7 => Request::ScaleBy { pool, by: self.rng.pick(&[-3, -1, 1, 2, i32::MAX]) },
             _ => {
                 let workers = self.rng.pick(&[None, Some(0), Some(1), Some(2), Some(3), Some(5)]);
                 Request::Scale { pool, workers }

@@ -226,12 +226,21 @@ mod tests {
 
     #[test]
     fn a_look_that_hangs_holds_nobody_up_and_few_threads_are_left_behind() {
-        let (mut watcher, mut told, _hangs) = scripted();
+        let (begun, looks) = blocking::channel();
+        let (_never, hangs) = blocking::channel::<Sight>();
+        let hangs = Mutex::new(hangs);
+        let look = move |_: &mut Looker, _: &Target| {
+            begun.send(()).unwrap();
+            hangs.lock().unwrap().recv().unwrap_or_default()
+        };
+        let (mut watcher, mut told) = Watcher::that_looks(Arc::new(look));
         let unseen = |worker| Some((WorkerId(worker), sight(false, Some("/proc does not answer"))));
         let mut now = Monotonic::ZERO;
         for number in 0..u64::try_from(HANGING_MAX).unwrap() {
             watcher.watch(now, WorkerId(2 * number), target());
             watcher.watch(now, WorkerId(2 * number + 1), target());
+            // A thread that has not begun when its targets go ends by itself.
+            looks.recv().unwrap();
             for _ in 0..MISSES {
                 assert!(told.try_recv().is_err(), "once may mean that we were stopped ourselves");
                 now = watcher.next_deadline().unwrap();
