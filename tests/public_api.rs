@@ -94,8 +94,9 @@ const GIVEN_ON: [(&str, &str); 10] = [
 ];
 
 /// And those that get another name, or come from deeper.
-const RENAMED: [(&str, &str); 4] = [
+const RENAMED: [(&str, &str); 5] = [
     ("handover::supervisor::Retirement", "handover::embed::event::Retirement"),
+    ("handover::supervisor::StopEffect", "handover::embed::event::StopEffect"),
     ("handover::supervisor::WorkerState", "handover::embed::status::WorkerState"),
     ("handover::daemon::FromWorker", "handover::embed::Message"),
     ("handover::observe::render::Stream", "handover::embed::Stream"),
