@@ -38,6 +38,10 @@ const STUCK_LIMIT: usize = 2 * STUCK_MAX;
 const LAST: Duration = Duration::from_secs(1);
 
 /// What those that read from others ask for.
+#[cfg_attr(
+    target_os = "macos",
+    allow(dead_code, reason = "nothing can be looked at there before it is taken")
+)]
 enum Order {
     Look(OwnedFd, usize, oneshot::Sender<bool>),
     Discard(OwnedFd, usize, oneshot::Sender<bool>),
@@ -87,16 +91,28 @@ impl Closer {
     }
 
     /// Can the fds of what stands first in this socket, so many bytes of it, be taken without harm?
+    #[cfg_attr(
+        target_os = "macos",
+        allow(dead_code, reason = "nothing can be looked at there before it is taken")
+    )]
     pub(super) async fn look(&self, socket: BorrowedFd<'_>, bytes: usize) -> bool {
         self.order(socket, |socket, answer| Order::Look(socket, bytes, answer)).await
     }
 
     /// Takes what stands first in this socket, so many bytes of it, and closes its fds. False: nobody knows whether that was
     /// done.
+    #[cfg_attr(
+        target_os = "macos",
+        allow(dead_code, reason = "nothing can be looked at there before it is taken")
+    )]
     pub(super) async fn discard(&self, socket: BorrowedFd<'_>, bytes: usize) -> bool {
         self.order(socket, |socket, answer| Order::Discard(socket, bytes, answer)).await
     }
 
+    #[cfg_attr(
+        target_os = "macos",
+        allow(dead_code, reason = "nothing can be looked at there before it is taken")
+    )]
     async fn order(
         &self,
         socket: BorrowedFd<'_>,

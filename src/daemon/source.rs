@@ -141,7 +141,7 @@ pub(super) fn read_text(path: &Path) -> io::Result<String> {
 /// The same, on a thread.
 ///
 /// # Errors
-/// As [`read_text`]; what takes too long.
+/// Where the file cannot be opened or read, is no text or too long; what takes too long.
 pub fn read_text_in_time(path: &Path) -> io::Result<String> {
     let path = path.to_owned();
     let read = in_time(move |step| {

@@ -152,7 +152,9 @@ fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(target_os = "linux")]
     use std::net::Shutdown;
+    #[cfg(target_os = "linux")]
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
