@@ -4,14 +4,17 @@ use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
 use handover::exit::DONE;
 
+use crate::support::client::Failure;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::eventually;
+use crate::support::load::Load;
 use crate::support::service::Plan;
 
 /// A daemon on a terminal, executed by these words.
@@ -71,6 +74,31 @@ fn a_terminal_that_closes_ends_the_daemon_and_deploys_nothing() {
     Stage::new(&[]).ends_well();
     Stage::new(&IN_A_SHELL).ends_well();
     Stage::new(&IN_THE_BACKGROUND).ends_well();
+}
+
+/// A minute of it: `HANDOVER_TEST_TERMINAL=60`.
+#[test]
+fn terminals_that_close_under_load_cut_no_answer() {
+    let seconds =
+        std::env::var("HANDOVER_TEST_TERMINAL").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let (mut closed, mut answered, mut refused, mut cut) = (0, 0, 0, 0);
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(seconds) {
+        let stage = Stage::new(&[]);
+        let load = Load::closed(&stage.plan.address, 4).path("/slow/30").start();
+        load.wait_for(8);
+        stage.ends_well();
+        let tally = load.stop();
+        let is_cut = |failure: &Failure| matches!(failure, Failure::Cut | Failure::TimedOut);
+        cut += tally.lost.iter().filter(|lost| is_cut(&lost.failure)).count();
+        refused += tally.lost.len();
+        answered += tally.ok;
+        closed += 1;
+    }
+    println!(
+        "terminal: {closed} closed under load, {answered} answers, {refused} not accepted any more, {cut} cut"
+    );
+    assert_eq!(cut, 0);
 }
 
 #[test]
