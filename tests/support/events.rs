@@ -86,14 +86,14 @@ impl Events {
         self.seen()
     }
 
-    /// Goes away, and waits until the daemon knows: nothing of this is left in it then.
+    /// Goes away, and waits until nothing of this is left here; the daemon hears of it with its next turn.
     ///
     /// # Panics
     ///
     /// Where it does not notice.
     #[track_caller]
     pub fn close(self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.shutdown(Shutdown::Both);
         self.read_to_end();
     }
 
