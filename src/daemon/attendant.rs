@@ -194,7 +194,7 @@ impl Attendant {
         let from = self.take_datagram().await;
         let took = self.clock.now().saturating_sub(before);
         let pause = from.and_then(|from| self.pace.count(from, self.clock.now()));
-        // That it took long is the fault of whoever sent fds, and while they are dealt with nobody is heard.
+        // A look at fds took long. Nothing else was read from this socket meanwhile.
         let mut not_heard = if took > pace::WINDOW { took } else { Duration::ZERO };
         if let Some((pause, pace::From::Stranger)) = pause {
             not_heard += pause;
@@ -251,7 +251,7 @@ impl Attendant {
         brought.lost = came.lost;
     }
 
-    /// Is its sender to be believed? That comes before all else.
+    /// Is its sender authorised? Judged before anything is parsed.
     fn judge(&self, seen: &Seen) -> Verdict {
         let credentials = seen.credentials.map(|credentials| Sender {
             pid: i32::try_from(credentials.pid).unwrap_or(0),

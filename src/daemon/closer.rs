@@ -1,6 +1,6 @@
-//! Who closes what may keep us waiting: a process of its own, while there is something to close, and no longer.
+//! Runs the closer: a process that closes fds whose closing can block. It is started on demand and ends when idle.
 //!
-//! What others sent, and sockets of ours that others can fill, come here through the thread's `Outbox` and stand in a `Parking`
+//! Fds that others sent, and sockets of ours that others can fill, come here through the thread's `Outbox` and wait in a `Parking`
 //! until that process takes them. It also looks at fds before they become ours, since even a close that is not the last one waits
 //! for a FUSE server (decision 0020). All that is awaited here is its answer, with a limit. One that gives none is killed; one that
 //! cannot be killed is left behind, and said so, and there is a bound for those: then nothing is looked at any more, and fds

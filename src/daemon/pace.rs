@@ -1,7 +1,7 @@
-//! How fast a notify socket is read: a flood costs whoever sends it, and not us.
+//! Limits how fast a notify socket is read, so that a flood blocks its sender and does not load the daemon.
 //!
-//! Up to a number of datagrams in each window of time nothing is held up. Whatever is more waits in the kernel, and so do its
-//! senders, until the window is over. Those of strangers have a smaller number of their own.
+//! In each window of time a limited number of datagrams is read at once. The rest waits in the kernel, and so do its
+//! senders, until the window is over. Strangers have a lower limit of their own.
 
 use std::time::Duration;
 

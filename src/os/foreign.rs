@@ -1,4 +1,4 @@
-//! Fds that may keep waiting whoever closes them: those that others sent, and sockets of ours that others can change or fill.
+//! Fds whose closing can block: fds that others sent, and sockets of ours that others can change or fill.
 //!
 //! `close(2)` waits where it is the last one and the socket lingers (`SO_LINGER`, `socket(7)`), or where what is closed with it
 //! does: fds on their way in a Unix socket's queue. So such an fd is not closed here. It goes into the [`Outbox`] of its
@@ -18,13 +18,13 @@ thread_local! {
     static OF_THREAD: RefCell<Option<Outbox>> = const { RefCell::new(None) };
 }
 
-/// Fds that somebody else is to close.
+/// Fds that the closer process is to close.
 #[derive(Clone, Debug, Default)]
 pub struct Outbox(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// `None`: nobody empties it any more.
+    /// `None`: the outbox is closed.
     fds: Mutex<Option<Vec<OwnedFd>>>,
     filled: Notify,
 }
@@ -39,7 +39,7 @@ impl Outbox {
         new
     }
 
-    /// Nobody will empty it any more: what is in it comes back, and what would go into it is closed.
+    /// Closes the outbox: gives back what is in it. What would go into it later is closed in place.
     pub fn close(&self) -> Vec<OwnedFd> {
         self.lock().take().unwrap_or_default()
     }
@@ -85,7 +85,7 @@ impl Outbox {
     }
 }
 
-/// Has somebody else close an fd; where the thread has no [`Outbox`], it is closed here.
+/// Hands an fd to the closer process; closes it here where the thread has no [`Outbox`].
 pub fn let_go(fd: OwnedFd) {
     drop(Foreign::new(fd));
 }
@@ -105,7 +105,7 @@ impl Foreign {
         Self { fd: Some(fd), outbox }
     }
 
-    /// The fd alone: whoever has it closes it.
+    /// The fd alone: its new owner closes it.
     pub fn into_owned(mut self) -> Option<OwnedFd> {
         self.fd.take()
     }
@@ -199,7 +199,7 @@ impl<S: IntoFd> Drop for Guarded<S> {
 #[cfg(target_os = "linux")]
 fn is_spent(socket: BorrowedFd<'_>) -> bool {
     use super::kind::{Type, kind};
-    // Whoever sends gets EPIPE from now on; what is there stays. One that is not connected any more can get nothing either.
+    // Senders get EPIPE from now on; what is queued stays. A socket that is no longer connected gets nothing either.
     let _ = super::stream::shut_down(socket, std::net::Shutdown::Read);
     let is_stream = kind(socket).is_ok_and(|(_, carried)| carried == Type::Stream);
     match passing::look(socket, &mut [0; 1], false) {
@@ -261,8 +261,8 @@ fn closes_at_once(_socket: BorrowedFd<'_>) -> bool {
     true
 }
 
-/// Where fds stand until somebody closes them: the queue of a socket, both ends of which are ours. Whoever ends meanwhile, we
-/// are never the last who has such an fd, and it takes no number here.
+/// Where fds wait to be closed: the queue of a socket pair, both ends of which are ours. The queue keeps a reference to each fd, so
+/// that our close is not the last one even if the closer process dies. A queued fd uses no fd number.
 #[derive(Debug)]
 pub struct Parking {
     entrance: OwnedFd,

@@ -16,7 +16,7 @@ use crate::id::WorkerId;
 use crate::os::waiting::{Looker, Sight, Target};
 use crate::time::Monotonic;
 
-/// Whether the looks go on is asked so often. A look takes a fraction of a millisecond.
+/// The interval at which the loop checks that the thread still makes looks. A look takes a fraction of a millisecond.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 /// A thread hangs where they did not when it was asked so often: once may mean that we were stopped ourselves.
 const MISSES: u32 = 2;
