@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::blocks::{Block, blocks, page, root};
-use super::support::child::OwnedChild;
+use super::support::child::{OwnedChild, settle};
 use super::support::scratch::{Address, Scratch};
 use super::support::{deadline, eventually, handover};
 
@@ -91,6 +91,7 @@ impl Reader {
 
     fn plain_shell(&self) -> Command {
         let mut shell = Command::new("bash");
+        settle(&mut shell, false);
         let mut path = handover().parent().expect("it lies in a directory").as_os_str().to_owned();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap_or_default());
