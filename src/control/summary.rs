@@ -46,7 +46,10 @@ pub(super) fn summary(document: &StatusDocument) -> Summary {
             let texts: Vec<_> = troubles.iter().map(|trouble| trouble.text.as_str()).collect();
             format!("needs attention: {}; {first}", texts.join("; "))
         }
-        (true, _) if !is_running => format!("{}: {serving}", document.daemon.phase),
+        (true, _) if !is_running => {
+            let waits = waited_for(document).map_or_else(String::new, |what| format!(", {what}"));
+            format!("{}: {serving}{waits}", document.daemon.phase)
+        }
         (true, Some(pool)) => format!("pool {pool} has no ready worker: {first}"),
         (true, None) => format!("fine: {first}"),
     };

@@ -26,7 +26,8 @@ fn lacks(plan: Plan, what: &str) -> Service {
     assert!(status.contains("hint: ") && status.contains("set ready = "), "{status}");
     let first = status.lines().next().unwrap_or_default();
     assert!(
-        first.contains("starting, worker 1 (pool web, slot 0) waits for") && first.contains(what),
+        first.contains("starting: 0 of 1 workers ready, worker 1 (pool web, slot 0) waits for")
+            && first.contains(what),
         "{status}"
     );
     let json = service.daemon.cli(&["status", "--json"]).stdout;

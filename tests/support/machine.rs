@@ -46,10 +46,10 @@ pub fn cannot_be_nobody() -> bool {
     skipped("another user", !succeeds(&words))
 }
 
-/// A program in `PATH`. A shim that picks one of several versions is resolved to the program itself.
+/// A program of the system, which other users can run, too, or else one in `PATH`. A shim that picks one of several versions is resolved to the program itself.
 pub fn find(program: &str) -> Option<String> {
     let path = std::env::var_os("PATH")?;
-    let candidates = std::env::split_paths(&path).chain([PathBuf::from("/usr/bin")]);
+    let candidates = [PathBuf::from("/usr/bin")].into_iter().chain(std::env::split_paths(&path));
     let is_shim = |path: &Path| path.components().any(|part| part.as_os_str() == "shims");
     let mut found =
         candidates.map(|directory| directory.join(program)).filter(|path| path.exists() && !is_shim(path));
