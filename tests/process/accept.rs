@@ -93,7 +93,7 @@ fn a_program_that_imports_for_long_is_replaced_without_a_gap() {
 fn a_program_that_never_waits_on_a_listener_has_failed_to_start_and_is_told_which() {
     let other = quoted(&Address::tcp().to_string());
     let plan = Plan::new().set("listener.admin", "address", &other);
-    let plan = plan.pool("listeners", "[\"http\", \"admin\"]").pool("start_timeout", "\"700ms\"");
+    let plan = plan.pool("listeners", "[\"http\", \"admin\"]").pool("start_timeout", "\"4s\"");
     let Some(plan) = waiting(plan.restart("burst", "1"), "accept") else { return };
     let mut service = plan.begin();
     let (code, log) = service.ended();
