@@ -186,7 +186,10 @@ impl Pool {
         worker.state = State::Ending { until, killed };
         cx.ask(Action::EndGroup { worker: id, signal });
         self.release_kept(slot);
-        if let Some(failure) = failure_of_exit(&before, status, cx.now) {
+        // Of one that was let go all has been said, and its slot has gone on without it.
+        if !before.is_let_go()
+            && let Some(failure) = failure_of_exit(&before, status, cx.now)
+        {
             self.failed(slot, &before, failure, stage, cx);
         }
     }

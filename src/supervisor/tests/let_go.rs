@@ -116,6 +116,18 @@ fn one_that_ends_after_all_is_reaped_and_forgotten() {
 }
 
 #[test]
+fn one_that_ends_after_all_is_no_failure_of_its_slot() {
+    let mut m = Machine::running(policy(1));
+    m.event(Event::Stopping { worker: WorkerId(1) });
+    m.wait(30_000);
+    not_killed(&mut m, 1);
+    m.starts(2);
+    m.orders();
+    m.exits(1, 1);
+    assert_eq!(m.orders(), ["end group 1"]);
+}
+
+#[test]
 fn what_is_left_of_a_group_is_forgotten_when_it_ends_after_all() {
     let mut m = Machine::running(policy(1));
     m.exits(1, 1);
