@@ -31,9 +31,9 @@ const CROWDED: Duration = Duration::from_millis(20);
 pub enum Ask<'a> {
     /// Take out all that is parked, and close it.
     Empty,
-    /// Look at the fds of what stands first in this socket, so many bytes of it: can they be closed without waiting, unless it is the last time?
+    /// Look at the fds of the first message in this socket, so many bytes of it: can a close that is not the last one block?
     Look(BorrowedFd<'a>, usize),
-    /// Take what stands first in this socket, so many bytes of it, and close its fds.
+    /// Take the first message of this socket, so many bytes of it, and close its fds.
     Discard(BorrowedFd<'a>, usize),
 }
 
@@ -42,7 +42,7 @@ pub enum Ask<'a> {
 pub enum Answer {
     /// It is done; of a look: they are harmless.
     Done,
-    /// Some of them are not, or nobody can say. Closing its own copies may take it for ever.
+    /// Some of them can block, or that is unknown. The closer may hang when it closes its own copies.
     Harmful,
 }
 
