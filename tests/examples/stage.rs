@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::program::{built, source};
@@ -52,7 +53,10 @@ impl Stage {
     pub fn install(&self) {
         let from = built().expect("seen before").join(&self.name);
         let (to, draft) = (self.program(), self.scratch.join("bin/draft"));
-        fs::copy(from, &draft).expect("our directory");
+        // By another process: a child that another test forks meanwhile has what we have open for writing until it executes, and
+        // what somebody has open for writing cannot be executed (ETXTBSY, execve(2)).
+        let copied = Command::new("cp").args([&from, &draft]).status().expect("coreutils");
+        assert!(copied.success(), "{}: {copied}", draft.display());
         fs::rename(draft, to).expect("our directory");
     }
 
