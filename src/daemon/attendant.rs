@@ -223,7 +223,15 @@ impl Attendant {
                     from = pace::From::Stranger;
                 }
                 let wanted = said.iter_mut().find_map(wants_fds);
-                let taken = intake::take(self.notify.as_fd(), seen, wanted.is_some(), &self.closer).await;
+                let socket = self.notify.as_fd();
+                let taken = match seen.has_fds {
+                    // On the heap, because it is rare.
+                    true => Box::pin(intake::take(socket, seen, wanted.is_some(), &self.closer)).await,
+                    false => {
+                        let bytes = &mut self.buffer.borrow_mut()[..seen.length];
+                        intake::take_plain(socket, bytes).map(|()| Fds::default())
+                    }
+                };
                 // What nobody knows of is looked at once more, if it is still there.
                 let Ok(came) = taken else { return None };
                 if let Some(brought) = wanted {

@@ -55,7 +55,22 @@ pub(super) fn look(socket: BorrowedFd<'_>, buffer: &mut [u8], _with_credentials:
     })
 }
 
-/// Takes what was seen, with its fds if they are wanted and harmless.
+/// Takes what was seen and brought no fds. `buffer` has it already, and gets it once more.
+///
+/// # Errors
+/// Nobody knows whether it was taken.
+#[cfg(target_os = "linux")]
+pub(super) fn take_plain(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<()> {
+    passing::take_without_fds(socket, buffer).map(drop)
+}
+
+/// See the other: a look takes it there.
+#[cfg(target_os = "macos")]
+pub(super) fn take_plain(_socket: BorrowedFd<'_>, _buffer: &mut [u8]) -> io::Result<()> {
+    Ok(())
+}
+
+/// Takes what was seen and brought fds, with them if they are wanted and harmless.
 ///
 /// # Errors
 /// Nobody knows whether it was taken.
@@ -68,10 +83,6 @@ pub(super) async fn take(
 ) -> io::Result<Fds> {
     // What was seen may be longer than what has to be taken of it: a datagram goes as a whole.
     let mut buffer = vec![0; seen.length];
-    if !seen.has_fds {
-        passing::take_without_fds(socket, &mut buffer)?;
-        return Ok(Fds::default());
-    }
     if wants_fds && closer.look(socket, seen.length).await {
         let received = passing::peek(socket, &mut buffer)?;
         let fds: Vec<Foreign> = received.fds.into_iter().map(Foreign::new).collect();

@@ -193,21 +193,23 @@ impl Task {
     /// Takes what was seen, which is in the buffer, into the link. Fds that are not to be had count as lost on the way.
     async fn take(&mut self, seen: Seen) -> io::Result<()> {
         let Some(socket) = &self.socket else { return Ok(()) };
-        // While something is awaited, others read into the buffer.
-        let (length, kept) =
-            (seen.length, seen.has_fds.then(|| self.buffer.borrow()[..seen.length].to_vec()));
-        let taken = intake::take(socket.as_fd(), seen, true, &self.closer).await;
-        let Ok(Fds { fds, lost }) = taken else {
+        let taken = if seen.has_fds {
+            // While something is awaited, others read into the buffer. On the heap, because it is rare.
+            let bytes = self.buffer.borrow()[..seen.length].to_vec();
+            let taken = Box::pin(intake::take(socket.as_fd(), seen, true, &self.closer)).await;
+            taken.map(|Fds { fds, lost }| {
+                let fds = fds.into_iter().map(|fd| self.allowance.carry(fd)).collect();
+                self.link.push(&bytes, fds, lost);
+            })
+        } else {
+            let bytes = &mut self.buffer.borrow_mut()[..seen.length];
+            intake::take_plain(socket.as_fd(), bytes).map(|()| self.link.push(bytes, Vec::new(), false))
+        };
+        if taken.is_err() {
             // Nobody knows where the next line begins.
             self.hang_up();
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        let fds = fds.into_iter().map(|fd| self.allowance.carry(fd)).collect();
-        match kept {
-            Some(bytes) => self.link.push(&bytes, fds, lost),
-            None => self.link.push(&self.buffer.borrow()[..length], fds, lost),
         }
-        Ok(())
+        taken
     }
 
     /// Tells the loop what the worker said, line by line.
