@@ -34,6 +34,7 @@ mod simulation {
     pub(crate) mod shrink;
     pub(crate) mod swarm;
     pub(crate) mod upkeep;
+    pub(crate) mod ways;
     pub(crate) mod world;
 }
 
@@ -46,7 +47,9 @@ fn from_environment(name: &str) -> Option<u64> {
 fn tell(trace: &[Step]) -> String {
     let mut text = String::new();
     for (number, step) in trace.iter().enumerate() {
-        let _ = writeln!(text, "{number:4} {} {:?}", step.at, step.event);
+        for event in &step.events {
+            let _ = writeln!(text, "{number:4} {} {event:?}", step.at);
+        }
         for action in &step.actions {
             let _ = writeln!(text, "                  -> {action:?}");
         }

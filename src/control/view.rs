@@ -122,7 +122,7 @@ impl View<'_> {
             pid: self.facts.pid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.moment(Monotonic::ZERO),
-            phase: self.status.phase.clone(),
+            phase: self.status.phase.to_string(),
             ready: self.facts.ready,
             fine: false,
             healthy: false,
@@ -268,7 +268,7 @@ mod tests {
 
     use super::*;
     use crate::id;
-    use crate::supervisor::{ExitStatus, RolloutFailure, WorkerFailure, WorkerState};
+    use crate::supervisor::{ExitStatus, Phase, RolloutFailure, WorkerFailure, WorkerState};
 
     fn at(seconds: u64) -> Monotonic {
         Monotonic::from_origin(Duration::from_secs(seconds))
@@ -342,7 +342,7 @@ mod tests {
         };
         let reason = RolloutFailure::Worker { worker: WorkerId(2), place, failure: died };
         Status {
-            phase: "running".into(),
+            phase: Phase::Running,
             pools: [(PoolName::new("web"), pool)].into(),
             rollout: Some(RolloutStatus {
                 generation: id::Generation(2),

@@ -87,6 +87,7 @@ impl Daemon {
             Action::Kill { worker } => self.kill(worker),
             Action::EndGroup { worker, signal } => self.waiting_ends.push_back((worker, signal)),
             Action::Prepare { generation, scope } => self.prepare(generation, scope),
+            Action::GiveUpPreparing => self.give_up_preparing(),
             Action::Commit { generation } => self.commit(generation),
             Action::Forget { generation } => self.forget(generation),
             Action::Answer { request, outcome } => self.answer(request, outcome),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::notify::{ServiceManager, Text};
 use crate::os::clock;
-use crate::supervisor::{ManagerState, Status};
+use crate::supervisor::{ManagerState, Phase, Status};
 use crate::time::Monotonic;
 
 /// `WATCHDOG_USEC` of our own, and when it is to be fed next.
@@ -144,7 +144,7 @@ pub(super) fn summary(status: &Status) -> String {
     if let Some((generation, reason)) = &status.last_failure {
         line.push_str(&format!("; generation {generation} was rolled back: {reason}"));
     }
-    if status.phase == "stopping" {
+    if status.phase == Phase::Stopping {
         line.push_str(", stopping");
     }
     line

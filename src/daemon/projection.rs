@@ -32,6 +32,7 @@ pub(super) fn of_event(event: &Event, table: &Table) -> Option<What> {
         | Event::Stopping { .. }
         | Event::ChannelOpened { .. }
         | Event::Answered { .. }
+        | Event::ChannelClosed { .. }
         | Event::ChannelLost { .. }
         | Event::ReplacementWished { .. }
         | Event::MoreTime { .. }
@@ -60,6 +61,7 @@ pub(super) fn of_action(action: &Action, table: &Table) -> Option<What> {
         | Action::Kill { .. }
         | Action::EndGroup { .. }
         | Action::Prepare { .. }
+        | Action::GiveUpPreparing
         | Action::ExtendTimeout { .. } => return None,
     })
 }

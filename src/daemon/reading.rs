@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::supervisor::PREPARE_TIMEOUT;
 use crate::time::Monotonic;
 
-/// How long a reading may take before whoever waits for it is told that it does not come. A file server or a
-/// directory server that is only slow has answered by then; a service manager still waits (systemd: 90 s).
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a reading may take before whoever waits for it is told that it does not come: a plan as long as a reload.
+const PATIENCE: Duration = PREPARE_TIMEOUT;
 /// Readings of one kind at a time, those that were given up among them.
 const RUNNING_MAX: usize = 4;
 
@@ -122,16 +122,26 @@ impl<T: Send + 'static, W> Readings<T, W> {
         self.running.remove(&number)?.wanted
     }
 
-    /// When the next one has taken too long.
+    /// When the next plan has taken too long. When a generation has is the machine's to say.
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         let waited_for = self.running.values().filter(|reading| reading.wanted.is_some());
-        waited_for.map(|reading| reading.since + PATIENCE).min()
+        waited_for.filter(|reading| reading.kind == Kind::Plan).map(|reading| reading.since + PATIENCE).min()
     }
 
-    /// Gives up those that have taken too long. Gives what they are for, and the reason for a person.
+    /// Gives up plans that have taken too long. Gives what they are for, and the reason for a person.
     pub(super) fn overdue(&mut self, now: Monotonic) -> Vec<(W, String)> {
-        let late = self.running.values_mut().filter(|reading| reading.since + PATIENCE <= now);
+        let plans = self.running.values_mut().filter(|reading| reading.kind == Kind::Plan);
+        let late = plans.filter(|reading| reading.since + PATIENCE <= now);
         late.filter_map(|reading| Some((reading.wanted.take()?, too_long(&reading.step, PATIENCE)))).collect()
+    }
+
+    /// Gives up those that are for what `is_late` picks. Gives what they are for, and the reason for a person.
+    pub(super) fn too_long(&mut self, is_late: impl Fn(&W) -> bool) -> Vec<(W, String)> {
+        let late = self.running.values_mut();
+        let given_up = |reading: &mut Running<W>| {
+            Some((reading.wanted.take_if(|wanted| is_late(wanted))?, too_long(&reading.step, PATIENCE)))
+        };
+        late.filter_map(given_up).collect()
     }
 
     /// Gives up those that are for what `is_unwanted` picks; gives what they were for.
@@ -237,7 +247,8 @@ mod tests {
     #[test]
     fn a_reading_that_hangs_is_given_up_and_said_by_name() {
         let (mut readings, mut finished) = Readings::new();
-        let let_go = begin(&mut readings, "web");
+        let (let_go, job) = hangs();
+        readings.begin(START, Kind::Plan, "web", job).unwrap();
         wait_for_step(&readings);
         assert_eq!(readings.next_deadline(), Some(START + PATIENCE));
         assert_eq!(readings.overdue(START + PATIENCE / 2), []);
@@ -251,6 +262,20 @@ mod tests {
         assert_eq!(finished.blocking_recv(), Some((1, Ok(1))));
         assert_eq!(readings.ended(1), None, "too late");
         assert_eq!(readings.look(START), []);
+    }
+
+    #[test]
+    fn what_is_read_for_a_generation_is_given_up_when_the_machine_says_so() {
+        let (mut readings, _finished) = Readings::new();
+        let _let_go = begin(&mut readings, "web");
+        wait_for_step(&readings);
+        assert_eq!(readings.next_deadline(), None);
+        assert_eq!(readings.overdue(START + PATIENCE), []);
+        assert_eq!(readings.too_long(|what| *what == "mail"), []);
+        let given_up = readings.too_long(|what| *what == "web");
+        let [("web", reason)] = &given_up[..] else { panic!("{given_up:?}") };
+        assert!(reason.starts_with("reading /mnt/gone takes more than 30 s\nhint: "), "{reason}");
+        assert_eq!(readings.too_long(|_| true), []);
     }
 
     #[test]

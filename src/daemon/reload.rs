@@ -78,7 +78,16 @@ impl Daemon {
         }
     }
 
-    /// Gives up what is not wanted any more, and what takes too long.
+    /// The machine has waited long enough.
+    pub(super) fn give_up_preparing(&mut self) {
+        let is_ours = |purpose: &Purpose| matches!(purpose, Purpose::Reload(..));
+        for (purpose, reason) in self.readings.too_long(is_ours) {
+            tracing::warn!(reason, "a reading is given up");
+            self.use_reading(purpose, Err(reason));
+        }
+    }
+
+    /// Gives up what is not wanted any more, and plans that take too long.
     pub(super) fn look_after_readings(&mut self) {
         if !self.machine.is_preparing() {
             self.readings.give_up(|purpose| matches!(purpose, Purpose::Reload(..)));

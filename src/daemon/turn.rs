@@ -17,7 +17,7 @@ use crate::id::WorkerId;
 use crate::notify::Message;
 use crate::os::hangup::Hangups;
 use crate::os::signal::{Arrived, Signals};
-use crate::supervisor::{Event, ExitStatus, Request, Scope, StartFailure};
+use crate::supervisor::{Event, ExitStatus, ReadyBy, Request, Scope, StartFailure};
 
 /// Reports that one turn takes at most, so that commands and signals get their turn, too.
 const REPORTS_PER_TURN: usize = 256;
@@ -220,7 +220,7 @@ impl Daemon {
                     StartFailure { stage: fault.stage, reason: fault.reason, program_changed: false };
                 Event::SpawnFailed { worker, failure }
             }
-            Report::ReadyByFd => Event::Ready { worker },
+            Report::ReadyByFd => Event::Ready { worker, by: ReadyBy::Fd },
             Report::ReadyFdClosed => return self.note_ready_fd_closed(worker),
             Report::Said(message, brought) => match self.take_message(worker, message, brought) {
                 Some(event) => event,
@@ -249,7 +249,7 @@ impl Daemon {
         let entry = self.table.get_mut(worker)?;
         entry.readiness.has_notified = true;
         match message {
-            Message::Ready => entry.readiness.by_notify().then_some(Event::Ready { worker }),
+            Message::Ready => Some(Event::Ready { worker, by: ReadyBy::Notify }),
             Message::Stopping => Some(Event::Stopping { worker }),
             Message::Watchdog => Some(Event::Heartbeat { worker }),
             Message::WatchdogTrigger => Some(Event::WatchdogTriggered { worker }),

@@ -70,6 +70,8 @@ pub enum Action {
         /// What it is to cover.
         scope: Scope,
     },
+    /// What was begun for `Prepare` takes too long: it is given up, and `PrepareRefused` says what took so long.
+    GiveUpPreparing,
     /// A generation is now the one to build on.
     Commit {
         /// Which.

@@ -4,12 +4,18 @@
 //! Whoever wishes to be replaced, or has lost its channel, serves until its successor does: it is *worn*, and the
 //! planner fills its slot afresh. What it says otherwise (`ready`, `heartbeat`) counts as from its notify socket.
 
+use std::time::Duration;
+
 use super::action::{Action, Note, Retirement, WorkerFailure};
 use super::context::Context;
 use super::pool::Pool;
 use super::wanted::Stage;
 use super::worker::{Channel, State};
 use crate::id::{SlotIndex, WorkerId};
+
+/// A process that ends closes its channel a moment before it can be seen to have ended. One that lives on for so long
+/// without its channel has lost it.
+const LINGER: Duration = Duration::from_secs(1);
 
 impl Pool {
     pub(super) fn channel_opened(&mut self, slot: SlotIndex, id: WorkerId, channel: Channel, cx: &Context) {
@@ -42,6 +48,24 @@ impl Pool {
         let place = self.place(slot, before.generation);
         cx.note(Note::ReplacementWished { worker: id, place, reason });
         self.asks_to_be_replaced(slot, &before, stage, cx);
+    }
+
+    /// Its end may follow; one that lives on has lost its channel. Nothing is said or asked there any more.
+    pub(super) fn channel_closed(&mut self, slot: SlotIndex, id: WorkerId, cx: &Context) {
+        let Some((worker, _)) = self.worker_and_policy(slot, id) else { return };
+        if worker.channel.is_some() && worker.channel_lost_at.is_none() {
+            worker.channel = Some(Channel::LOST);
+            worker.ping = None;
+            worker.channel_lost_at = Some(cx.now + LINGER);
+        }
+    }
+
+    /// A worker has lived on without its channel for too long.
+    pub(super) fn pass_channel(&mut self, slot: SlotIndex, id: WorkerId, stage: Stage, cx: &mut Context) {
+        let Some((worker, _)) = self.worker_and_policy(slot, id) else { return };
+        if worker.channel_lost_at.take_if(|at| *at <= cx.now).is_some() {
+            self.channel_lost(slot, id, stage, cx);
+        }
     }
 
     /// A worker that can no longer be told or asked anything is to be replaced. One that is ending already may close

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::pause::TimeLost;
-use crate::config::model::Policy;
+use crate::config::model::{Policy, Ready};
 use crate::id::{ListenerName, PoolName, RequestId, WorkerId};
 
 /// Something happened.
@@ -32,10 +32,12 @@ pub enum Event {
         /// Why.
         failure: StartFailure,
     },
-    /// The worker said that it is ready, or was seen to be (`ready = "accept"`).
+    /// The worker said that it is ready, or was seen to be. In another way than the one it is to use, that changes nothing.
     Ready {
         /// Which.
         worker: WorkerId,
+        /// In which way.
+        by: ReadyBy,
     },
     /// Whether the worker waits on its listeners cannot be seen (`ready = "accept"`): its `bake_time` decides.
     ReadinessUnknown {
@@ -71,7 +73,12 @@ pub enum Event {
         /// Which.
         worker: WorkerId,
     },
-    /// The channel of a worker that had said hello is gone, by its own end or by what came through it.
+    /// The worker closed its end of a channel on which it had said hello. Its own end may follow.
+    ChannelClosed {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The channel of a worker that had said hello is gone, by what came through it.
     ChannelLost {
         /// Which.
         worker: WorkerId,
@@ -154,6 +161,30 @@ pub enum Event {
         /// For a person.
         reason: String,
     },
+}
+
+/// How a worker shows that it is ready; which of them counts is in its pool's policy (`ready`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadyBy {
+    /// It said so: `READY=1` to its notify socket, or `ready` on its channel.
+    Notify,
+    /// It wrote a newline to its ready fd.
+    Fd,
+    /// It was seen to wait on its listeners.
+    Accept,
+}
+
+impl ReadyBy {
+    /// Does it make a worker ready that is to be ready in that way?
+    pub(super) fn counts(self, ready: Ready) -> bool {
+        match ready {
+            Ready::Notify => self == Self::Notify,
+            Ready::Fd(_) => self == Self::Fd,
+            Ready::Accept => self == Self::Accept,
+            // Time makes it ready.
+            Ready::Exec => false,
+        }
+    }
 }
 
 /// What can be asked of the machine.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::Supervisor;
 use super::action::{Action, Retirement};
-use super::machine::Phase;
+use super::machine::Life;
 use super::worker::{Escalation, State, Worker};
 use crate::config::model::Policy;
 use crate::time::{Monotonic, Timeout};
@@ -31,10 +31,10 @@ impl Supervisor {
     /// Asks the service manager to wait until what is due next has been dealt with.
     pub(super) fn extend_timeout(&mut self) {
         let in_progress = match self.phase {
-            Phase::Starting => self.rollout.is_some() || !self.start_is_stuck(),
-            Phase::Running => self.rollout.is_some(),
-            Phase::Stopping { .. } => true,
-            Phase::Ended => false,
+            Life::Starting => self.rollout.is_some() || !self.start_is_stuck(),
+            Life::Running => self.rollout.is_some(),
+            Life::Stopping { .. } => true,
+            Life::Ended => false,
         };
         if !in_progress {
             self.extended_until = None;

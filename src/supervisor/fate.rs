@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::action::{Action, Note, Place, Retirement, RolloutFailure, WorkerFailure};
 use super::backoff::FailureKind;
 use super::context::Context;
-use super::event::{ExitStatus, StartFailure};
+use super::event::{ExitStatus, ReadyBy, StartFailure};
 use super::let_go::kill_patience;
 use super::pool::{Pool, settled_at};
 use super::wanted::Stage;
@@ -44,6 +44,14 @@ impl Pool {
     fn bakes(&mut self, slot: SlotIndex, id: WorkerId, cx: &mut Context) {
         let Some((worker, policy)) = self.worker_and_policy(slot, id) else { return };
         if worker.bake(cx.now, policy) && policy.rollout.bake_time.is_zero() {
+            self.became_ready(slot, id, cx);
+        }
+    }
+
+    /// The worker shows that it is ready; another way than its own counts for nothing.
+    pub(super) fn shows_ready(&mut self, slot: SlotIndex, id: WorkerId, by: ReadyBy, cx: &mut Context) {
+        let Some((_, policy)) = self.worker_and_policy(slot, id) else { return };
+        if by.counts(policy.ready) {
             self.became_ready(slot, id, cx);
         }
     }
@@ -305,7 +313,11 @@ impl Pool {
             .map(|(index, worker)| (index, worker.id))
             .collect();
         for (slot, id) in due {
-            self.pass_deadline(slot, id, stage, cx);
+            self.pass_channel(slot, id, stage, cx);
+            let worker = self.worker_and_policy(slot, id);
+            if worker.is_some_and(|(worker, _)| worker.next_step().is_some_and(|step| step <= cx.now)) {
+                self.pass_deadline(slot, id, stage, cx);
+            }
         }
         self.settle(cx.now);
     }

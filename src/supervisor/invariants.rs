@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::Supervisor;
-use super::machine::Phase;
+use super::machine::Life;
 use super::pool::Pool;
 use super::slot::Slot;
 use crate::id::Generation;
@@ -54,12 +54,12 @@ impl Supervisor {
     }
 
     fn check_phase(&self) {
-        if self.phase == Phase::Ended {
+        if self.phase == Life::Ended {
             assert!(self.only_let_go_live(), "ended with living workers");
         }
         let rolled = self.lost.values().any(|lost| lost.not_before.is_none());
         assert!(!rolled || self.is_rolling(), "no rollout for {:?}", self.lost);
-        if self.phase == Phase::Running && !self.is_rolling() {
+        if self.phase == Life::Running && !self.is_rolling() {
             let due = self.lost.values().find(|lost| lost.is_due(self.cx.now));
             assert_eq!(due, None, "due and not begun");
         }

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::event::Event;
 use super::lost::Lost;
 use super::pool::Pool;
-use super::requests::{PendingScale, Queued};
+use super::requests::{PendingScale, Preparing, Queued};
 use super::rollout::{Judgement, Rollout};
 use super::wanted::Stage;
 use super::worker::{Channel, Worker};
@@ -26,7 +26,7 @@ const OVERDUE: Duration = Duration::from_secs(10);
 /// The life of the daemon as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) enum Phase {
+pub(super) enum Life {
     /// Not yet ready for the first time.
     Starting,
     /// Ready.
@@ -46,7 +46,7 @@ pub(super) enum Phase {
     Ended,
 }
 
-impl Phase {
+impl Life {
     pub(super) fn is_stopping(&self) -> bool {
         matches!(self, Self::Stopping { .. } | Self::Ended)
     }
@@ -70,15 +70,15 @@ impl Phase {
 #[serde(deny_unknown_fields)]
 pub struct Supervisor {
     pub(super) cx: Context,
-    pub(super) phase: Phase,
+    pub(super) phase: Life,
     pub(super) pools: BTreeMap<PoolName, Pool>,
     pub(super) last_generation: Generation,
     /// The newest generation that was taken over.
     pub(super) committed: Generation,
     /// Those that the shell was not yet told to forget.
     pub(super) generations: BTreeSet<Generation>,
-    /// Who asked for the generation that the shell is making.
-    pub(super) preparing: Option<Vec<RequestId>>,
+    /// The generation that the shell is making.
+    pub(super) preparing: Option<Preparing>,
     pub(super) rollout: Option<Rollout>,
     pub(super) queued: Option<Queued>,
     pub(super) scales: Vec<PendingScale>,
@@ -105,7 +105,7 @@ impl Supervisor {
         });
         let mut supervisor = Self {
             cx: Context::new(now, seed),
-            phase: Phase::Starting,
+            phase: Life::Starting,
             pools: pools.collect(),
             last_generation: first,
             committed: first,
@@ -167,7 +167,8 @@ impl Supervisor {
         // What was given no time at all, by the very step that began it, is due in the next moment.
         let of_pools = self.pools.values().flat_map(|pool| pool.deadlines(now, of_worker));
         let of_pools = of_pools.map(|deadline| deadline.max(now + MOMENT));
-        of_pools.chain(of_rollout).chain(self.lost_deadline()).min()
+        let of_preparing = self.preparing.as_ref().and_then(|preparing| preparing.until);
+        of_pools.chain(of_rollout).chain(self.lost_deadline()).chain(of_preparing).min()
     }
 
     /// May the service manager's watchdog be fed? Not if a deadline was left lying.
@@ -212,8 +213,8 @@ impl Supervisor {
             Event::SpawnFailed { worker, failure } => self.with_worker(worker, |pool, slot, stage, cx| {
                 pool.spawn_failed(slot, worker, failure, stage, cx);
             }),
-            Event::Ready { worker } => self.with_speaker(worker, |pool, slot, _, cx| {
-                pool.became_ready(slot, worker, cx);
+            Event::Ready { worker, by } => self.with_speaker(worker, |pool, slot, _, cx| {
+                pool.shows_ready(slot, worker, by, cx);
             }),
             Event::ReadinessUnknown { worker } => self.with_worker(worker, |pool, slot, _, cx| {
                 pool.readiness_unknown(slot, worker, cx);
@@ -240,6 +241,9 @@ impl Supervisor {
                     pool.wishes_replacement(slot, worker, reason, stage, cx);
                 })
             }
+            Event::ChannelClosed { worker } => self.with_worker(worker, |pool, slot, _, cx| {
+                pool.channel_closed(slot, worker, cx);
+            }),
             Event::ChannelLost { worker } => self.with_worker(worker, |pool, slot, stage, cx| {
                 pool.channel_lost(slot, worker, stage, cx);
             }),
@@ -301,6 +305,7 @@ impl Supervisor {
     }
 
     fn pass_deadlines(&mut self) {
+        self.pass_preparing();
         let stage = self.stage();
         for pool in self.pools.values_mut() {
             pool.pass_deadlines(pool.stage(stage), &mut self.cx);
@@ -403,7 +408,7 @@ impl Supervisor {
     /// Ends the conversation that `RELOADING=1` began. It goes before the answers, so that whoever waits
     /// for one finds the service manager informed.
     pub(super) fn tell_ready(&mut self) {
-        if self.phase == Phase::Running {
+        if self.phase == Life::Running {
             self.cx.ask(Action::Tell(ManagerState::Ready));
         }
     }

@@ -60,7 +60,8 @@ mod worker;
 pub use action::{
     Action, ManagerState, Note, Outcome, Place, Retirement, RolloutFailure, StopEffect, WorkerFailure,
 };
-pub use event::{Event, ExitStatus, Request, Scope, StartFailure};
+pub use event::{Event, ExitStatus, ReadyBy, Request, Scope, StartFailure};
 pub use machine::Supervisor;
 pub use pause::{CountedTime, TimeLost};
-pub use status::{PoolStatus, RolloutStatus, SlotStatus, Status, WorkerState, WorkerStatus};
+pub use requests::PREPARE_TIMEOUT;
+pub use status::{Phase, PoolStatus, RolloutStatus, SlotStatus, Status, WorkerState, WorkerStatus};

@@ -1,22 +1,38 @@
 //! What people ask for: rollouts (joined while one runs), cancelling, scaling. Each is answered once.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::action::{Action, ManagerState, Note, Outcome, RolloutFailure};
 use super::event::{Request, Scope};
-use super::machine::Phase;
+use super::machine::Life;
 use super::pool::Pool;
 use super::rollout::Rollout;
 use super::slot::Slot;
 use super::wanted::{Part, Stage};
 use crate::config::model::Policy;
 use crate::id::{Generation, PoolName, RequestId, SlotIndex};
+use crate::time::Monotonic;
 
 /// The most slots that `scale` may ask for; the configuration has the same limit.
 const SCALE_MAX: u32 = 10_000;
+
+/// How long the shell may take to make a generation. A file server or a directory server that is only slow has answered by then;
+/// a service manager still waits (systemd: 90 s).
+pub const PREPARE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A generation that the shell is making.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Preparing {
+    /// Who asked for it.
+    pub(super) requests: Vec<RequestId>,
+    /// When it is given up; `None`: it is, and the reason is awaited.
+    pub(super) until: Option<Monotonic>,
+}
 
 /// Rollout requests that wait for the one that runs, joined into one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +122,7 @@ impl Supervisor {
             return;
         }
         self.pace_lost();
-        if self.phase == Phase::Starting && !self.start_is_stuck() {
+        if self.phase == Life::Starting && !self.start_is_stuck() {
             return;
         }
         let lost = self.take_lost();
@@ -115,12 +131,12 @@ impl Supervisor {
             self.cx.ask(Action::Tell(ManagerState::Reloading));
         }
         let generation = Generation(self.last_generation.0 + 1);
-        self.preparing = Some(requests);
+        self.preparing = Some(Preparing { requests, until: Some(self.cx.now + PREPARE_TIMEOUT) });
         self.cx.ask(Action::Prepare { generation, scope });
     }
 
     pub(super) fn prepared(&mut self, pools: BTreeMap<PoolName, Option<Policy>>) {
-        let Some(requests) = self.preparing.take() else { return };
+        let Some(Preparing { requests, .. }) = self.preparing.take() else { return };
         let generation = Generation(self.last_generation.0 + 1);
         self.last_generation = generation;
         self.generations.insert(generation);
@@ -148,8 +164,17 @@ impl Supervisor {
         }
     }
 
+    /// The shell takes too long: it is to say with what.
+    pub(super) fn pass_preparing(&mut self) {
+        let late =
+            |preparing: &mut Preparing| preparing.until.take_if(|until| *until <= self.cx.now).is_some();
+        if self.preparing.as_mut().is_some_and(late) {
+            self.cx.ask(Action::GiveUpPreparing);
+        }
+    }
+
     pub(super) fn prepare_refused(&mut self, reason: &str) {
-        let Some(requests) = self.preparing.take() else { return };
+        let Some(Preparing { requests, .. }) = self.preparing.take() else { return };
         self.tell_ready();
         for request in requests {
             self.refuse(request, reason);
@@ -159,7 +184,7 @@ impl Supervisor {
 
     fn cancel_requested(&mut self, request: RequestId, pool: Option<PoolName>) {
         if pool.is_none()
-            && let Some(requests) = self.preparing.take()
+            && let Some(Preparing { requests, .. }) = self.preparing.take()
         {
             return self.preparation_cancelled(request, requests);
         }

@@ -1,7 +1,7 @@
 //! The start of the daemon: when it may call itself ready for the first time, and when there is no hope.
 
 use super::Supervisor;
-use super::machine::Phase;
+use super::machine::Life;
 use super::pool::Pool;
 use super::slot::Slot;
 use super::wanted::Stage;
@@ -10,13 +10,13 @@ use crate::id::Generation;
 impl Supervisor {
     /// The first READY, or the verdict that there will be none.
     pub(super) fn judge_start(&mut self) {
-        if self.phase != Phase::Starting || self.is_rolling() {
+        if self.phase != Life::Starting || self.is_rolling() {
             return;
         }
         let stage = self.stage();
         let counts: Vec<Count> = self.pools.values().map(|pool| Count::of(pool, stage)).collect();
         if counts.iter().all(Count::is_enough) {
-            self.phase = Phase::Running;
+            self.phase = Life::Running;
             self.tell_ready();
             self.begin_queued(true);
             return;

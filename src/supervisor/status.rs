@@ -1,13 +1,14 @@
 //! What the machine knows, as a value to look at: for `status`, metrics and the manager's `STATUS=`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::Supervisor;
 use super::action::{RolloutFailure, WorkerFailure};
-use super::machine::Phase;
+use super::machine::Life;
 use super::pool::Pool;
 use super::rollout::Rollout;
 use super::slot::Slot;
@@ -16,11 +17,41 @@ use super::worker::{State, Worker};
 use crate::id::{Generation, ListenerName, PoolName, SlotIndex, WorkerId};
 use crate::time::Monotonic;
 
+/// What the daemon as a whole is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It was not ready yet.
+    Starting,
+    /// It is, or was, ready.
+    Running,
+    /// It ends all workers, or has.
+    Stopping,
+}
+
+impl Phase {
+    /// As `status` shows it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// The whole machine at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// `starting`, `running` or `stopping`.
-    pub phase: String,
+    /// What the daemon as a whole is doing.
+    pub phase: Phase,
     /// Every pool.
     pub pools: BTreeMap<PoolName, PoolStatus>,
     /// The rollout that runs, if one does.
@@ -142,12 +173,12 @@ impl Supervisor {
     pub fn status(&self) -> Status {
         let stage = self.stage();
         let phase = match self.phase {
-            Phase::Starting => "starting",
-            Phase::Running => "running",
-            Phase::Stopping { .. } | Phase::Ended => "stopping",
+            Life::Starting => Phase::Starting,
+            Life::Running => Phase::Running,
+            Life::Stopping { .. } | Life::Ended => Phase::Stopping,
         };
         Status {
-            phase: phase.to_owned(),
+            phase,
             pools: self
                 .pools
                 .iter()

@@ -11,7 +11,7 @@ use super::Supervisor;
 use super::action::{Action, ManagerState, Note, Outcome, Retirement, StopEffect};
 use super::context::Context;
 use super::let_go::kill_patience;
-use super::machine::Phase;
+use super::machine::Life;
 use super::pool::Pool;
 use super::worker::State;
 use crate::id::{RequestId, SlotIndex, WorkerId};
@@ -23,9 +23,9 @@ const SECOND_THOUGHT: Duration = Duration::from_secs(1);
 impl Supervisor {
     pub(super) fn stop_requested(&mut self, request: RequestId, now: bool) {
         match &mut self.phase {
-            Phase::Ended => return self.answer(request, Outcome::Done { generation: None }),
-            Phase::Stopping { requests, .. } => requests.push(request),
-            Phase::Starting | Phase::Running => self.begin_stop(vec![request], None),
+            Life::Ended => return self.answer(request, Outcome::Done { generation: None }),
+            Life::Stopping { requests, .. } => requests.push(request),
+            Life::Starting | Life::Running => self.begin_stop(vec![request], None),
         }
         if now {
             self.kill_all();
@@ -36,7 +36,7 @@ impl Supervisor {
     pub(super) fn stop_signalled(&mut self, request: RequestId) {
         self.stop_requested(request, false);
         let now = self.cx.now;
-        let Phase::Stopping { signalled, .. } = &mut self.phase else { return };
+        let Life::Stopping { signalled, .. } = &mut self.phase else { return };
         let effect = match *signalled {
             None => StopEffect::Graceful,
             Some(first) if now.since(first) < SECOND_THOUGHT => StopEffect::Ignored,
@@ -52,8 +52,8 @@ impl Supervisor {
     /// Since when the daemon is stopping, if it is.
     pub(super) fn stopping_since(&self) -> Option<Monotonic> {
         match self.phase {
-            Phase::Stopping { since, .. } => Some(since),
-            Phase::Starting | Phase::Running | Phase::Ended => None,
+            Life::Stopping { since, .. } => Some(since),
+            Life::Starting | Life::Running | Life::Ended => None,
         }
     }
 
@@ -65,7 +65,7 @@ impl Supervisor {
     }
 
     pub(super) fn begin_stop(&mut self, requests: Vec<RequestId>, failure: Option<String>) {
-        self.phase = Phase::Stopping { requests, failure, since: self.cx.now, signalled: None };
+        self.phase = Life::Stopping { requests, failure, since: self.cx.now, signalled: None };
         self.cx.ask(Action::Tell(ManagerState::Stopping));
         // The service manager's clock for a stop starts afresh: what it granted before is over.
         self.extended_until = None;
@@ -77,7 +77,8 @@ impl Supervisor {
     }
 
     fn fail_pending_requests(&mut self) {
-        let mut pending: Vec<RequestId> = self.preparing.take().unwrap_or_default();
+        let mut pending: Vec<RequestId> =
+            self.preparing.take().map(|preparing| preparing.requests).unwrap_or_default();
         if let Some(rollout) = self.rollout.take() {
             pending.extend(rollout.requests.into_iter().chain(rollout.cancels));
         }
@@ -112,8 +113,7 @@ impl Supervisor {
         if !self.only_let_go_live() {
             return;
         }
-        let Phase::Stopping { requests, failure, .. } = std::mem::replace(&mut self.phase, Phase::Ended)
-        else {
+        let Life::Stopping { requests, failure, .. } = std::mem::replace(&mut self.phase, Life::Ended) else {
             return;
         };
         let (outcome, left_behind) = self.outcome_of_stop();

@@ -105,6 +105,8 @@ pub(super) struct Worker {
     pub(super) ready: Option<Monotonic>,
     pub(super) asked: Option<Monotonic>,
     pub(super) channel: Option<Channel>,
+    /// It closed its channel: if it still lives then, it has lost it.
+    pub(super) channel_lost_at: Option<Monotonic>,
     /// While it is ready, where its pool has a `ping_timeout` and it answers pings.
     pub(super) ping: Option<Ping>,
     /// It is to be replaced, by its own wish or because its channel is lost, and serves until then.
@@ -132,6 +134,7 @@ impl Worker {
             ready: None,
             asked: None,
             channel: None,
+            channel_lost_at: None,
             ping: None,
             worn: false,
             failed: false,
@@ -188,7 +191,8 @@ impl Worker {
     /// When time alone brings something about.
     pub(super) fn next_step(&self) -> Option<Monotonic> {
         let late_at = self.late_at.filter(|_| matches!(self.state, State::Starting { .. }));
-        self.deadline().into_iter().chain(late_at).min()
+        let lost_at = self.channel_lost_at.filter(|_| self.is_active());
+        self.deadline().into_iter().chain(late_at).chain(lost_at).min()
     }
 
     /// When it must be dealt with if nothing happens.

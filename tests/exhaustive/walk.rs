@@ -6,8 +6,8 @@ use std::time::Duration;
 use handover::config::model::{Policy, Ready, RestartPolicy, RolloutPolicy, Share, Signal};
 use handover::id::{ListenerName, PoolName, RequestId, WorkerId};
 use handover::supervisor::{
-    Action, Event, ExitStatus, Request, Retirement, Scope, StartFailure, Status, Supervisor, WorkerState,
-    WorkerStatus,
+    Action, Event, ExitStatus, ReadyBy, Request, Retirement, Scope, StartFailure, Status, Supervisor,
+    WorkerState, WorkerStatus,
 };
 use handover::time::Monotonic;
 
@@ -200,7 +200,7 @@ impl Node {
 
     fn event(&mut self, step: &Step) -> Event {
         match *step {
-            Step::Up(worker) => Event::Ready { worker: WorkerId(worker) },
+            Step::Up(worker) => Event::Ready { worker: WorkerId(worker), by: ReadyBy::Notify },
             Step::Spawned(worker) => Event::Spawned { worker: WorkerId(worker) },
             Step::Ends(worker) => Event::Exited { worker: WorkerId(worker), status: ExitStatus::Code(1) },
             Step::Goes(worker) => Event::GroupEnded { worker: WorkerId(worker) },
@@ -359,13 +359,15 @@ fn of_worker(worker: WorkerId) -> Vec<Event> {
         Event::Spawned { worker },
         Event::SpawnFailed { worker, failure },
         Event::SpawnFailed { worker, failure: changed },
-        Event::Ready { worker },
+        Event::Ready { worker, by: ReadyBy::Notify },
+        Event::Ready { worker, by: ReadyBy::Accept },
         Event::Heartbeat { worker },
         Event::WatchdogTriggered { worker },
         Event::Stopping { worker },
         Event::ChannelOpened { worker, drains: true, answers: true },
         Event::Answered { worker },
         wish(worker),
+        Event::ChannelClosed { worker },
         Event::ChannelLost { worker },
         Event::MoreTime { worker, by: Duration::from_secs(60) },
         Event::NotHeard { worker, by: Duration::from_secs(1) },

@@ -1,7 +1,9 @@
 //! The words of the table: what befell a worker or the daemon, and which orders came of it.
 
 use handover::id::WorkerId;
-use handover::supervisor::{Action, Event, ExitStatus, ManagerState, Note, Outcome, Request, Retirement};
+use handover::supervisor::{
+    Action, Event, ExitStatus, ManagerState, Note, Outcome, ReadyBy, Request, Retirement,
+};
 
 /// What it was, from the worker's point of view, that happened to it; `None` for nothing.
 pub(crate) fn cause(worker: WorkerId, event: &Event, due: &[WorkerId], actions: &[Action]) -> Option<String> {
@@ -11,13 +13,17 @@ pub(crate) fn cause(worker: WorkerId, event: &Event, due: &[WorkerId], actions: 
             true => "cannot be started: another program",
             false => "cannot be started",
         },
-        Event::Ready { worker: who } if *who == worker => "says that it is ready",
+        Event::Ready { worker: who, by } if *who == worker => match by {
+            ReadyBy::Notify => "says that it is ready",
+            _ => "shows in another way that it is ready",
+        },
         Event::Heartbeat { worker: who } if *who == worker => "feeds its watchdog",
         Event::WatchdogTriggered { worker: who } if *who == worker => "triggers its watchdog",
         Event::Stopping { worker: who } if *who == worker => "says that it is stopping",
         Event::ChannelOpened { worker: who, .. } if *who == worker => "says hello on its channel",
         Event::Answered { worker: who } if *who == worker => "answers a ping",
         Event::ReplacementWished { worker: who, .. } if *who == worker => "wishes to be replaced",
+        Event::ChannelClosed { worker: who } if *who == worker => "closes its channel",
         Event::ChannelLost { worker: who } if *who == worker => "its channel is lost",
         Event::MoreTime { worker: who, .. } if *who == worker => "asks for more time",
         Event::NotHeard { worker: who, .. } if *who == worker => "is not heard for a while",
@@ -70,6 +76,9 @@ pub(crate) fn daemon_cause(event: &Event, actions: &[Action]) -> Option<String> 
         || actions.iter().any(|action| matches!(action, Action::Note(Note::PoolsRolled { .. })));
     let text = match event {
         Event::DeadlinePassed if rolls_unasked() => "time passes, and a lost listener is due",
+        Event::DeadlinePassed if actions.contains(&Action::GiveUpPreparing) => {
+            "time passes while it is prepared"
+        }
         Event::ListenerReplaced { .. } => "a listener is lost and replaced",
         Event::Prepared { .. } => "generation prepared",
         Event::PrepareRefused { .. } => "generation refused",
@@ -90,6 +99,7 @@ pub(crate) fn daemon_cause(event: &Event, actions: &[Action]) -> Option<String> 
 pub(crate) fn daemon_orders(actions: &[Action]) -> Vec<&'static str> {
     let order = |action: &Action| match action {
         Action::Prepare { .. } => Some("prepare"),
+        Action::GiveUpPreparing => Some("give up preparing"),
         Action::Commit { .. } => Some("commit"),
         Action::Tell(ManagerState::Ready) => Some("READY"),
         Action::Tell(ManagerState::Reloading) => Some("RELOADING"),

@@ -1,4 +1,5 @@
-//! The machine and its shadow side by side, one event at a time; and a list of events played again.
+//! The machine and its shadow side by side, event by event or with those that were found together; and a list of events played
+//! again.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -11,11 +12,11 @@ use handover::time::Monotonic;
 
 use super::shadow::{Check, Shadow, Violation};
 
-/// One event, and what the machine answered.
+/// What was found together, and what the machine answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) at: Monotonic,
-    pub(crate) event: Event,
+    pub(crate) events: Vec<Event>,
     pub(crate) actions: Vec<Action>,
 }
 
@@ -65,11 +66,11 @@ impl Bench {
         Ok((bench, actions))
     }
 
-    /// Gives the machine an event and checks its answer.
-    pub(crate) fn step(&mut self, at: Monotonic, event: Event) -> Result<Vec<Action>, Violation> {
-        self.shadow.learn(at, &event);
-        self.trace.push(Step { at, event: event.clone(), actions: Vec::new() });
-        guarded(|| self.machine.handle(at, event))?;
+    /// Gives the machine what was found together and checks its answer.
+    pub(crate) fn step(&mut self, at: Monotonic, events: &[Event]) -> Result<Vec<Action>, Violation> {
+        events.iter().for_each(|event| self.shadow.learn(at, event));
+        self.trace.push(Step { at, events: events.to_vec(), actions: Vec::new() });
+        guarded(|| self.machine.handle_together(at, events.iter().cloned()))?;
         if std::mem::take(&mut self.copy_next) {
             self.swap_for_a_copy()?;
         }
@@ -108,18 +109,18 @@ impl Bench {
     }
 }
 
-/// Plays a list of events; gives the first violation and the step at which it was found.
+/// Plays a list of steps; gives the first violation and the step at which it was found.
 pub(crate) fn replay(
     seed: u64,
     pools: &BTreeMap<PoolName, Policy>,
-    events: &[(Monotonic, Event)],
+    steps: &[(Monotonic, Vec<Event>)],
 ) -> Option<(usize, Violation, Vec<Step>)> {
     let (mut bench, _) = match Bench::new(seed, pools) {
         Ok(bench) => bench,
         Err(violation) => return Some((0, violation, Vec::new())),
     };
-    for (number, (at, event)) in events.iter().enumerate() {
-        if let Err(violation) = bench.step(*at, event.clone()) {
+    for (number, (at, events)) in steps.iter().enumerate() {
+        if let Err(violation) = bench.step(*at, events) {
             return Some((number, violation, bench.trace));
         }
     }

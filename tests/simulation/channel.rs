@@ -8,6 +8,9 @@ use handover::time::{Monotonic, Timeout};
 
 use super::shadow::{Check, Shadow, Worker, hold, patience};
 
+/// So long after it was closed a channel is lost, if the worker still lives.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What the shadow knows of a worker's channel.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Channel {
@@ -15,6 +18,8 @@ pub(crate) struct Channel {
     lost: bool,
     drains: bool,
     answers: bool,
+    /// It closed its end: if it still serves then, it has lost it.
+    lost_at: Option<Monotonic>,
     /// It was told to drain.
     pub(crate) drained: bool,
     /// The moment for its signal, where it was told to drain.
@@ -32,6 +37,11 @@ impl Channel {
     /// Nothing falls due on it any more.
     pub(crate) fn forget_times(&mut self) {
         (self.signal_from, self.ping_at, self.asked) = (None, None, false);
+    }
+
+    /// When it counts as lost.
+    pub(crate) fn lost_at(&self) -> Option<Monotonic> {
+        self.lost_at.filter(|_| !self.counted)
     }
 
     fn is_silent(&self, now: Monotonic) -> bool {
@@ -63,7 +73,7 @@ impl Shadow {
         let Some(place) = self.workers.get(&id).map(|worker| worker.place.clone()) else { return };
         let (now, timeout) = (self.now, self.policy(&place).ping_timeout);
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        worker.executed |= !matches!(event, Event::ChannelLost { .. });
+        worker.executed |= !matches!(event, Event::ChannelClosed { .. } | Event::ChannelLost { .. });
         let wears = worker.is_active() && !worker.worn;
         match *event {
             Event::ChannelOpened { drains, answers, .. } if !worker.channel.opened => {
@@ -84,7 +94,12 @@ impl Shadow {
                 let early = self.wish(&place, ready);
                 self.workers.entry(id).and_modify(|worker| worker.asked_early = early);
             }
-            Event::ChannelLost { .. } if worker.channel.opened && !worker.channel.lost => {
+            Event::ChannelClosed { .. } if worker.channel.opened && !worker.channel.lost => {
+                worker.channel.lost = true;
+                worker.channel.lost_at = Some(now + LINGER);
+                (worker.channel.ping_at, worker.channel.asked) = (None, false);
+            }
+            Event::ChannelLost { .. } if worker.channel.opened && !worker.channel.counted => {
                 worker.channel.lost = true;
                 (worker.channel.ping_at, worker.channel.asked) = (None, false);
                 if wears {
@@ -94,6 +109,17 @@ impl Shadow {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A channel that was closed counts as lost now: that is told next.
+    pub(crate) fn learn_lost(&mut self, id: WorkerId) {
+        let now = self.now;
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.is_active() && !worker.worn && worker.channel.lost_at.is_some_and(|at| at <= now) {
+            (worker.worn, worker.channel.counted) = (true, true);
+            let (place, ready) = (worker.place.clone(), worker.ready);
+            self.failure(&place, ready, false);
         }
     }
 

@@ -30,7 +30,7 @@ impl Client {
                 self.is_open |= first;
                 first
             }
-            Event::ChannelLost { .. } => std::mem::take(&mut self.is_open),
+            Event::ChannelClosed { .. } | Event::ChannelLost { .. } => std::mem::take(&mut self.is_open),
             Event::Answered { .. } => self.is_open && std::mem::take(&mut self.was_asked),
             _ => true,
         }
@@ -47,7 +47,7 @@ impl World {
             self.push(at, Event::ChannelOpened { worker, drains, answers });
             if self.fault(|faults| faults.loses_channel) {
                 let after = self.later();
-                self.push(at + after, Event::ChannelLost { worker });
+                self.end_channel(worker, at + after);
             }
         }
         while self.fault(|faults| faults.wears) {
@@ -79,6 +79,18 @@ impl World {
         true
     }
 
+    /// The worker closes its channel, and sometimes that is its own end; or it breaks the rules there.
+    pub(crate) fn end_channel(&mut self, worker: WorkerId, at: Duration) {
+        if self.rng.chance(400) {
+            return self.push(at, Event::ChannelLost { worker });
+        }
+        self.push(at, Event::ChannelClosed { worker });
+        if self.rng.chance(400) {
+            let after = self.rng.millis(0, 1_200);
+            self.push(at + after, Event::Exited { worker, status: ExitStatus::Code(1) });
+        }
+    }
+
     /// Soon, before it is ready, or when it has served for a while.
     fn later(&mut self) -> Duration {
         let most = self.rng.pick(&[20, 700, 12_000]);
@@ -105,7 +117,7 @@ impl World {
         }
         if self.fault(|faults| faults.loses_channel) {
             let after = self.later();
-            self.push(after, Event::ChannelLost { worker });
+            self.end_channel(worker, after);
         }
         if self.calm || !deaf {
             self.signal(worker);

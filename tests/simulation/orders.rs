@@ -1,6 +1,7 @@
 //! What must hold for each order that the machine gives, at the moment it gives it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use handover::id::{Generation, PoolName, WorkerId};
 use handover::supervisor::{
@@ -9,6 +10,9 @@ use handover::supervisor::{
 
 use super::channel::Channel;
 use super::shadow::{Check, Shadow, Stage, Violation, Worker, hold};
+
+/// So long the shell may take to make a generation.
+const PREPARED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Shadow {
     /// Checks an order, and notes what follows from it.
@@ -31,6 +35,7 @@ impl Shadow {
                 hold(first, "a group is ended once, after its main process", || format!("{action:?}"))
             }
             Action::Prepare { generation, scope } => self.prepare(*generation, scope),
+            Action::GiveUpPreparing => self.give_up_preparing(),
             Action::Commit { generation } => self.commit(*generation),
             Action::Forget { generation } => {
                 let used = self.is_used(*generation);
@@ -166,8 +171,16 @@ impl Shadow {
         let detail = || format!("{generation}, newest {}", self.newest);
         hold(alone, "one rollout at a time", detail)?;
         hold(generation.0 == self.newest.0 + 1, "generations are counted up", detail)?;
-        self.preparing = Some(generation);
+        self.preparing = Some((generation, Some(self.now + PREPARED_WITHIN)));
         self.check_reason(scope)
+    }
+
+    fn give_up_preparing(&mut self) -> Check {
+        let now = self.now;
+        let until = self.preparing.as_mut().and_then(|(_, until)| until.take());
+        hold(until.is_some_and(|until| until <= now), "what takes too long is given up once", || {
+            format!("{until:?} at {now}")
+        })
     }
 
     fn commit(&mut self, generation: Generation) -> Check {
@@ -395,6 +408,9 @@ impl Shadow {
 
     fn worker_failed(&mut self, id: WorkerId, place: &Place, failure: &WorkerFailure) -> Check {
         let mut counts = true;
+        if *failure == WorkerFailure::ChannelLost {
+            self.learn_lost(id);
+        }
         if let Some(worker) = self.workers.get_mut(&id) {
             let again = std::mem::replace(&mut worker.failed, true);
             // One whose channel was lost, or that asked to be replaced, serves on; that it dies is told, and counts no more.

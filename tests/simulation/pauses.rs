@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use handover::config::model::{Policy, Ready};
 use handover::id::{PoolName, WorkerId};
-use handover::supervisor::{Action, CountedTime, Event, Note, Place, Retirement, RolloutFailure};
+use handover::supervisor::{Action, CountedTime, Event, Note, Place, ReadyBy, Retirement, RolloutFailure};
 use handover::time::Monotonic;
 
-use super::shadow::{Check, Shadow, hold};
+use super::shadow::{Check, Shadow, hold, is_way};
 
 /// The clock, and how far it is ahead of the world.
 pub(crate) struct Clock {
@@ -68,7 +68,7 @@ impl Lives {
 
     pub(crate) fn learn(&mut self, world: Monotonic, event: &Event, shadow: &Shadow) {
         match event {
-            Event::Ready { worker } => self.is_ready(*worker, world),
+            Event::Ready { worker, by } => self.shows_ready(*worker, *by, world, shadow),
             Event::Spawned { worker } => {
                 let place = self.lives.get(worker).map(|life| life.place.clone());
                 if place.is_some_and(|place| shadow.policy(&place).ready == Ready::Exec) {
@@ -91,6 +91,13 @@ impl Lives {
     fn bakes(&mut self, worker: WorkerId, world: Monotonic) {
         let life = self.lives.get_mut(&worker).into_iter();
         life.for_each(|life| life.bakes = life.bakes.or(Some(world)));
+    }
+
+    fn shows_ready(&mut self, worker: WorkerId, by: ReadyBy, world: Monotonic, shadow: &Shadow) {
+        let place = self.lives.get(&worker).map(|life| life.place.clone());
+        if place.is_some_and(|place| is_way(by, shadow.policy(&place).ready)) {
+            self.is_ready(worker, world);
+        }
     }
 
     fn is_ready(&mut self, worker: WorkerId, world: Monotonic) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use handover::config::model::Policy;
 use handover::id::{Generation, PoolName, RequestId, WorkerId};
-use handover::supervisor::{Action, Event, ExitStatus, Outcome, Request, Scope};
+use handover::supervisor::{Action, Event, ExitStatus, Outcome, ReadyBy, Request, Scope};
 
 use super::bench::{Bench, Step};
 use super::pauses::{Clock, Lives};
@@ -93,7 +93,10 @@ impl Run {
                 break event;
             }
         };
-        self.give(event.clone())?;
+        let mut events = vec![event.clone()];
+        events.extend(self.world.found_with(&event));
+        self.look()?;
+        self.give_together(&events)?;
         if self.world.buggify() {
             self.disturb(event)?;
         }
@@ -107,10 +110,16 @@ impl Run {
     }
 
     fn give(&mut self, event: Event) -> Result<Vec<Action>, Violation> {
+        self.give_together(&[event])
+    }
+
+    fn give_together(&mut self, events: &[Event]) -> Result<Vec<Action>, Violation> {
         // With its orders still to be fetched: a state like any other.
         self.bench.copy_next = self.copies.chance(self.world.faults.snapshot);
-        self.lives.learn(self.world.now, &event, &self.bench.shadow);
-        let actions = self.bench.step(self.clock.time.now(), event)?;
+        for event in events {
+            self.lives.learn(self.world.now, event, &self.bench.shadow);
+        }
+        let actions = self.bench.step(self.clock.time.now(), events)?;
         self.obey(&actions)?;
         Ok(actions)
     }
@@ -147,13 +156,14 @@ impl Run {
         }
         let stale = [
             Event::Spawned { worker },
-            Event::Ready { worker },
+            Event::Ready { worker, by: ReadyBy::Notify },
             Event::ReadinessUnknown { worker },
             Event::Stopping { worker },
             Event::WatchdogTriggered { worker },
             Event::ChannelOpened { worker, drains: true, answers: true },
             Event::Answered { worker },
             Event::ReplacementWished { worker, reason: String::new() },
+            Event::ChannelClosed { worker },
             Event::ChannelLost { worker },
             Event::Exited { worker, status: ExitStatus::Code(1) },
             Event::GroupEnded { worker },
@@ -229,6 +239,7 @@ impl Run {
 
     /// With nothing going wrong, a rollout succeeds.
     fn roll_in_calm(&mut self) -> Check {
+        self.world.allow_staying();
         let roll = self.world.request(Request::Roll(everything()));
         let Event::Requested { request, .. } = roll else { return Ok(()) };
         self.give(roll)?;

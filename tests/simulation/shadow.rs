@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use handover::config::model::{Policy, Ready};
 use handover::id::{Generation, ListenerName, PoolName, RequestId, SlotIndex, WorkerId};
-use handover::supervisor::{Event, Place, Request, Retirement};
+use handover::supervisor::{Event, Place, ReadyBy, Request, Retirement};
 use handover::time::{Monotonic, Timeout};
 
 use super::channel::Channel;
@@ -131,7 +131,7 @@ pub(crate) struct Shadow {
     pub(crate) failed: BTreeSet<Generation>,
     pub(crate) committed: Generation,
     pub(crate) newest: Generation,
-    pub(crate) preparing: Option<Generation>,
+    pub(crate) preparing: Option<(Generation, Option<Monotonic>)>,
     pub(crate) rollout: Option<Rollout>,
     pub(crate) requests: BTreeMap<RequestId, Request>,
     pub(crate) rolls: Rolls,
@@ -287,9 +287,10 @@ impl Shadow {
             Event::ChannelOpened { worker, .. }
             | Event::Answered { worker }
             | Event::ReplacementWished { worker, .. }
+            | Event::ChannelClosed { worker }
             | Event::ChannelLost { worker } => self.learn_channel(*worker, event),
             Event::Spawned { worker }
-            | Event::Ready { worker }
+            | Event::Ready { worker, .. }
             | Event::ReadinessUnknown { worker }
             | Event::Heartbeat { worker }
             | Event::WatchdogTriggered { worker }
@@ -320,7 +321,8 @@ impl Shadow {
             worker.bakes_until = Some(now + policy.rollout.bake_time);
             worker.ready_by = None;
         }
-        if matches!(event, Event::Ready { .. }) && worker.is_active() && worker.ready.is_none() {
+        let counts = matches!(event, Event::Ready { by, .. } if is_way(*by, policy.ready));
+        if counts && worker.is_active() && worker.ready.is_none() {
             worker.bakes_until = worker.bakes_until.filter(|until| *until <= now);
             worker.become_ready(now, &policy);
         }
@@ -360,7 +362,7 @@ impl Shadow {
     }
 
     fn learn_generation(&mut self, pools: &BTreeMap<PoolName, Option<Policy>>) {
-        let Some(generation) = self.preparing.take() else { return };
+        let Some((generation, _)) = self.preparing.take() else { return };
         self.newest = generation;
         self.known.insert(generation);
         for (name, policy) in pools {
@@ -437,3 +439,11 @@ pub(crate) fn kill_patience(policy: &Policy) -> Duration {
 
 /// A wake-up that is due may come this much later: the machine's next call.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
+
+/// Is it the way in which a worker of such a pool becomes ready?
+pub(crate) fn is_way(by: ReadyBy, ready: Ready) -> bool {
+    matches!(
+        (by, ready),
+        (ReadyBy::Notify, Ready::Notify) | (ReadyBy::Fd, Ready::Fd(_)) | (ReadyBy::Accept, Ready::Accept)
+    )
+}

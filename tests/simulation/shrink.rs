@@ -14,14 +14,14 @@ const TRIES: u32 = 4_000;
 pub(crate) fn shrink(failure: &Failure) -> Option<Vec<Step>> {
     let mut tries = 0;
     let property = failure.violation.property;
-    let mut fails = |events: &[(Monotonic, Event)]| {
+    let mut fails = |events: &[(Monotonic, Vec<Event>)]| {
         tries += 1;
         let found = replay(failure.seed, &failure.pools, events);
         let same = found.filter(|(_, violation, _)| violation.property == property);
         (same.map(|(step, _, trace)| (step, trace)), tries < TRIES)
     };
-    let mut events: Vec<(Monotonic, Event)> =
-        failure.trace.iter().map(|step| (step.at, step.event.clone())).collect();
+    let mut events: Vec<(Monotonic, Vec<Event>)> =
+        failure.trace.iter().map(|step| (step.at, step.events.clone())).collect();
     let (found, _) = fails(&events);
     let (step, mut trace) = found?;
     events.truncate(step + 1);

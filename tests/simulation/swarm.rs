@@ -11,6 +11,7 @@ use handover::id::PoolName;
 use handover::time::Timeout;
 
 use super::rng::Rng;
+use super::world::World;
 
 /// What a seed chose.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub(crate) struct Faults {
     pub(crate) ends_listener: u64,
     /// Stale and doubled events, early and late wake-ups.
     pub(crate) buggify: u64,
+    /// Several things are found at once.
+    pub(crate) together: u64,
     /// The machine is written down and read back.
     pub(crate) snapshot: u64,
     /// Nobody runs for a while, neither the daemon nor any worker.
@@ -109,11 +112,28 @@ impl Faults {
             refused: rate(300),
             pools_change: rate(700),
             buggify: rate(200),
+            together: rate(900),
             snapshot: rate(60),
             unkillable: rate(300),
             pauses: rate(100),
             ends_listener: rate(300),
         }
+    }
+}
+
+impl World {
+    pub(crate) fn buggify(&mut self) -> bool {
+        !self.calm && self.rng.chance(self.faults.buggify)
+    }
+
+    /// How long nobody runs now; mostly they do. What is shorter than a look and its lateness cannot be noticed.
+    pub(crate) fn pause(&mut self) -> Option<Duration> {
+        self.fault(|faults| faults.pauses).then(|| self.rng.millis(2_001, 200_000))
+    }
+
+    pub(crate) fn fault(&mut self, rate: fn(&Faults) -> u64) -> bool {
+        let rate = rate(&self.faults);
+        !self.calm && self.rng.chance(rate)
     }
 }
 

@@ -20,6 +20,9 @@ impl Shadow {
         self.check_rollout(deadline)?;
         self.check_start()?;
         self.check_lost(deadline)?;
+        let until = self.preparing.and_then(|(_, until)| until);
+        let waits = until.is_none_or(|until| until > self.now && deadline.is_some_and(|next| next <= until));
+        hold(waits, "a generation that takes too long is given up", || format!("{until:?}"))?;
         self.check_extension(deadline)
     }
 
@@ -66,9 +69,10 @@ impl Shadow {
             true => {
                 let bakes_until = worker.bakes_until.filter(|_| worker.ready.is_none());
                 hold(bakes_until.is_none_or(|at| at > self.now), "who has stayed is ready", detail)?;
-                [worker.ready_by.or(bakes_until), worker.watchdog_by, worker.channel.ping_at]
+                let lost_at = worker.channel.lost_at().filter(|_| !worker.worn);
+                [worker.ready_by.or(bakes_until), worker.watchdog_by, worker.channel.ping_at, lost_at]
             }
-            false => [worker.kill_from, worker.channel.signal_from, None],
+            false => [worker.kill_from, worker.channel.signal_from, None, None],
         };
         for at in due.into_iter().flatten().filter(|_| !worker.killed) {
             hold(at >= self.now, "nothing due is left lying", detail)?;

@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use handover::config::model::Policy;
+use handover::config::model::{Policy, Ready};
 use handover::id::{Generation, ListenerName, PoolName, RequestId, WorkerId};
-use handover::supervisor::{Action, Event, ExitStatus, Request, Scope, StartFailure};
+use handover::supervisor::{Action, Event, ExitStatus, ReadyBy, Request, Scope, StartFailure};
 use handover::time::Monotonic;
 
 use super::client::Client;
 use super::rng::Rng;
 use super::swarm::{Faults, Setup, policy, pool_name};
+use super::ways::stays;
 
 const KILLED: ExitStatus = ExitStatus::Signal { signal: 9, core: false };
 pub(crate) const SOON: Duration = Duration::from_millis(5);
@@ -25,7 +26,7 @@ pub(crate) struct World {
     pub(crate) calm: bool,
     /// Except that every worker wishes to be replaced as soon as it serves.
     pub(crate) restless: bool,
-    queue: BTreeMap<(Monotonic, u64), Event>,
+    pub(crate) queue: BTreeMap<(Monotonic, u64), Event>,
     sequence: u64,
     pub(crate) processes: BTreeMap<WorkerId, Process>,
     policies: BTreeMap<(PoolName, Generation), Policy>,
@@ -49,6 +50,9 @@ pub(crate) enum Life {
 
 pub(crate) struct Process {
     life: Life,
+    pub(crate) ready: Ready,
+    /// It is not ready before it has stayed for so long.
+    stays: Duration,
     watchdog: Option<Duration>,
     pub(crate) client: Client,
     pub(crate) asked: bool,
@@ -108,33 +112,19 @@ impl World {
         }
     }
 
-    pub(crate) fn buggify(&mut self) -> bool {
-        !self.calm && self.rng.chance(self.faults.buggify)
-    }
-
-    /// How long nobody runs now; mostly they do. What is shorter than a look and its lateness cannot be noticed.
-    pub(crate) fn pause(&mut self) -> Option<Duration> {
-        self.fault(|faults| faults.pauses).then(|| self.rng.millis(2_001, 200_000))
-    }
-
-    pub(crate) fn fault(&mut self, rate: fn(&Faults) -> u64) -> bool {
-        let rate = rate(&self.faults);
-        !self.calm && self.rng.chance(rate)
-    }
-
     pub(crate) fn push(&mut self, after: Duration, event: Event) {
         self.sequence += 1;
         self.queue.insert((self.now + after, self.sequence), event);
     }
 
     /// Takes an event in that is due; false where it is not possible any more.
-    fn happens(&mut self, event: &Event) -> bool {
+    pub(crate) fn happens(&mut self, event: &Event) -> bool {
         let (worker, needs) = match event {
             Event::Spawned { worker } => (worker, None),
             Event::SpawnFailed { worker, .. } => (worker, Some(Life::Forking)),
             Event::GroupEnded { worker } => (worker, Some(Life::Dead)),
             Event::Exited { worker, .. } => (worker, None),
-            Event::Ready { worker }
+            Event::Ready { worker, .. }
             | Event::ReadinessUnknown { worker }
             | Event::Heartbeat { worker }
             | Event::WatchdogTriggered { worker }
@@ -142,6 +132,7 @@ impl World {
             | Event::ChannelOpened { worker, .. }
             | Event::Answered { worker }
             | Event::ReplacementWished { worker, .. }
+            | Event::ChannelClosed { worker }
             | Event::ChannelLost { worker }
             | Event::KillFailed { worker, .. }
             | Event::MoreTime { worker, .. }
@@ -165,7 +156,10 @@ impl World {
             Event::Exited { .. } if alive => process.life = Life::Dead,
             Event::Heartbeat { .. } if alive => self.beat(worker),
             Event::Stopping { .. } => process.asked = true,
-            Event::ChannelOpened { .. } | Event::Answered { .. } | Event::ChannelLost { .. } => {
+            Event::ChannelOpened { .. }
+            | Event::Answered { .. }
+            | Event::ChannelClosed { .. }
+            | Event::ChannelLost { .. } => {
                 return alive && process.client.says(event);
             }
             _ => {}
@@ -174,7 +168,7 @@ impl World {
     }
 
     /// A worker may end a listener for all when it begins to serve, and when it dies.
-    fn end_a_listener(&mut self, event: &Event) {
+    pub(crate) fn end_a_listener(&mut self, event: &Event) {
         let may = matches!(event, Event::Ready { .. } | Event::Exited { .. });
         if !may || !self.fault(|faults| faults.ends_listener) {
             return;
@@ -211,6 +205,7 @@ impl World {
             Action::Kill { worker } => self.kill(*worker),
             Action::EndGroup { worker, .. } => self.end_group(*worker),
             Action::Prepare { generation, scope } => self.prepare(*generation, scope),
+            Action::GiveUpPreparing => self.refuse_to_prepare(),
             Action::Commit { .. } => self.configured.clone_from(&self.candidate),
             _ => {}
         }
@@ -219,6 +214,8 @@ impl World {
     fn spawn(&mut self, worker: WorkerId, policy: Option<&Policy>, exact: bool) {
         let process = Process {
             life: Life::Forking,
+            ready: policy.map_or(Ready::Exec, |policy| policy.ready),
+            stays: policy.map_or(Duration::ZERO, stays),
             watchdog: policy.and_then(|policy| policy.watchdog),
             client: Client::new(policy.and_then(|policy| policy.ping_timeout)),
             asked: false,
@@ -245,7 +242,9 @@ impl World {
             return self.push(at, Event::Spawned { worker });
         }
         if self.fault(|faults| faults.talks_before_spawned) {
-            let early = self.rng.pick(&[Event::Ready { worker }, Event::Stopping { worker }]);
+            // In any way, its own or not.
+            let by = self.rng.pick(&[ReadyBy::Notify, ReadyBy::Fd, ReadyBy::Accept]);
+            let early = self.rng.pick(&[Event::Ready { worker, by }, Event::Stopping { worker }]);
             self.push(at, early);
             at += self.rng.millis(0, 20);
         }
@@ -277,7 +276,8 @@ impl World {
             }
             return;
         }
-        self.push(at, Event::Ready { worker });
+        self.push(at, self.ready(worker));
+        at = at.max(spawned + self.processes.get(&worker).map_or(Duration::ZERO, |process| process.stays));
         if self.wishes_at_once(worker, at) {
             return;
         }
@@ -286,7 +286,7 @@ impl World {
             self.push(at, Event::WatchdogTriggered { worker });
         } else if self.fault(|faults| faults.crashes_later) {
             if self.fault(|faults| faults.loses_channel) {
-                self.push(at, Event::ChannelLost { worker });
+                self.end_channel(worker, at);
             }
             self.push(at, Event::Exited { worker, status: KILLED });
         } else if self.fault(|faults| faults.wishes) {
@@ -340,9 +340,9 @@ impl World {
 
     fn prepare(&mut self, generation: Generation, scope: &Scope) {
         // What is still under way for an earlier one is dropped, as the shell does.
-        self.queue.retain(|_, event| !matches!(event, Event::Prepared { .. } | Event::PrepareRefused { .. }));
+        self.drop_what_is_prepared();
         let late = self.fault(|faults| faults.refused);
-        let after = self.rng.millis(0, if late { 20_000 } else { 400 });
+        let after = self.rng.millis(0, if late { 60_000 } else { 400 });
         if self.fault(|faults| faults.refused) {
             return self.push(after, Event::PrepareRefused { reason: "line 1: no".to_owned() });
         }
@@ -437,7 +437,7 @@ impl World {
                 }
                 Life::Forking | Life::Running => {
                     self.push(after, Event::Spawned { worker });
-                    self.push(after + SOON, Event::Ready { worker });
+                    self.push(after + SOON, self.ready(worker));
                     self.push(after + SOON, Event::Answered { worker });
                 }
             }

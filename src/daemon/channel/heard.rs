@@ -8,7 +8,7 @@ use crate::daemon::Daemon;
 use crate::daemon::allowance::{Fd, Receipt};
 use crate::id::WorkerId;
 use crate::notify::printable_line;
-use crate::supervisor::{Event, Place};
+use crate::supervisor::{Event, Place, ReadyBy};
 use crate::wire::{Capability, Fault, Open, Sender, ToHandover};
 
 /// What a channel's task tells the loop.
@@ -20,8 +20,10 @@ pub(in crate::daemon) enum Told {
     Said(ToHandover, Vec<Fd>),
     /// It answered something, or has what it was sent.
     Answered(Open<Question, Fd>, ToHandover, Vec<Fd>),
-    /// It lives on without its channel, for what it did wrong if there is that.
-    Lost(Option<Fault>),
+    /// It closed its end.
+    Closed,
+    /// It has no channel any more, for what it did wrong.
+    Lost(Fault),
 }
 
 /// Who said something. It may be gone when that is dealt with.
@@ -61,7 +63,11 @@ impl Daemon {
     pub(in crate::daemon) fn take_told(&mut self, worker: WorkerId, (told, receipt): (Told, Receipt)) {
         match told {
             Told::Opened => self.channel_opened(worker),
-            Told::Lost(fault) => self.channel_lost(worker, fault),
+            Told::Closed => self.end_channel(worker, Event::ChannelClosed { worker }),
+            Told::Lost(fault) => {
+                self.end_channel(worker, Event::ChannelLost { worker });
+                self.warn_once(worker, &format!("channel closed: {fault}"), None);
+            }
             Told::Answered(Open { question: Question::Ping, .. }, ..) => {
                 self.inbox.push_back(Event::Answered { worker });
             }
@@ -100,7 +106,7 @@ impl Daemon {
                 }
                 Told::Answered(open, line, fds) => self.pass_back(&from, open, line, fds),
                 // The rest is dealt with before it comes here: see `wire::Heard`.
-                Told::Opened | Told::Said(..) | Told::Lost(_) => {}
+                Told::Opened | Told::Said(..) | Told::Closed | Told::Lost(_) => {}
             }
         }
     }
@@ -121,7 +127,7 @@ impl Daemon {
         Ok(Some(match line {
             ToHandover::Ready => {
                 entry.readiness.has_notified = true;
-                return Ok(entry.readiness.by_notify().then_some(Event::Ready { worker }));
+                Event::Ready { worker, by: ReadyBy::Notify }
             }
             ToHandover::Heartbeat => Event::Heartbeat { worker },
             ToHandover::ExtendTimeout { ms } => Event::MoreTime { worker, by: Duration::from_millis(ms) },
@@ -138,15 +144,13 @@ impl Daemon {
         }))
     }
 
-    fn channel_lost(&mut self, worker: WorkerId, fault: Option<Fault>) {
+    /// Nothing goes over its channel any more; what that means is the machine's to say, if it knew of the channel.
+    fn end_channel(&mut self, worker: WorkerId, event: Event) {
         let Some(link) = self.link(worker) else { return };
         let had_spoken = link.has_spoken();
         self.close_channel(worker);
-        if let Some(fault) = fault {
-            self.warn_once(worker, &format!("channel closed: {fault}"), None);
-        }
         if had_spoken {
-            self.inbox.push_back(Event::ChannelLost { worker });
+            self.inbox.push_back(event);
         }
     }
 }

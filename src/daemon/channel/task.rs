@@ -33,9 +33,6 @@ pub(in crate::daemon) const CHUNK: usize = 64 * 1024;
 const LAST_WORDS_MAX: usize = 8 * 1024 * 1024;
 /// A task answers at once; one that does not must not hold up the report of an exit.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
-/// A process that ends closes its channel a moment before it can be seen to have ended. One that lives on for so long
-/// without its channel has lost it.
-const LINGER: Duration = Duration::from_secs(1);
 /// How long it takes until fds are sent again after the kernel had too many of them on the way (`unix(7)`).
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -74,8 +71,7 @@ impl Channel {
             reports: means.reports,
             buffer: means.buffer,
             records: Backlog::new(means.way),
-            lingers: false,
-            is_lost: false,
+            is_gone: false,
         };
         tokio::task::spawn_local(task.run(drained));
         Ok(Self { drain: Some(drain) })
@@ -99,10 +95,8 @@ struct Task {
     buffer: Buffer,
     allowance: Allowance,
     records: Backlog,
-    /// The worker closed its end, which may be its own end.
-    lingers: bool,
     /// That was told. Once: whatever else comes to light behind it is its consequence.
-    is_lost: bool,
+    is_gone: bool,
 }
 
 /// What a task woke up for.
@@ -111,8 +105,6 @@ enum Woken {
     Ready,
     /// There is more to write, more may be read, or it is to be tried again.
     Look,
-    /// The worker lives on without its channel.
-    Lost,
     /// The worker has ended.
     Drain(Option<oneshot::Sender<()>>),
 }
@@ -121,7 +113,7 @@ impl Task {
     async fn run(mut self, mut drain: oneshot::Receiver<oneshot::Sender<()>>) {
         let mut again = false;
         let mut ended = false;
-        while self.socket.is_some() || self.lingers || !self.records.is_empty() {
+        while self.socket.is_some() || !self.records.is_empty() {
             let next = self.records.next();
             let woken = tokio::select! {
                 biased;
@@ -133,7 +125,6 @@ impl Task {
                 () = self.link.wake.notified() => Woken::Look,
                 () = self.allowance.freed(), if self.allowance.is_used_up() => Woken::Look,
                 () = tokio::time::sleep(AGAIN), if again => Woken::Look,
-                () = tokio::time::sleep(LINGER), if self.lingers => Woken::Lost,
                 () = ready(self.socket.as_deref(), self.interest(again)) => Woken::Ready,
             };
             again = false;
@@ -144,9 +135,8 @@ impl Task {
                     self.read().await;
                     again = self.write().await;
                 }
-                Woken::Lost => self.lose(None).await,
                 Woken::Drain(done) => {
-                    (ended, self.lingers) = (true, false);
+                    ended = true;
                     self.take_last_words().await;
                     self.records.lose_what_is_too_much();
                     if let Some(done) = done {
@@ -186,7 +176,7 @@ impl Task {
                     self.tell().await;
                 }
             }
-            _ => self.hang_up(),
+            _ => self.hang_up().await,
         }
     }
 
@@ -207,7 +197,7 @@ impl Task {
         };
         if taken.is_err() {
             // Nobody knows where the next line begins.
-            self.hang_up();
+            self.hang_up().await;
         }
         taken
     }
@@ -255,8 +245,8 @@ impl Task {
                 Err(_) => {
                     // What it said before it closed its end may still be there.
                     self.take_last_words().await;
-                    // It may have broken the rules with that: then it is lost already.
-                    self.lingers = !self.is_lost;
+                    // It may have broken the rules with that.
+                    self.tell_of_end(Told::Closed).await;
                     return false;
                 }
             }
@@ -264,8 +254,10 @@ impl Task {
     }
 
     /// The worker closed its end.
-    fn hang_up(&mut self) {
-        self.lingers = self.socket.take().is_some();
+    async fn hang_up(&mut self) {
+        if self.socket.take().is_some() {
+            self.tell_of_end(Told::Closed).await;
+        }
     }
 
     /// Takes all that lies in the socket, and ends the channel.
@@ -297,14 +289,12 @@ impl Task {
         };
         while self.link.write_next(write).unwrap_or(false) {}
         drop(socket);
-        self.lose(Some(fault)).await;
+        self.tell_of_end(Told::Lost(fault)).await;
     }
 
-    /// The worker lives on without its channel.
-    async fn lose(&mut self, fault: Option<Fault>) {
-        self.lingers = false;
-        if !std::mem::replace(&mut self.is_lost, true) {
-            self.report(Told::Lost(fault)).await;
+    async fn tell_of_end(&mut self, told: Told) {
+        if !std::mem::replace(&mut self.is_gone, true) {
+            self.report(told).await;
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::id::WorkerId;
 use crate::notify::printable_line;
 use crate::os::process::process_name;
 use crate::os::waiting::{Awaited, Sight, Target};
-use crate::supervisor::{Event, Note};
+use crate::supervisor::{Event, Note, ReadyBy};
 
 impl Readiness {
     /// Of a worker that is about to be started.
@@ -89,7 +89,7 @@ impl Daemon {
         if is_complete {
             // What could not be seen does not matter any more.
             entry.readiness.obstacle = None;
-            return self.inbox.push_back(Event::Ready { worker });
+            return self.inbox.push_back(Event::Ready { worker, by: ReadyBy::Accept });
         }
         if let Some(why) = obstacle
             && entry.readiness.obstacle.is_none()

@@ -3,12 +3,16 @@
 use super::*;
 
 impl Machine {
-    fn opens(&mut self, worker: u64) {
+    pub(super) fn opens(&mut self, worker: u64) {
         self.event(Event::ChannelOpened { worker: WorkerId(worker), drains: true, answers: true });
     }
 
     fn loses(&mut self, worker: u64) {
         self.event(Event::ChannelLost { worker: WorkerId(worker) });
+    }
+
+    pub(super) fn closes(&mut self, worker: u64) {
+        self.event(Event::ChannelClosed { worker: WorkerId(worker) });
     }
 
     fn wishes(&mut self, worker: u64) {
@@ -297,7 +301,7 @@ fn one_that_wishes_to_be_replaced_before_it_is_ready_and_then_dies_is_a_failed_s
         m.spawned(worker);
         m.wishes(worker);
         m.ends(worker, 1);
-        if m.status().phase == "stopping" {
+        if m.status().phase == Phase::Stopping {
             return assert!(m.orders().last().unwrap().starts_with("exit: "));
         }
         m.wait(30_000);

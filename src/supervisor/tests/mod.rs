@@ -4,6 +4,7 @@
 //! (`"spawn 2 in web/0 of 1"`), notes in brackets, so that a test reads like the log of a daemon.
 
 mod channel;
+mod closed;
 mod extend;
 mod let_go;
 mod limits;
@@ -24,7 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{
-    Action, Event, ExitStatus, ManagerState, Note, Outcome, Request, Scope, StartFailure, Status, Supervisor,
+    Action, Event, ExitStatus, ManagerState, Note, Outcome, Phase, ReadyBy, Request, Scope, StartFailure,
+    Status, Supervisor,
 };
 use crate::config::model::{Policy, Ready, RestartPolicy, RolloutPolicy, Share, Signal};
 use crate::id::{ListenerName, PoolName, RequestId, SlotIndex, WorkerId};
@@ -152,7 +154,11 @@ impl Machine {
     }
 
     fn ready(&mut self, worker: u64) {
-        self.event(Event::Ready { worker: WorkerId(worker) });
+        self.ready_by(worker, ReadyBy::Notify);
+    }
+
+    fn ready_by(&mut self, worker: u64, by: ReadyBy) {
+        self.event(Event::Ready { worker: WorkerId(worker), by });
     }
 
     /// A start that goes well.
@@ -265,6 +271,7 @@ fn line(action: &Action) -> Option<String> {
         Action::Kill { worker } => format!("kill {worker}"),
         Action::EndGroup { worker, .. } => format!("end group {worker}"),
         Action::Prepare { generation, .. } => format!("prepare {generation}"),
+        Action::GiveUpPreparing => "give up preparing".to_owned(),
         Action::Commit { generation } => format!("commit {generation}"),
         Action::Forget { generation } => format!("forget {generation}"),
         Action::Answer { request, outcome } => format!("answer {request}: {}", outcome_line(outcome)),

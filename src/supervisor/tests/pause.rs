@@ -188,7 +188,7 @@ fn what_lay_unread_counts_as_said_when_the_pause_began() {
     let lost = p.time.look(p.clock, p.m.supervisor.next_deadline()).expect("a pause");
     p.m.now = p.time.now();
     let heartbeat = Event::Heartbeat { worker: WorkerId(1) };
-    let ready = Event::Ready { worker: WorkerId(2) };
+    let ready = Event::Ready { worker: WorkerId(2), by: ReadyBy::Notify };
     p.m.supervisor.handle_together(p.m.now, [heartbeat, ready, Event::TimeLost(lost)]);
     p.m.collect();
     assert_eq!(p.m.slot(1), ["2:Ready"]);

@@ -13,6 +13,33 @@ fn a_reload_that_is_refused_changes_nothing() {
 }
 
 #[test]
+fn a_reload_that_takes_too_long_is_given_up_once_and_refused_with_its_reason() {
+    let mut m = Machine::running(policy(1));
+    m.reload();
+    m.orders();
+    m.wait(29_999);
+    assert!(m.orders().is_empty());
+    m.wait(1);
+    assert_eq!(m.orders(), ["give up preparing"]);
+    m.wait(100_000);
+    assert!(m.orders().is_empty(), "the reason is awaited");
+    m.event(Event::PrepareRefused { reason: "reading /mnt takes more than 30 s".to_owned() });
+    assert_eq!(m.orders(), ["READY", "answer 1: refused, reading /mnt takes more than 30 s"]);
+}
+
+#[test]
+fn a_generation_that_is_found_with_the_end_of_its_time_was_made_in_time() {
+    let mut m = Machine::running(policy(1));
+    m.reload();
+    m.orders();
+    m.now = m.now + Duration::from_secs(60);
+    let pools = [(PoolName::new("web"), Some(policy(1)))].into();
+    m.supervisor.handle_together(m.now, [Event::DeadlinePassed, Event::Prepared { pools }]);
+    m.collect();
+    assert_eq!(m.orders(), ["spawn 2 in web/0 of 2"]);
+}
+
+#[test]
 fn a_cancel_gives_up_what_is_being_made_and_its_late_answer_changes_nothing() {
     let mut m = Machine::running(policy(1));
     m.reload();

@@ -83,8 +83,33 @@ fn a_worker_that_nobody_could_see_is_ready_as_soon_as_it_is_seen() {
     m.spawned(1);
     m.event(Event::ReadinessUnknown { worker: WorkerId(1) });
     m.orders();
-    m.ready(1);
+    m.ready_by(1, ReadyBy::Accept);
     assert_eq!(m.orders(), ["READY"]);
+}
+
+#[test]
+fn a_worker_becomes_ready_in_the_way_of_its_pool_and_in_no_other() {
+    let ways = [ReadyBy::Notify, ReadyBy::Fd, ReadyBy::Accept];
+    let modes = [
+        (Ready::Notify, Some(ReadyBy::Notify)),
+        (Ready::Fd(3), Some(ReadyBy::Fd)),
+        (Ready::Accept, Some(ReadyBy::Accept)),
+        (Ready::Exec, None),
+    ];
+    for (mode, counts) in modes {
+        let mut m = Machine::new(policy_with(1, |policy| policy.ready = mode));
+        m.spawned(1);
+        m.orders();
+        for way in ways.into_iter().filter(|way| Some(*way) != counts) {
+            m.ready_by(1, way);
+            assert!(m.orders().is_empty(), "{mode:?} {way:?}");
+        }
+        match counts {
+            Some(way) => m.ready_by(1, way),
+            None => m.wait(2_000),
+        }
+        assert_eq!(m.orders(), ["READY"], "{mode:?}");
+    }
 }
 
 #[test]
@@ -201,7 +226,7 @@ fn what_nobody_listened_to_counts_that_much_later() {
     m.event(not_heard(3));
     m.event(not_heard(4));
     m.wait(36_999);
-    m.event(Event::Ready { worker: WorkerId(1) });
+    m.ready(1);
     m.orders();
     m.wait(9_000);
     m.event(not_heard(2));

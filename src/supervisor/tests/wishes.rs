@@ -50,7 +50,8 @@ fn a_start_whose_workers_say_ready_and_stopping_in_one_breath_ends_with_the_reas
     let mut m = Machine::new(policy_with(1, |policy| policy.restart.burst = 3));
     for id in 1..=3 {
         let worker = WorkerId(id);
-        let found = [Event::Spawned { worker }, Event::Ready { worker }, Event::Stopping { worker }];
+        let ready = Event::Ready { worker, by: ReadyBy::Notify };
+        let found = [Event::Spawned { worker }, ready, Event::Stopping { worker }];
         m.supervisor.handle_together(m.now, found);
         m.collect();
         m.ends(id, 0);
