@@ -131,12 +131,13 @@ pub(super) struct Attendant {
 }
 
 impl Attendant {
-    /// Attends the worker to its end.
-    pub(super) async fn attend(mut self) {
+    /// Attends the worker to its end. By reference: a future that owned it would have room for it twice, for every worker.
+    pub(super) async fn attend(&mut self) {
         if let Some(mut handshake) = self.handshake.take()
             && let Err(fault) = handshake.finished().await
         {
-            return self.give_up_start(fault).await;
+            // On the heap, because it is rare.
+            return Box::pin(self.give_up_start(fault)).await;
         }
         self.report(Report::Executed).await;
         self.listen_until_exit().await;

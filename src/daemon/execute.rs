@@ -167,7 +167,7 @@ impl Daemon {
             self.open_channel(socket, link, way)
         });
         let (end_group, order) = oneshot::channel();
-        let attendant = Attendant {
+        let mut attendant = Attendant {
             worker,
             process: process.clone(),
             uid: uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw()),
@@ -184,7 +184,7 @@ impl Daemon {
             end_group: order,
             reports: self.reports.clone(),
         };
-        tokio::task::spawn_local(attendant.attend());
+        tokio::task::spawn_local(async move { attendant.attend().await });
         let mut entry = Entry::new(at.clone(), process, end_group, tail, readiness, notify_path, link);
         entry.target = target;
         entry.addresses = addresses;

@@ -49,8 +49,10 @@ impl Pump {
         // Two that carry one value each: a queue would take more memory than all the rest of the pump.
         let (drain, drained) = oneshot::channel();
         let (attended, left) = oneshot::channel();
-        let task = Task { pipe: Some(pipe), splitter: Splitter::new(LINE_MAX), backlog: Backlog::new(way) };
-        tokio::task::spawn_local(task.run(Orders { drain: drained, attended: left }));
+        let mut task =
+            Task { pipe: Some(pipe), splitter: Splitter::new(LINE_MAX), backlog: Backlog::new(way) };
+        let mut orders = Orders { drain: drained, attended: left };
+        tokio::task::spawn_local(async move { task.run(&mut orders).await });
         Self { drain: Some(drain), _attended: attended }
     }
 
@@ -71,7 +73,8 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut orders: Orders) {
+    /// By reference: a future that owned it would have room for it twice, for every pipe.
+    async fn run(&mut self, orders: &mut Orders) {
         let (mut to_drain, mut attended) = (true, true);
         let mut stray: Option<Stray> = None;
         while self.pipe.is_some() || !self.backlog.is_empty() {

@@ -62,8 +62,8 @@ impl Channel {
     /// Where the runtime cannot watch the socket.
     pub(in crate::daemon) fn start(socket: Socket, means: Means) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let (drain, drained) = oneshot::channel();
-        let task = Task {
+        let (drain, mut drained) = oneshot::channel();
+        let mut task = Task {
             socket: Some(Guarded::new(UnixStream::from_std(socket)?)),
             closer: means.closer,
             allowance: Allowance::new(means.all),
@@ -73,7 +73,7 @@ impl Channel {
             records: Backlog::new(means.way),
             is_gone: false,
         };
-        tokio::task::spawn_local(task.run(drained));
+        tokio::task::spawn_local(async move { task.run(&mut drained).await });
         Ok(Self { drain: Some(drain) })
     }
 
@@ -110,14 +110,15 @@ enum Woken {
 }
 
 impl Task {
-    async fn run(mut self, mut drain: oneshot::Receiver<oneshot::Sender<()>>) {
+    /// By reference: a future that owned it would have room for it twice, for every channel.
+    async fn run(&mut self, drain: &mut oneshot::Receiver<oneshot::Sender<()>>) {
         let mut again = false;
         let mut ended = false;
         while self.socket.is_some() || !self.records.is_empty() {
             let next = self.records.next();
             let woken = tokio::select! {
                 biased;
-                order = &mut drain, if !ended => Woken::Drain(order.ok()),
+                order = &mut *drain, if !ended => Woken::Drain(order.ok()),
                 room = self.records.way.writer.room(next.unwrap_or_default()), if next.is_some() => {
                     self.records.write(room);
                     continue;
