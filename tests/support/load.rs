@@ -14,7 +14,7 @@ use super::tally::Tally;
 use super::{deadline, left};
 
 /// No load runs longer.
-const LONGEST: Duration = Duration::from_secs(120);
+const LONGEST: Duration = Duration::from_secs(1_000);
 /// The clients of an open loop: enough that the rate holds while some of them wait for an answer.
 const OPEN_CLIENTS: u32 = 24;
 /// Kept-alive connections are renewed after so many requests, so that new ones are made all the time.
