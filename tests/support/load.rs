@@ -14,7 +14,7 @@ use super::tally::Tally;
 use super::{deadline, left};
 
 /// No load runs longer.
-const LONGEST: Duration = Duration::from_secs(1_000);
+const LONGEST: Duration = Duration::from_secs(120);
 /// The clients of an open loop: enough that the rate holds while some of them wait for an answer.
 const OPEN_CLIENTS: u32 = 24;
 /// Kept-alive connections are renewed after so many requests, so that new ones are made all the time.
@@ -200,6 +200,10 @@ impl Running {
         let deadline = deadline();
         while self.answered() < wanted {
             let answered = self.answered();
+            assert!(
+                self.shared.begun.elapsed() < LONGEST,
+                "the load is over: none lasts longer than {LONGEST:?}"
+            );
             assert!(Instant::now() < deadline, "only {answered} of {wanted} requests were answered");
             std::thread::park_timeout(left(deadline).min(Duration::from_millis(2)));
         }
