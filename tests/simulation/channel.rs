@@ -8,8 +8,8 @@ use handover::time::{Monotonic, Timeout};
 
 use super::shadow::{Check, Shadow, Worker, hold, patience};
 
-/// So long after it was closed a channel is lost, if the worker still lives.
-const LINGER: Duration = Duration::from_secs(1);
+/// The time from the close of a channel to its loss, if the worker still lives.
+const LOST_AFTER: Duration = Duration::from_secs(1);
 
 /// What the shadow knows of a worker's channel.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +96,7 @@ impl Shadow {
             }
             Event::ChannelClosed { .. } if worker.channel.opened && !worker.channel.lost => {
                 worker.channel.lost = true;
-                worker.channel.lost_at = Some(now + LINGER);
+                worker.channel.lost_at = Some(now + LOST_AFTER);
                 (worker.channel.ping_at, worker.channel.asked) = (None, false);
             }
             Event::ChannelLost { .. } if worker.channel.opened && !worker.channel.counted => {

@@ -1,4 +1,4 @@
-//! How workers show that they are ready, and what the loop finds at once.
+//! How workers show that they are ready, whom events are about, and what the loop finds at once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -72,7 +72,7 @@ pub(crate) fn stays(policy: &Policy) -> Duration {
 }
 
 /// The worker that it is about.
-fn subject(event: &Event) -> Option<WorkerId> {
+pub(crate) fn subject(event: &Event) -> Option<WorkerId> {
     match event {
         Event::Spawned { worker }
         | Event::SpawnFailed { worker, .. }

@@ -12,7 +12,7 @@ use handover::time::Monotonic;
 use super::client::Client;
 use super::rng::Rng;
 use super::swarm::{Faults, Setup, policy, pool_name};
-use super::ways::stays;
+use super::ways::{stays, subject};
 
 const KILLED: ExitStatus = ExitStatus::Signal { signal: 9, core: false };
 pub(crate) const SOON: Duration = Duration::from_millis(5);
@@ -119,27 +119,12 @@ impl World {
 
     /// Takes an event in that is due; false where it is not possible any more.
     pub(crate) fn happens(&mut self, event: &Event) -> bool {
-        let (worker, needs) = match event {
-            Event::Spawned { worker } => (worker, None),
-            Event::SpawnFailed { worker, .. } => (worker, Some(Life::Forking)),
-            Event::GroupEnded { worker } => (worker, Some(Life::Dead)),
-            Event::Exited { worker, .. } => (worker, None),
-            Event::Ready { worker, .. }
-            | Event::ReadinessUnknown { worker }
-            | Event::Heartbeat { worker }
-            | Event::WatchdogTriggered { worker }
-            | Event::Stopping { worker }
-            | Event::ChannelOpened { worker, .. }
-            | Event::Answered { worker }
-            | Event::ReplacementWished { worker, .. }
-            | Event::ChannelClosed { worker }
-            | Event::ChannelLost { worker }
-            | Event::KillFailed { worker, .. }
-            | Event::MoreTime { worker, .. }
-            | Event::NotHeard { worker, .. } => (worker, None),
-            _ => return true,
+        let Some(worker) = subject(event) else { return true };
+        let needs = match event {
+            Event::SpawnFailed { .. } => Some(Life::Forking),
+            Event::GroupEnded { .. } => Some(Life::Dead),
+            _ => None,
         };
-        let worker = *worker;
         let Some(process) = self.processes.get_mut(&worker) else { return false };
         if needs.is_some_and(|needs| needs != process.life) {
             return false;
