@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use crate::supervisor::PREPARE_TIMEOUT;
 use crate::time::Monotonic;
 
-/// How long a reading may take before whoever waits for it is told that it does not come: a plan as long as a reload.
+/// The most time that a reading may take. A plan has as much as a reload.
 const PATIENCE: Duration = PREPARE_TIMEOUT;
 /// Readings of one kind at a time, those that were given up among them.
 const RUNNING_MAX: usize = 4;
@@ -130,18 +130,18 @@ impl<T: Send + 'static, W> Readings<T, W> {
 
     /// Gives up plans that have taken too long. Gives what they are for, and the reason for a person.
     pub(super) fn overdue(&mut self, now: Monotonic) -> Vec<(W, String)> {
-        let plans = self.running.values_mut().filter(|reading| reading.kind == Kind::Plan);
-        let late = plans.filter(|reading| reading.since + PATIENCE <= now);
-        late.filter_map(|reading| Some((reading.wanted.take()?, too_long(&reading.step, PATIENCE)))).collect()
+        self.give_up_late(|reading| reading.kind == Kind::Plan && reading.since + PATIENCE <= now)
     }
 
-    /// Gives up those that are for what `is_late` picks. Gives what they are for, and the reason for a person.
-    pub(super) fn too_long(&mut self, is_late: impl Fn(&W) -> bool) -> Vec<(W, String)> {
-        let late = self.running.values_mut();
-        let given_up = |reading: &mut Running<W>| {
-            Some((reading.wanted.take_if(|wanted| is_late(wanted))?, too_long(&reading.step, PATIENCE)))
-        };
-        late.filter_map(given_up).collect()
+    /// Gives up those of a kind, because somebody else found that they take too long. Gives what they are for, and the reason for
+    /// a person.
+    pub(super) fn too_long(&mut self, kind: Kind) -> Vec<(W, String)> {
+        self.give_up_late(|reading| reading.kind == kind)
+    }
+
+    fn give_up_late(&mut self, is_late: impl Fn(&Running<W>) -> bool) -> Vec<(W, String)> {
+        let late = self.running.values_mut().filter(|reading| is_late(reading));
+        late.filter_map(|reading| Some((reading.wanted.take()?, too_long(&reading.step, PATIENCE)))).collect()
     }
 
     /// Gives up those that are for what `is_unwanted` picks; gives what they were for.
@@ -271,11 +271,11 @@ mod tests {
         wait_for_step(&readings);
         assert_eq!(readings.next_deadline(), None);
         assert_eq!(readings.overdue(START + PATIENCE), []);
-        assert_eq!(readings.too_long(|what| *what == "mail"), []);
-        let given_up = readings.too_long(|what| *what == "web");
+        assert_eq!(readings.too_long(Kind::Plan), []);
+        let given_up = readings.too_long(Kind::Reload);
         let [("web", reason)] = &given_up[..] else { panic!("{given_up:?}") };
         assert!(reason.starts_with("reading /mnt/gone takes more than 30 s\nhint: "), "{reason}");
-        assert_eq!(readings.too_long(|_| true), []);
+        assert_eq!(readings.too_long(Kind::Reload), []);
     }
 
     #[test]

@@ -80,8 +80,7 @@ impl Daemon {
 
     /// The machine has waited long enough.
     pub(super) fn give_up_preparing(&mut self) {
-        let is_ours = |purpose: &Purpose| matches!(purpose, Purpose::Reload(..));
-        for (purpose, reason) in self.readings.too_long(is_ours) {
+        for (purpose, reason) in self.readings.too_long(Kind::Reload) {
             tracing::warn!(reason, "a reading is given up");
             self.use_reading(purpose, Err(reason));
         }

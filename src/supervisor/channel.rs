@@ -13,9 +13,8 @@ use super::wanted::Stage;
 use super::worker::{Channel, State};
 use crate::id::{SlotIndex, WorkerId};
 
-/// A process that ends closes its channel a moment before it can be seen to have ended. One that lives on for so long
-/// without its channel has lost it.
-const LINGER: Duration = Duration::from_secs(1);
+/// The time from the close of a channel to its loss. A process that ends closes its channel shortly before its exit can be seen.
+const LOST_AFTER: Duration = Duration::from_secs(1);
 
 impl Pool {
     pub(super) fn channel_opened(&mut self, slot: SlotIndex, id: WorkerId, channel: Channel, cx: &Context) {
@@ -56,7 +55,7 @@ impl Pool {
         if worker.channel.is_some() && worker.channel_lost_at.is_none() {
             worker.channel = Some(Channel::LOST);
             worker.ping = None;
-            worker.channel_lost_at = Some(cx.now + LINGER);
+            worker.channel_lost_at = Some(cx.now + LOST_AFTER);
         }
     }
 
