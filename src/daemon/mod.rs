@@ -1,84 +1,49 @@
 //! The shell: the one place where everything meets.
 //!
-//! It has no opinion. One turn of the loop (`turn`): wait, turn what happened into events, give them to the
-//! machine, carry out what the machine asks for (`execute`), turn the results into events. What it owns is
-//! what the machine must not know: processes (`table`, `attendant`), sockets and programs of each generation
-//! (`generation`), clients that wait for an answer (`commands`), messages of theirs (`send`). What happens is made from events and actions in one place
-//! (`projection`), and told in one place (`chronicle`): to the log (`narrate`), to readers of events, to clients that
-//! wait. The daemon may be a part of another program (`hosted`): then that is one more client, and asks through the same queue
-//! (`wish`). The status document (`report`) and what the service manager is told (`manager`) are projections of state.
+//! It has no opinion. One turn of the loop (`core/turn`): wait, turn what happened into events, give them to the
+//! machine, carry out what the machine asks for (`core/execute`), turn the results into events. What it owns is
+//! what the machine must not know, in rooms: docs/architecture.md says what each of them has.
 
-mod address_hint;
-mod allowance;
-mod attendant;
-mod backlog;
+mod boot;
 mod channel;
-mod chronicle;
-mod closer;
-mod commands;
-mod draft;
-mod drift;
-mod dry_run;
-mod execute;
-mod found;
-mod generation;
-mod hosted;
-mod intake;
-mod manager;
-mod narrate;
-mod orphans;
-mod output;
-mod outset;
-mod pace;
-mod place;
-mod process;
-mod program;
-mod projection;
-mod readiness;
-mod reading;
+mod clients;
+mod core;
+mod events;
+mod fds;
 mod reload;
-mod report;
-mod run;
-mod runtime;
-mod send;
-mod serving;
-mod source;
-mod start;
-mod stored;
-mod table;
-mod timing;
-mod turn;
-mod unwritten;
-mod wish;
+mod sockets;
+mod worker;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-pub(crate) use hosted::{Audience, Hosting, SpawnHook, TakeLine, host, inherited_sockets, text_of, wishes};
-pub use hosted::{Extra, FromWorker, NotAnswered, Start as Spawning, TooLate};
-pub(crate) use place::Place;
-pub use run::{Options, RunError, run};
-pub use runtime::RuntimeError;
-pub use source::{Refused, Source, ThisMachine, read_text_in_time};
-pub(crate) use wish::{Question, Wish};
+pub(crate) use boot::embed_host::{
+    Audience, Hosting, SpawnHook, TakeLine, host, inherited_sockets, text_of, wishes,
+};
+pub use boot::embed_host::{Extra, FromWorker, NotAnswered, Start as Spawning, TooLate};
+pub(crate) use boot::location::Place;
+pub use boot::run::{Options, RunError, run};
+pub use boot::runtime_dir::RuntimeError;
+pub(crate) use clients::command::{Question, Wish};
+pub use reload::config_source::{Refused, Source, ThisMachine, read_text_in_time};
 
-use allowance::{Fd, Pot};
-use attendant::{DatagramBuffer, Reports};
+use self::core::execute::Start;
+use boot::embed_host::Program;
+use boot::runtime_dir::Runtime;
 use channel::{Buffer, Deadlines, Grants, Outgoing, Unheard};
-use chronicle::Chronicle;
-use closer::Closer;
-use commands::{FailedRollout, Waiting};
-use execute::Start;
-use generation::Record;
-use hosted::Program;
-use manager::Manager;
-use readiness::Watcher;
-use runtime::Runtime;
-use serving::Serving;
-use start::Surroundings;
-use stored::Store;
-use table::Table;
-use unwritten::Unwritten;
+use clients::commands::{FailedRollout, Waiting};
+use clients::control_socket::Serving;
+use events::bus::Chronicle;
+use events::service_manager::Manager;
+use fds::closer::Closer;
+use fds::quota::{Fd, Pot};
+use reload::generation::Record;
+use worker::monitor::{DatagramBuffer, Reports};
+use worker::output_budget::Unwritten;
+use worker::readiness::Watcher;
+use worker::start::Surroundings;
+use worker::stored::Store;
+use worker::table::Table;
 
 use crate::config::model::{Signal, WorkerOutput};
 use crate::control::server::{Delivery, Traffic};
@@ -108,7 +73,7 @@ struct Daemon {
     generations: BTreeMap<Generation, Record>,
     committed: Generation,
     /// What is being read for the next one, and for plans.
-    readings: reload::Readings,
+    readings: reload::prepare::Readings,
     runtime: Runtime,
     /// `None`: nobody can connect.
     serving: Option<Serving>,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
-use crate::daemon::allowance::Fd;
+use crate::daemon::fds::quota::Fd;
 use crate::os::socket::{self, Kind, Local};
 use crate::wire::node::Handle;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::link::Question;
 use super::messages::Message;
 use crate::daemon::Daemon;
-use crate::daemon::allowance::{Fd, Receipt};
+use crate::daemon::fds::quota::{Fd, Receipt};
 use crate::id::WorkerId;
 use crate::notify::printable_line;
 use crate::supervisor::{Event, Place, ReadyBy};

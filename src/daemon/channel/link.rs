@@ -13,7 +13,7 @@ use super::messages::Passed;
 use super::outgoing::{Outgoing, Share};
 use super::queue::Queue;
 use crate::config::model::Dialect as Configured;
-use crate::daemon::allowance::Fd;
+use crate::daemon::fds::quota::Fd;
 use crate::id::WorkerId;
 use crate::supervisor::{Place, Retirement};
 use crate::time::Timeout;

@@ -13,7 +13,7 @@ use super::heard::Speaker;
 use super::link::{No, SharedLink};
 use super::messages::Message;
 use crate::daemon::Daemon;
-use crate::daemon::hosted::{FromWorker, NotAnswered};
+use crate::daemon::boot::embed_host::{FromWorker, NotAnswered};
 use crate::wire::limits::REPLY_TIMEOUT_MS;
 use crate::wire::{ErrorCode, Id, Payload, Refused, Sender, ToWorker};
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::daemon::allowance::Fd;
+use crate::daemon::fds::quota::Fd;
 
 /// Bytes of lines that are written together, at most, unless one alone has more.
 const JOINED_MAX: usize = 16 * 1024;
@@ -106,7 +106,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::daemon::allowance::{Allowance, Pot};
+    use crate::daemon::fds::quota::{Allowance, Pot};
 
     fn queue(lines: &[(&str, usize)]) -> Queue {
         let allowance = Allowance::new(Pot::of_all(1_000));

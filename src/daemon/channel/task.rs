@@ -17,11 +17,11 @@ use tokio::sync::oneshot;
 
 use super::heard::Told;
 use super::link::SharedLink;
-use crate::daemon::allowance::{Allowance, Fd, Pot};
-use crate::daemon::attendant::{Report, Reports};
-use crate::daemon::backlog::{Backlog, Way};
-use crate::daemon::closer::Closer;
-use crate::daemon::intake::{self, Fds, Seen};
+use crate::daemon::fds::closer::Closer;
+use crate::daemon::fds::intake::{self, Fds, Seen};
+use crate::daemon::fds::quota::{Allowance, Fd, Pot};
+use crate::daemon::worker::line_queue::{Backlog, Way};
+use crate::daemon::worker::monitor::{Report, Reports};
 use crate::observe::{Line, Said};
 use crate::os::foreign::Guarded;
 use crate::os::passing;
