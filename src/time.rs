@@ -1,7 +1,7 @@
 //! Time as a value.
 //!
 //! The pure modules never read a clock: whoever calls them says what time it is. A [`Monotonic`] is the
-//! time since an origin that the caller chose once (the start of the daemon); it can be compared, moved
+//! time since an origin that the caller chose once (the daemon: the one of `CLOCK_MONOTONIC`); it can be compared, moved
 //! and written down, and it prints the same in every run with the same inputs.
 
 use std::fmt;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A moment, as the time since the daemon's origin of time. Resolution: nanoseconds.
+/// A moment, as the time since the origin of the caller's clock. Resolution: nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Monotonic(Duration);
 

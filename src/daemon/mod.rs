@@ -50,13 +50,11 @@ use crate::control::server::{Delivery, Traffic};
 use crate::id::{Generation, ListenerName, RequestId, WorkerId};
 use crate::listeners::Drift;
 use crate::observe::{Limits, Log, Writer};
-use crate::os::clock::Clock;
 use crate::os::spawn::Helper;
 use crate::supervisor::{CountedTime, Event, Supervisor};
 
 /// Everything that the shell owns.
 struct Daemon {
-    clock: Clock,
     /// The clock, less the time in which nobody ran.
     time: CountedTime,
     machine: Supervisor,

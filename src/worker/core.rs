@@ -16,7 +16,7 @@ use super::incoming::is_exhaustion;
 use super::notify::Notify;
 use super::pulse::Pulses;
 use super::session::{Answer, End, Event, Session};
-use crate::os::clock::Clock;
+use crate::os::clock::monotonic;
 use crate::os::passing;
 use crate::wire::{Id, Payload, Sender, ToHandover};
 
@@ -80,7 +80,6 @@ pub(super) struct State {
 pub(super) struct Core {
     state: Mutex<State>,
     changed: Condvar,
-    pub(super) clock: Clock,
     pub(super) notify: Option<Notify>,
     /// Readable from the moment when draining begins.
     pub(super) bell: PipeReader,
@@ -126,7 +125,6 @@ impl Core {
         Ok(Arc::new(Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
-            clock: Clock::start(),
             notify,
             bell,
             wake,
@@ -144,7 +142,7 @@ impl Core {
     /// Writes what can be written, takes what has happened, and tells those who wait for it. After every change.
     pub(super) fn publish(&self, mut state: MutexGuard<'_, State>) {
         state.flush();
-        state.take_events(&self.clock);
+        state.take_events();
         // Answers to what has just happened.
         state.flush();
         let needs_thread = state.has_thread && state.session.pending() > 0;
@@ -195,13 +193,13 @@ impl Core {
         timeout: Duration,
         mut find: impl FnMut(&mut State) -> Option<T>,
     ) -> Option<T> {
-        let until = self.clock.now().saturating_add(timeout);
+        let until = monotonic().saturating_add(timeout);
         let mut state = self.lock();
         loop {
             if let Some(found) = find(&mut state) {
                 return Some(found);
             }
-            let left = until.checked_sub(self.clock.now()).filter(|left| !left.is_zero())?;
+            let left = until.checked_sub(monotonic()).filter(|left| !left.is_zero())?;
             let waited = self.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -248,7 +246,7 @@ impl Core {
     /// Begins to drain, once.
     pub(super) fn begin_drain(&self, reason: &str, deadline: Option<Duration>) {
         let mut state = self.lock();
-        state.begin_drain(reason, deadline, &self.clock);
+        state.begin_drain(reason, deadline);
         self.publish(state);
     }
 }
@@ -258,10 +256,10 @@ impl State {
         self.drain.is_some()
     }
 
-    fn begin_drain(&mut self, reason: &str, deadline: Option<Duration>, clock: &Clock) {
+    fn begin_drain(&mut self, reason: &str, deadline: Option<Duration>) {
         if self.drain.is_none() {
             self.has_news = true;
-            self.drain = Some(Drain::new(reason, deadline, *clock));
+            self.drain = Some(Drain::new(reason, deadline));
             self.bell = None;
             self.pulses.ring();
         }
@@ -310,13 +308,13 @@ impl State {
     }
 
     /// Takes what the session has to say.
-    pub(super) fn take_events(&mut self, clock: &Clock) {
+    pub(super) fn take_events(&mut self) {
         while let Some(event) = self.session.next_event() {
             self.has_news = true;
             match event {
                 Event::Hello => {}
                 Event::Drain { reason, deadline_ms } => {
-                    self.begin_drain(&reason, deadline_ms.map(Duration::from_millis), clock);
+                    self.begin_drain(&reason, deadline_ms.map(Duration::from_millis));
                 }
                 Event::Ping(id) => {
                     self.pulses.pings.push(id);
@@ -344,7 +342,7 @@ impl State {
                         *asked = Some(answer);
                     }
                 }
-                Event::Closed(end) => self.closed(&end, clock),
+                Event::Closed(end) => self.closed(&end),
             }
         }
         self.settle_pulses();
@@ -384,7 +382,7 @@ impl State {
         true
     }
 
-    fn closed(&mut self, end: &End, clock: &Clock) {
+    fn closed(&mut self, end: &End) {
         // The last line, which says what was wrong.
         self.flush();
         if let Some(channel) = self.channel.take() {
@@ -397,7 +395,7 @@ impl State {
             // What ends without a word was no channel, so nobody is gone.
             End::Gone if self.session.hello().is_none() => None,
             End::Gone => {
-                self.begin_drain("handover is gone", None, clock);
+                self.begin_drain("handover is gone", None);
                 None
             }
             End::Closed => None,

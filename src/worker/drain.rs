@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::waiting::Waiting;
-use crate::os::clock::Clock;
+use crate::os::clock::monotonic;
 
 /// That the worker should finish what it has, take nothing new, and exit.
 ///
@@ -20,13 +20,12 @@ use crate::os::clock::Clock;
 pub struct Drain {
     reason: String,
     until: Option<Duration>,
-    clock: Clock,
 }
 
 impl Drain {
-    pub(super) fn new(reason: &str, deadline: Option<Duration>, clock: Clock) -> Self {
-        let until = deadline.map(|deadline| clock.now().saturating_add(deadline));
-        Self { reason: reason.to_owned(), until, clock }
+    pub(super) fn new(reason: &str, deadline: Option<Duration>) -> Self {
+        let until = deadline.map(|deadline| monotonic().saturating_add(deadline));
+        Self { reason: reason.to_owned(), until }
     }
 
     /// Why, for people. A worker treats all alike.
@@ -36,7 +35,7 @@ impl Drain {
 
     /// How long it is until the stop signal comes; zero when that is past, `None` where nobody said.
     pub fn time_left(&self) -> Option<Duration> {
-        self.until.map(|until| until.saturating_sub(self.clock.now()))
+        self.until.map(|until| until.saturating_sub(monotonic()))
     }
 }
 

@@ -15,6 +15,7 @@ use super::pulse::Pulse;
 use super::surroundings::Identity;
 use super::thread;
 use super::waiting::Waiting;
+use crate::os::clock;
 use crate::os::interrupt;
 use crate::wire::{Capability, ToHandover, limits};
 
@@ -352,7 +353,7 @@ impl Worker {
     pub fn feed_watchdog(&self) -> Result<bool, Error> {
         let Some(interval) = self.watchdog else { return Ok(false) };
         let half = interval / 2;
-        self.core.lock().watchdog = Some((half, self.core.clock.now()));
+        self.core.lock().watchdog = Some((half, clock::monotonic()));
         thread::start(&self.core)?;
         Ok(true)
     }

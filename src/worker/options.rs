@@ -11,6 +11,7 @@ use super::inherited::Inherited;
 use super::session::Session;
 use super::surroundings::{Identity, Surroundings};
 use super::thread;
+use crate::os::clock;
 use crate::os::poll::{Entry, poll};
 use crate::wire::{Capabilities, Capability};
 
@@ -142,13 +143,13 @@ impl Options {
 
 /// Says hello, and reads until handover's is there. Without it there is no channel.
 fn greet(core: &Core) {
-    let until = core.clock.now() + HELLO;
+    let until = clock::monotonic() + HELLO;
     let mut buffer = vec![0; 65_536];
     core.publish(core.lock());
     loop {
         let channel: Option<Arc<UnixStream>> = core.lock().channel.clone();
         let (Some(channel), false) = (channel, core.lock().session.hello().is_some()) else { return };
-        let left = until.saturating_sub(core.clock.now());
+        let left = until.saturating_sub(clock::monotonic());
         let writes = core.lock().session.pending() > 0;
         let mut entry = [Entry::either(std::os::fd::AsFd::as_fd(&*channel), true, writes)];
         if left.is_zero() || poll(&mut entry, Some(left)).is_err() {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::core::{Core, State};
 use super::pulse;
+use crate::os::clock;
 use crate::os::passing;
 use crate::os::poll::{Entry, poll};
 
@@ -48,9 +49,9 @@ struct Turn {
 }
 
 impl Turn {
-    fn next(core: &Core, state: &mut State) -> Self {
+    fn next(state: &mut State) -> Self {
         let stalled = std::mem::take(&mut state.is_stalled);
-        let due = state.watchdog.map(|(_, due)| due.saturating_sub(core.clock.now()));
+        let due = state.watchdog.map(|(_, due)| due.saturating_sub(clock::monotonic()));
         Self {
             channel: state.channel.clone(),
             reads: state.session.wants_read(),
@@ -65,7 +66,7 @@ fn run(core: &Core) {
     let woken = &core.woken;
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        let turn = Turn::next(core, &mut core.lock());
+        let turn = Turn::next(&mut core.lock());
         let mut entries = vec![Entry::readable(woken.as_fd())];
         if let Some(channel) = &turn.channel {
             entries.push(Entry::either(channel.as_fd(), turn.reads, turn.writes));
@@ -120,7 +121,7 @@ fn take_signal(core: &Core, mut signals: &PipeReader) {
 /// Begins the round after which a heartbeat goes out, when it is time.
 fn feed(core: &Core) {
     let mut state = core.lock();
-    let now = core.clock.now();
+    let now = clock::monotonic();
     let Some((every, due)) = state.watchdog else { return };
     if now < due {
         return;

@@ -42,7 +42,7 @@ use crate::listeners::{Held, Inherited};
 use crate::notify::ServiceManager;
 use crate::notify::parse::DATAGRAM_MAX;
 use crate::observe::{Limits, Log, Writer};
-use crate::os::clock::{self, Clock};
+use crate::os::clock;
 use crate::os::hangup::Hangups;
 use crate::os::limits;
 use crate::os::signal::Signals;
@@ -135,8 +135,7 @@ impl Outset {
         watcher: Watcher,
         closer: Closer,
     ) -> (Daemon, mpsc::UnboundedReceiver<Finished<Found>>) {
-        let clock = Clock::start();
-        let now = Monotonic::from_origin(clock.now());
+        let now = Monotonic::from_origin(clock::monotonic());
         let config = &self.record.config;
         let policies = config.pools.iter().map(|(name, pool)| (name.clone(), pool.policy.clone()));
         let first = Generation(1);
@@ -145,7 +144,6 @@ impl Outset {
         tracing::info!(name = config.name, pid = std::process::id(), "starting");
         let daemon = Daemon {
             machine: Supervisor::new(now, seed ^ u64::from(std::process::id()), policies.collect()),
-            clock,
             time: CountedTime::new(now),
             inbox: VecDeque::new(),
             waiting_starts: VecDeque::new(),

@@ -175,7 +175,6 @@ impl Daemon {
             notify: Guarded::new(notify),
             closer: self.closer.clone(),
             buffer: self.datagram_buffer.clone(),
-            clock: self.clock,
             pace: Default::default(),
             ready,
             output,

@@ -4,13 +4,14 @@
 //! runtime is to wake us, and what the service manager expects, which was not stopped with us.
 
 use crate::daemon::Daemon;
+use crate::os::clock;
 use crate::supervisor::Event;
 use crate::time::Monotonic;
 
 impl Daemon {
     /// What the clock says.
     pub(in crate::daemon) fn clock_now(&self) -> Monotonic {
-        Monotonic::from_origin(self.clock.now())
+        Monotonic::from_origin(clock::monotonic())
     }
 
     /// Now, in counted time. Whether a deadline has passed is judged by `self.time.now()`, the time of the last look: this

@@ -15,6 +15,7 @@ use crate::daemon::worker::monitor::{Brought, Report};
 use crate::daemon::worker::readiness::Sighted;
 use crate::id::WorkerId;
 use crate::notify::Message;
+use crate::os::clock;
 use crate::os::hangup::Hangups;
 use crate::os::signal::{Arrived, Signals};
 use crate::supervisor::{Event, ExitStatus, ReadyBy, Request, Scope, StartFailure};
@@ -55,7 +56,7 @@ impl Daemon {
     /// Waits until something happens, and puts it into the inbox.
     async fn wait(&mut self, inputs: &mut Inputs) {
         let wake_at = self.next_wake();
-        let deadline = wake_at.map(|at| self.clock.instant(at.since_origin()).into());
+        let deadline = wake_at.map(|at| clock::instant(at.since_origin()).into());
         tokio::select! {
             biased;
             signal = next_signal(inputs.signals.as_mut()) => self.take_signal(signal),

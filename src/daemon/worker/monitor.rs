@@ -27,7 +27,7 @@ use crate::daemon::worker::pace::{self, Pace};
 use crate::daemon::worker::process::Process;
 use crate::id::WorkerId;
 use crate::notify::{self, Group, Message, Sender, Verdict, WorkerProcess};
-use crate::os::clock::Clock;
+use crate::os::clock;
 use crate::os::foreign::Guarded;
 use crate::os::passing;
 use crate::os::process::{Exit, group_empty, group_members};
@@ -118,7 +118,6 @@ pub(in crate::daemon) struct Attendant {
     pub(in crate::daemon) notify: Guarded<UnixDatagram>,
     pub(in crate::daemon) closer: Closer,
     pub(in crate::daemon) buffer: DatagramBuffer,
-    pub(in crate::daemon) clock: Clock,
     pub(in crate::daemon) pace: Pace,
     pub(in crate::daemon) ready: Option<pipe::Receiver>,
     pub(in crate::daemon) output: Vec<Pump>,
@@ -175,7 +174,7 @@ impl Attendant {
                 biased;
                 _ = self.process.pidfd().exited() => return,
                 Ok(()) = self.notify.readable(), if paused_until.is_none() => Heard::Datagram,
-                () = sleep_until(&self.clock, paused_until) => Heard::PauseOver,
+                () = sleep_until(paused_until) => Heard::PauseOver,
                 newline = newline(self.ready.as_mut()) => Heard::ReadyFd { newline },
             };
             match heard {
@@ -191,10 +190,10 @@ impl Attendant {
 
     /// Takes one datagram, if there is one, and says until when none is to be taken.
     async fn take_datagram_in_time(&mut self) -> Option<Duration> {
-        let before = self.clock.now();
+        let before = clock::monotonic();
         let from = self.take_datagram().await;
-        let took = self.clock.now().saturating_sub(before);
-        let pause = from.and_then(|from| self.pace.count(from, self.clock.now()));
+        let took = clock::monotonic().saturating_sub(before);
+        let pause = from.and_then(|from| self.pace.count(from, clock::monotonic()));
         // A look at fds took long. Nothing else was read from this socket meanwhile.
         let mut not_heard = if took > pace::WINDOW { took } else { Duration::ZERO };
         if let Some((pause, pace::From::Stranger)) = pause {
@@ -203,7 +202,7 @@ impl Attendant {
         if not_heard > Duration::ZERO {
             self.report(Report::NotHeard(not_heard)).await;
         }
-        pause.map(|(pause, _)| self.clock.now() + pause)
+        pause.map(|(pause, _)| clock::monotonic() + pause)
     }
 
     /// Takes one datagram, and says whose it is; `None`: there was none, or it stays where it is.
@@ -344,9 +343,9 @@ impl Attendant {
     }
 }
 
-async fn sleep_until(clock: &Clock, moment: Option<Duration>) {
+async fn sleep_until(moment: Option<Duration>) {
     match moment {
-        Some(moment) => tokio::time::sleep_until(clock.instant(moment).into()).await,
+        Some(moment) => tokio::time::sleep_until(clock::instant(moment).into()).await,
         None => std::future::pending().await,
     }
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use tokio::sync::{oneshot, watch};
 
 use crate::observe::Limiter;
-use crate::os::clock::Clock;
+use crate::os::clock;
 use crate::time::Monotonic;
 
 /// Bytes that may wait in all pumps before lines of workers that have ended are lost.
@@ -22,6 +22,7 @@ pub(in crate::daemon) const STRAYS_MAX: usize = 64;
 #[derive(Clone, Default)]
 pub(in crate::daemon) struct Unwritten(Rc<Shared>);
 
+#[derive(Default)]
 struct Shared {
     /// Read, and neither passed on nor lost: what the end of the daemon waits for.
     lines: watch::Sender<usize>,
@@ -30,22 +31,7 @@ struct Shared {
     /// By age.
     strays: RefCell<BTreeMap<u64, oneshot::Sender<()>>>,
     strays_ever: Cell<u64>,
-    clock: Clock,
     warnings: RefCell<Limiter>,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self {
-            lines: watch::Sender::default(),
-            bytes: Cell::default(),
-            lost: Cell::default(),
-            strays: RefCell::default(),
-            strays_ever: Cell::default(),
-            clock: Clock::start(),
-            warnings: RefCell::default(),
-        }
-    }
 }
 
 impl Unwritten {
@@ -113,7 +99,7 @@ impl Unwritten {
 
     /// May a stray's pipe that was given up be logged? With the number of those that were not.
     pub(in crate::daemon) fn may_warn(&self) -> Option<u64> {
-        self.0.warnings.borrow_mut().pass(Monotonic::from_origin(self.0.clock.now()))
+        self.0.warnings.borrow_mut().pass(Monotonic::from_origin(clock::monotonic()))
     }
 
     #[cfg(test)]

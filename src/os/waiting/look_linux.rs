@@ -9,7 +9,7 @@ use super::calls_linux::{Waits, waits};
 use super::connections_linux::connections;
 use super::tree_linux::{Sessions, THREADS_MAX, numbers};
 use super::{Awaited, Sight, Target};
-use crate::os::clock::Clock;
+use crate::os::clock::monotonic;
 use crate::os::words;
 
 /// Open files of one process that are looked at.
@@ -28,7 +28,6 @@ const READABLE: u32 = 0x41;
 /// Looks again and again; remembers what serves all targets of a round.
 #[derive(Debug)]
 pub struct Looker {
-    clock: Clock,
     sessions: Sessions,
     begun: Duration,
     tables_at: Option<Duration>,
@@ -38,15 +37,15 @@ pub struct Looker {
 
 impl Default for Looker {
     fn default() -> Self {
-        let (clock, sessions) = (Clock::start(), Sessions::default());
-        Self { clock, sessions, begun: Duration::ZERO, tables_at: None, with_tables: false }
+        let sessions = Sessions::default();
+        Self { sessions, begun: Duration::ZERO, tables_at: None, with_tables: false }
     }
 }
 
 impl Looker {
     /// Begins a round of looks.
     pub fn begin_round(&mut self) {
-        self.begun = self.clock.now();
+        self.begun = monotonic();
         self.sessions = Sessions::read();
         self.with_tables = self.tables_at.is_none_or(|at| self.begun - at >= TABLES_EVERY);
         if self.with_tables {
@@ -61,7 +60,7 @@ impl Looker {
 
     /// How long to wait before the next round: one begins every 50 ms, and half of the time nothing is done.
     pub fn pause(&self) -> Duration {
-        let took = self.clock.now().saturating_sub(self.begun);
+        let took = monotonic().saturating_sub(self.begun);
         EVERY.saturating_sub(took).max(took.min(PAUSE_MAX))
     }
 }
