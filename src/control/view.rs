@@ -18,7 +18,9 @@ use crate::time::Monotonic;
 /// What the shell knows.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The moment of the document. The origin of time is when the daemon started.
+    /// When the daemon started.
+    pub started: Monotonic,
+    /// The moment of the document.
     pub now: Monotonic,
     /// The same moment by the wall clock.
     pub wall: SystemTime,
@@ -121,7 +123,7 @@ impl View<'_> {
             name: self.facts.name.clone(),
             pid: self.facts.pid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: self.moment(Monotonic::ZERO),
+            started: self.moment(self.facts.started),
             phase: self.status.phase.to_string(),
             ready: self.facts.ready,
             fine: false,
@@ -284,6 +286,7 @@ mod tests {
             ..WorkerFacts::default()
         };
         Facts {
+            started: at(30),
             now: at(100),
             wall: UNIX_EPOCH + Duration::from_secs(1_767_225_600),
             name: "myapp".into(),
@@ -359,7 +362,7 @@ mod tests {
     #[test]
     fn moments_are_dates_and_spans_and_output_is_where_it_belongs() {
         let document = StatusDocument::new(&status(), facts());
-        assert_eq!(document.daemon.started.time, "2025-12-31T23:58:20.000000Z");
+        assert_eq!(document.daemon.started.time, "2025-12-31T23:58:50.000000Z");
         let slot = &document.pools[0].slots[0];
         assert_eq!(slot.restart_in_seconds, Some(2.0));
         assert_eq!((slot.stored_fds.join(" "), slot.stored_fds_refused), ("sessions sessions".to_owned(), 3));

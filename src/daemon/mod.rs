@@ -52,9 +52,11 @@ use crate::listeners::Drift;
 use crate::observe::{Limits, Log, Writer};
 use crate::os::spawn::Helper;
 use crate::supervisor::{CountedTime, Event, Supervisor};
+use crate::time::Monotonic;
 
 /// Everything that the shell owns.
 struct Daemon {
+    started: Monotonic,
     /// The clock, less the time in which nobody ran.
     time: CountedTime,
     machine: Supervisor,

@@ -144,6 +144,7 @@ impl Outset {
         tracing::info!(name = config.name, pid = std::process::id(), "starting");
         let daemon = Daemon {
             machine: Supervisor::new(now, seed ^ u64::from(std::process::id()), policies.collect()),
+            started: now,
             time: CountedTime::new(now),
             inbox: VecDeque::new(),
             waiting_starts: VecDeque::new(),

@@ -22,6 +22,7 @@ impl Daemon {
     pub(in crate::daemon) fn document(&self) -> StatusDocument {
         let status = self.machine.status();
         let facts = Facts {
+            started: self.started,
             now: self.now(),
             wall: clock::wall_time(),
             name: self.surroundings.name.clone(),
